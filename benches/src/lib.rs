@@ -1,0 +1,1 @@
+//! Shared workloads and the interleaved runner of the benchmarks.

@@ -1,0 +1,2 @@
+//! See the façade crate `selvedge`.
+#![forbid(unsafe_code)]

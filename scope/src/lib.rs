@@ -1,0 +1,1 @@
+//! See the façade crate `selvedge`.

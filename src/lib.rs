@@ -1,0 +1,2 @@
+//! Structured concurrency for async Rust.
+#![forbid(unsafe_code)]
