@@ -1,1 +1,3 @@
-//! See the façade crate `selvedge`.
+//! The scope engine: see the façade crate `selvedge`.
+
+pub mod batch;
