@@ -1,2 +1,31 @@
-//! See the façade crate `selvedge`.
+//! The cancellation tree of selvedge: tokens, causes, the ambient token and the timer trait.
+//!
+//! Cancellation here is a request. It flows down a tree of [`CancelToken`]s, is never taken
+//! back, and carries a [`Cause`]; work that is cancelled notices at its next cancellable
+//! operation, which fails with [`Cancelled`]. This crate runs nothing and knows no runtime.
+//! Use it through the façade crate `selvedge`.
 #![forbid(unsafe_code)]
+
+#[doc(hidden)]
+pub mod ambient;
+mod cause;
+mod current;
+mod error;
+mod node;
+mod or_cancel;
+mod select_safe;
+mod slots;
+mod sync;
+mod time;
+mod token;
+mod user;
+mod wait;
+
+pub use cause::{Cause, CauseKind};
+pub use current::{cancelled, check, checkpoint, current};
+pub use error::{Cancelled, TimedOut};
+pub use or_cancel::{FutureCancelExt, OrCancel};
+pub use select_safe::{AssertSelectSafe, SelectSafe, select_safe};
+pub use time::{Instant, Ticket, Timer};
+pub use token::{CancelToken, DropGuard, OnCancel};
+pub use wait::{Checkpoint, WaitCancelled};

@@ -1,0 +1,114 @@
+//! `fut.or_cancel()`: a foreign future, which knows nothing of our cancellation, made to end with
+//! the current token, by dropping it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+
+use crate::{Cancelled, SelectSafe, WaitCancelled, ambient};
+
+/// Adds [`or_cancel`](FutureCancelExt::or_cancel) to every future.
+pub trait FutureCancelExt: Future + Sized {
+    /// Waits for this future or for the cancellation of the current token, whichever is first.
+    ///
+    /// A cancellation **drops the future where it stands**; whoever writes this says that this
+    /// is fine. The token is the one that is current at the first poll. A future that is ready
+    /// when it is polled again gives its value, cancelled or not; one that was not begun before
+    /// the cancellation is never polled.
+    ///
+    /// # Errors
+    /// [`Cancelled`], if the cancellation came first.
+    ///
+    /// # Cancel safety
+    /// Dropping it drops the future inside, as a cancellation would.
+    ///
+    /// # Examples
+    /// ```
+    /// use selvedge_cancel::{CancelToken, FutureCancelExt, ambient};
+    /// use std::future::{Future, pending};
+    /// use std::pin::pin;
+    /// use std::task::{Context, Poll, Waker};
+    ///
+    /// let token = CancelToken::new();
+    /// ambient::replace(Some(token.clone()));
+    /// let mut wait = pin!(pending::<()>().or_cancel());
+    /// let mut cx = Context::from_waker(Waker::noop());
+    /// assert!(wait.as_mut().poll(&mut cx).is_pending());
+    /// token.cancel();
+    /// assert!(matches!(wait.poll(&mut cx), Poll::Ready(Err(_))));
+    /// ```
+    fn or_cancel(self) -> OrCancel<Self> {
+        OrCancel {
+            future: Some(self),
+            state: State::Fresh,
+        }
+    }
+}
+
+impl<F: Future> FutureCancelExt for F {}
+
+#[derive(Debug)]
+enum State {
+    Fresh,
+    /// Begun outside every scope: there is nothing to wait for.
+    Alone,
+    Watching(WaitCancelled),
+    Done,
+}
+
+pin_project! {
+    /// A future or the cancellation of the current token; from
+    /// [`or_cancel`](FutureCancelExt::or_cancel).
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct OrCancel<F> {
+        #[pin]
+        future: Option<F>,
+        state: State,
+    }
+}
+
+impl<F: Future> Future for OrCancel<F> {
+    type Output = Result<F::Output, Cancelled>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if matches!(this.state, State::Fresh) {
+            if let Err(cancelled) = ambient::check() {
+                *this.state = State::Done;
+                this.future.set(None);
+                return Poll::Ready(Err(cancelled));
+            }
+        }
+        let future = this.future.as_mut().as_pin_mut();
+        let polled = future
+            .expect("`OrCancel` polled after it was ready")
+            .poll(cx);
+        if let Poll::Ready(value) = polled {
+            *this.state = State::Done;
+            this.future.set(None);
+            return Poll::Ready(Ok(value));
+        }
+        if matches!(this.state, State::Fresh) {
+            *this.state = match ambient::token() {
+                Some(token) => State::Watching(WaitCancelled::new(token)),
+                None => State::Alone,
+            };
+        }
+        let State::Watching(wait) = this.state else {
+            return Poll::Pending;
+        };
+        match Pin::new(wait).poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(cause) => {
+                *this.state = State::Done;
+                this.future.set(None);
+                Poll::Ready(Err(Cancelled::new(cause)))
+            }
+        }
+    }
+}
+
+impl<F: Future> SelectSafe for OrCancel<F> {}

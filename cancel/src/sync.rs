@@ -1,0 +1,28 @@
+//! The only file of this crate that names `std::sync` locks and atomics or `loom`: under
+//! `--cfg selvedge_loom` the tree runs on loom's versions, so that its races can be enumerated.
+//!
+//! `Arc`, `Weak` and `OnceLock` stay std's: loom has no `Weak`, and the tree reads a parent link
+//! for its meaning only under a lock (see `README.md`), so a model loses nothing by it.
+
+#[cfg(not(selvedge_loom))]
+pub(crate) use std::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
+};
+
+#[cfg(selvedge_loom)]
+pub(crate) use loom::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
+};
+
+pub(crate) use std::sync::{Arc, OnceLock, Weak};
+
+/// Locks, whatever happened to an earlier holder: no user code runs under the locks of this
+/// crate, so a poisoned one still guards a consistent value.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    match mutex.lock() {
+        Ok(guard) => guard,
+        Err(poisoned) => poisoned.into_inner(),
+    }
+}

@@ -1,0 +1,60 @@
+//! Where this crate runs code that is not its own: wakers and callbacks. Each call is caught by
+//! itself, so that one that panics takes nothing from the others. No lock is ever held here.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::Cause;
+use crate::sync::{Mutex, lock};
+
+/// A function registered with `on_cancel`, which is called once, or disarmed, or neither.
+pub(crate) trait Callback: Send + Sync + fmt::Debug {
+    /// Calls the function unless it was called or disarmed before.
+    fn call(&self, cause: &Cause);
+    /// Drops the function; it will not be called unless the call has begun.
+    fn disarm(&self);
+}
+
+/// The function itself, in a lock that is held only to take it out.
+pub(crate) struct Armed<F>(Mutex<Option<F>>);
+
+impl<F> Armed<F> {
+    pub(crate) fn new(function: F) -> Self {
+        Self(Mutex::new(Some(function)))
+    }
+
+    fn take(&self) -> Option<F> {
+        lock(&self.0).take()
+    }
+}
+
+impl<F> fmt::Debug for Armed<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Armed")
+    }
+}
+
+impl<F: FnOnce(&Cause) + Send> Callback for Armed<F> {
+    fn call(&self, cause: &Cause) {
+        if let Some(function) = self.take() {
+            quietly(|| function(cause));
+        }
+    }
+
+    fn disarm(&self) {
+        drop(self.take());
+    }
+}
+
+/// Runs user code and stops its panic, which the panic hook has reported by then. Resuming it in
+/// the canceller was rejected: cancellations start in destructors, where it would abort.
+pub(crate) fn quietly(run: impl FnOnce()) {
+    let Err(payload) = catch_unwind(AssertUnwindSafe(run)) else {
+        return;
+    };
+    let dropped = catch_unwind(AssertUnwindSafe(move || drop(payload)));
+    if let Err(second) = dropped {
+        // A payload whose destructor panics with another such payload has no end; leak it.
+        std::mem::forget(second);
+    }
+}
