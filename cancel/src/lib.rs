@@ -28,4 +28,6 @@ pub use or_cancel::{FutureCancelExt, OrCancel};
 pub use select_safe::{AssertSelectSafe, SelectSafe, select_safe};
 pub use time::{Instant, Ticket, Timer};
 pub use token::{CancelToken, DropGuard, OnCancel};
+#[doc(hidden)]
+pub use user::quietly;
 pub use wait::{Checkpoint, WaitCancelled};

@@ -48,7 +48,7 @@ impl<F: FnOnce(&Cause) + Send> Callback for Armed<F> {
 
 /// Runs user code and stops its panic, which the panic hook has reported by then. Resuming it in
 /// the canceller was rejected: cancellations start in destructors, where it would abort.
-pub(crate) fn quietly(run: impl FnOnce()) {
+pub fn quietly(run: impl FnOnce()) {
     let Err(payload) = catch_unwind(AssertUnwindSafe(run)) else {
         return;
     };

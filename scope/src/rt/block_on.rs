@@ -1,0 +1,112 @@
+//! `block_on`: runs one future to its end on the calling thread, which sleeps while nothing is
+//! ready. It has a parker of its own, because anybody may spend the token of `thread::park`.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+
+use crossbeam_utils::sync::{Parker, Unparker};
+
+thread_local! {
+    /// The parker of this thread while no `block_on` uses it.
+    static SEAT: Cell<Option<Seat>> = const { Cell::new(None) };
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is inside [`block_on`], where no tasks wait beside the one that is polled.
+pub(crate) fn in_block_on() -> bool {
+    INSIDE.try_with(Cell::get).unwrap_or(false)
+}
+
+/// Runs a future to its end on this thread, and gives its output.
+///
+/// The thread sleeps while the future waits; any thread may wake it. Time comes from the
+/// embedded timer. Calls may be nested, but a thread that blocks inside an asynchronous task
+/// keeps everything else on that thread waiting; from async code, `await` instead.
+///
+/// # Examples
+/// ```
+/// let answer = selvedge_scope::block_on(async { 6 * 7 });
+/// assert_eq!(answer, 42);
+/// ```
+///
+/// # Panics
+/// If the future panics; the call can be repeated with another future.
+///
+/// Compares with `futures::executor::block_on`, which refuses to be nested.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let mut seated = Seated(None);
+    let seat = seated.0.insert(Seat::take());
+    let mut cx = Context::from_waker(&seat.waker);
+    let _inside = Inside::enter();
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+            return output;
+        }
+        // A wake-up of a poll before this one, or of an earlier `block_on`, costs one poll.
+        seat.parker.park();
+    }
+}
+
+/// A parker and the waker that goes with it.
+struct Seat {
+    parker: Parker,
+    waker: Waker,
+}
+
+struct Bell(Unparker);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+impl Seat {
+    /// The thread's own seat, or a new one for a nested call. The seats differ, so that an inner
+    /// call cannot spend the wake-up of an outer one.
+    fn take() -> Self {
+        let own = SEAT.try_with(Cell::take).ok().flatten();
+        own.unwrap_or_else(|| {
+            let parker = Parker::new();
+            let waker = Waker::from(Arc::new(Bell(parker.unparker().clone())));
+            Self { parker, waker }
+        })
+    }
+}
+
+/// Gives the seat back to the thread; also when the future unwinds.
+struct Seated(Option<Seat>);
+
+impl Drop for Seated {
+    fn drop(&mut self) {
+        let seat = self.0.take();
+        // In a thread-local destructor the cell may be gone; the seat then goes with the closure.
+        let _ = SEAT.try_with(|cell| cell.set(seat));
+    }
+}
+
+/// Keeps the flag of [`in_block_on`] set; also when the future unwinds.
+struct Inside {
+    before: bool,
+}
+
+impl Inside {
+    fn enter() -> Self {
+        let before = INSIDE.try_with(|cell| cell.replace(true)).unwrap_or(false);
+        Self { before }
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let _ = INSIDE.try_with(|cell| cell.set(self.before));
+    }
+}

@@ -1,0 +1,9 @@
+//! The embedded runtime: an executor for one future and a timer, for programs without a runtime
+//! and for tests. Not a place to spawn: what runs at the same time is the scope's business.
+
+mod block_on;
+mod timer;
+
+pub use block_on::block_on;
+pub(crate) use block_on::in_block_on;
+pub(crate) use timer::embedded;

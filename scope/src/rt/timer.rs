@@ -1,0 +1,155 @@
+//! The embedded timer: one thread, started by the first sleep of a program without a timer of its
+//! own, that wakes tasks from an ordered map. Not a clock to adjust: it goes by the system's.
+
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+use std::{iter, thread};
+
+use selvedge_cancel::{Instant, Ticket, Timer, quietly};
+
+/// How long the thread sleeps at most, so that the last moment there is needs no arithmetic that
+/// a platform's condition variable might not survive.
+const LONGEST_NAP: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The embedded timer of this process.
+pub(crate) fn embedded() -> &'static dyn Timer {
+    &Handle
+}
+
+static EMBEDDED: Embedded = Embedded::new();
+
+/// Stands for the one [`Embedded`], which is static because its thread never ends.
+#[derive(Debug)]
+struct Handle;
+
+/// Std's lock and condition variable, also under loom, which has no time and no statics.
+#[derive(Debug)]
+struct Embedded {
+    state: Mutex<State>,
+    sooner: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    entries: BTreeMap<(Instant, u64), Waker>,
+    next_id: u64,
+    has_thread: bool,
+}
+
+impl State {
+    fn insert(&mut self, at: Instant, waker: Waker) -> Ticket {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.entries.insert((at, id), waker);
+        Ticket::new(at, id)
+    }
+
+    fn is_first(&self, ticket: Ticket) -> bool {
+        let first = self.entries.first_key_value();
+        first.is_some_and(|(key, _)| *key == (ticket.at(), ticket.id()))
+    }
+}
+
+impl Embedded {
+    const fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                entries: BTreeMap::new(),
+                next_id: 0,
+                has_thread: false,
+            }),
+            sooner: Condvar::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serves the entries, for ever.
+    fn run(&self) {
+        let mut due = Vec::new();
+        let mut state = self.lock();
+        loop {
+            let now = Handle.now();
+            due.extend(iter::from_fn(|| {
+                let first = state.entries.first_entry()?;
+                (first.key().0 <= now).then(|| first.remove())
+            }));
+            if !due.is_empty() {
+                drop(state);
+                for waker in due.drain(..) {
+                    quietly(|| waker.wake());
+                }
+                state = self.lock();
+                continue;
+            }
+            let nap = match state.entries.first_key_value() {
+                None => LONGEST_NAP,
+                Some(((at, _), _)) => at.duration_since(now).min(LONGEST_NAP),
+            };
+            let woken = self.sooner.wait_timeout(state, nap);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Starts the thread. Where none can be had, all who wait are woken at once: they look at
+    /// the time and come again, which costs speed, but nobody waits for ever.
+    fn start_thread(&'static self) {
+        let started = thread::Builder::new()
+            .name("selvedge-timer".into())
+            .spawn(|| self.run());
+        if started.is_err() {
+            let entries = {
+                let mut state = self.lock();
+                state.has_thread = false;
+                std::mem::take(&mut state.entries)
+            };
+            for waker in entries.into_values() {
+                quietly(|| waker.wake());
+            }
+            thread::yield_now();
+        }
+    }
+}
+
+impl Timer for Handle {
+    fn now(&self) -> Instant {
+        Instant::from_std(std::time::Instant::now())
+    }
+
+    fn schedule(&self, at: Instant, waker: &Waker) -> Ticket {
+        let waker = waker.clone();
+        let mut state = EMBEDDED.lock();
+        let ticket = state.insert(at, waker);
+        let must_start = !std::mem::replace(&mut state.has_thread, true);
+        let is_sooner = state.is_first(ticket);
+        drop(state);
+        if must_start {
+            EMBEDDED.start_thread();
+        } else if is_sooner {
+            EMBEDDED.sooner.notify_one();
+        }
+        ticket
+    }
+
+    fn reset(&self, ticket: Ticket, at: Instant, waker: &Waker) -> Ticket {
+        if ticket.at() == at {
+            let mut state = EMBEDDED.lock();
+            let entry = state.entries.get_mut(&(at, ticket.id()));
+            if entry.is_some_and(|old| old.will_wake(waker)) {
+                return ticket;
+            }
+        }
+        self.cancel(ticket);
+        self.schedule(at, waker)
+    }
+
+    fn cancel(&self, ticket: Ticket) {
+        let entry = EMBEDDED.lock().entries.remove(&(ticket.at(), ticket.id()));
+        // Out of the lock by now: dropping a waker may run anybody's code.
+        drop(entry);
+    }
+}
