@@ -18,12 +18,12 @@ use crate::user::{Callback, quietly};
 const RUNNING: u8 = 0;
 /// The node has a cause, and keeps it (invariant T1).
 const CANCELLED: u8 = 1;
-/// The root that stands for "outside everything" and is never cancelled.
-const NEVER: u8 = 2;
 
 pub(crate) struct Node {
     /// Mirrors `cause.is_some()` for readers without the lock; written under it.
     state: AtomicU8,
+    /// The node stands for "outside everything": it has nothing above it and stays running.
+    is_never: bool,
     /// Set after the path from here to the top was linked (invariant T4).
     reached: AtomicBool,
     /// Position in the parent's list, or `NOWHERE`; read and written under the parent's lock.
@@ -51,21 +51,22 @@ pub(crate) enum Watch {
 
 impl Node {
     pub(crate) fn root() -> Arc<Self> {
-        Self::with(RUNNING, OnceLock::new())
+        Self::with(false, OnceLock::new())
     }
 
     pub(crate) fn never() -> Arc<Self> {
-        Self::with(NEVER, OnceLock::new())
+        Self::with(true, OnceLock::new())
     }
 
     /// A child that its parent does not know of: one allocation, one count, no lock.
     pub(crate) fn child_of(parent: &Arc<Self>) -> Arc<Self> {
-        Self::with(RUNNING, OnceLock::from(Arc::clone(parent)))
+        Self::with(false, OnceLock::from(Arc::clone(parent)))
     }
 
-    fn with(state: u8, parent: OnceLock<Arc<Self>>) -> Arc<Self> {
+    fn with(is_never: bool, parent: OnceLock<Arc<Self>>) -> Arc<Self> {
         Arc::new(Self {
-            state: AtomicU8::new(state),
+            state: AtomicU8::new(RUNNING),
+            is_never,
             reached: AtomicBool::new(false),
             slot: AtomicUsize::new(NOWHERE),
             parent,
@@ -79,7 +80,7 @@ impl Node {
     /// Puts a root, with all that is below it, under a parent. Only the first call counts; a
     /// parent at or below the node would close a circle, and is ignored.
     pub(crate) fn attach(self: &Arc<Self>, parent: &Arc<Self>) {
-        if self.is_never() {
+        if self.is_never {
             return;
         }
         let itself = std::iter::successors(Some(parent), |node| node.parent.get())
@@ -106,17 +107,9 @@ impl Node {
         self.state.load(Ordering::Acquire)
     }
 
-    pub(crate) fn is_never(&self) -> bool {
-        self.own_state() == NEVER
-    }
-
     /// Whether this node or one above it is cancelled.
     pub(crate) fn is_cancelled(&self) -> bool {
-        match self.own_state() {
-            CANCELLED => true,
-            NEVER => false,
-            _ => self.parent.get().is_some() && self.inherit().is_some(),
-        }
+        self.own_state() == CANCELLED || self.inherit().is_some()
     }
 
     /// The cause of this node, its own or the nearest above.
@@ -159,7 +152,7 @@ impl Node {
 
     /// Cancels the node and everything below it. The cause counts unless there is one already.
     pub(crate) fn cancel(&self, cause: Cause) {
-        if self.is_never() {
+        if self.is_never {
             return;
         }
         let cause = self.inherit().unwrap_or(cause);
@@ -218,7 +211,7 @@ impl Node {
 
     /// Adds a watcher and makes sure that a cancellation above will find it.
     pub(crate) fn watch(self: &Arc<Self>, watcher: Watcher) -> Watch {
-        if self.is_never() {
+        if self.is_never {
             return Watch::Never;
         }
         let at = {
@@ -237,7 +230,7 @@ impl Node {
         let mut node = self;
         // Acquire: pairs with the Release store below; whoever sees the flag also sees the links.
         while !node.reached.load(Ordering::Acquire) {
-            let Some(parent) = node.parent.get().filter(|parent| !parent.is_never()) else {
+            let Some(parent) = node.parent.get().filter(|parent| !parent.is_never) else {
                 break;
             };
             let cancelled = {
