@@ -102,3 +102,71 @@ fn complain(err: &mut impl Write, path: &Path, problem: &io::Error) -> io::Resul
     err.write_all(&shown(if here { Path::new(".") } else { path }))?;
     writeln!(err, ": {problem}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Entry, Hashed, write};
+    use selvedge::{Cancelled, CauseKind};
+    use std::io;
+
+    const SUM: [u8; 32] = [0; 32];
+
+    fn printed(entries: &[Entry<Hashed>], checking: bool, terse: bool) -> (u8, String, String) {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = write(entries, checking, terse, &mut out, &mut err).unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (code, text(out), text(err))
+    }
+
+    fn entry(path: &str, result: io::Result<Hashed>) -> Entry<Hashed> {
+        (path.into(), result)
+    }
+
+    fn cancelled(path: &str, kind: CauseKind) -> Entry<Hashed> {
+        entry(path, Err(Cancelled::new(kind).into()))
+    }
+
+    #[test]
+    fn sums_alone_end_with_0_and_silence() {
+        let (code, out, err) = printed(&[entry("a", Ok((SUM, None)))], false, false);
+        assert_eq!((code, err.as_str()), (0, ""));
+        assert_eq!(out, format!("{}  a\n", "0".repeat(64)));
+    }
+
+    #[test]
+    fn verdicts_go_to_stdout_and_problems_to_stderr() {
+        let entries = [
+            entry("same", Ok((SUM, Some(SUM)))),
+            entry("other", Ok((SUM, Some([1; 32])))),
+            entry("bad", Err(io::Error::other("unreadable"))),
+        ];
+        let (code, out, err) = printed(&entries, true, false);
+        assert_eq!(code, 1);
+        assert_eq!(out, "same: OK\nother: FAILED\nbad: FAILED open or read\n");
+        assert!(err.starts_with("manifest: bad: unreadable\n"), "{err}");
+        assert!(err.contains("1 of 3: do not have"), "{err}");
+        assert!(err.contains("1 of 3: could not be read"), "{err}");
+    }
+
+    #[test]
+    fn cancelled_files_are_named_in_a_log_and_counted_for_a_person() {
+        let entries = [
+            entry("bad", Err(io::Error::other("unreadable"))),
+            cancelled("left", CauseKind::Requested),
+        ];
+        for terse in [false, true] {
+            let (code, _, err) = printed(&entries, false, terse);
+            assert_eq!(code, 130, "an interrupt counts for more than a problem");
+            assert_eq!(err.contains("manifest: left: cancelled"), !terse, "{err}");
+            assert!(err.contains("manifest: bad: unreadable\n"), "{err}");
+            assert!(err.ends_with("1 of 2: cancelled: interrupted\n"), "{err}");
+        }
+    }
+
+    #[test]
+    fn deadline_ends_with_124() {
+        let (code, _, err) = printed(&[cancelled("left", CauseKind::Deadline)], false, true);
+        assert_eq!(code, 124);
+        assert_eq!(err, "manifest: 1 of 1: cancelled: time is up\n");
+    }
+}
