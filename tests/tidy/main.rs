@@ -5,7 +5,9 @@
 mod pages;
 mod source;
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::process::Command;
 
 use source::{Source, files, root, words};
 
@@ -169,6 +171,46 @@ fn arrows_between_crates_run_one_way() {
             "{folder} uses less than it may: {seen}"
         );
     }
+}
+
+#[test]
+fn default_build_takes_at_most_12_crates_of_others() {
+    let mut tree = Command::new(env!("CARGO"));
+    tree.args([
+        "tree",
+        "--offline",
+        "-p",
+        "selvedge",
+        "-e",
+        "normal,build",
+        "--prefix",
+        "none",
+    ]);
+    let output = tree.current_dir(root()).output().expect("cargo starts");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8(output.stdout).expect("plain names");
+    let crates: BTreeSet<_> = text
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    let (ours, others): (Vec<_>, Vec<_>) = crates
+        .into_iter()
+        .filter(|name| !name.is_empty())
+        .partition(|name| name.starts_with("selvedge"));
+    assert_eq!(
+        ours,
+        [
+            "selvedge",
+            "selvedge-cancel",
+            "selvedge-iter",
+            "selvedge-scope"
+        ]
+    );
+    assert!(others.len() <= 12, "{} crates: {others:?}", others.len());
 }
 
 #[test]
