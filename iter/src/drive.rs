@@ -1,0 +1,110 @@
+//! `Drive`: the future of every terminal. It starts the lanes as one batch of children at
+//! the first poll, and makes the result of their shares. How many there are is in `plan`.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+use selvedge_scope::batch::Batch;
+
+use crate::lane::Lane;
+use crate::pipe::Pipe;
+use crate::plan::{Knobs, Plan};
+use crate::shared::Shared;
+use crate::sink::Sink;
+use crate::source::Source;
+use crate::sync::Arc;
+
+pin_project! {
+    /// The future of a terminal of a [`ParStream`](crate::ParStream).
+    ///
+    /// Nothing runs before the first poll. Its lanes run while it is polled, by the polling
+    /// thread and, when that pays, by threads of the pool; between polls all is at rest.
+    ///
+    /// # Panics
+    ///
+    /// If a closure, future, iterator, stream or destructor of the pipeline panics: nothing
+    /// new is begun, every item under way is awaited, then the first panic resumes here.
+    /// Also if it is polled after it was ready.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it drops all items that were taken and have not ended, and the source with
+    /// the rest; it does not block. A cancelled scope does not end the intake: what runs
+    /// inside the stages notices the cancellation and fails, and a fallible terminal ends
+    /// with its error. The result covers all items or there is none.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Drive<P: Pipe, S: Sink<P::Item>, O> {
+        start: Option<(P, S, Knobs)>,
+        shared: Option<Arc<Shared<P, S>>>,
+        #[pin]
+        lanes: Option<Batch<Lane<P, S>>>,
+        out: PhantomData<fn() -> O>,
+    }
+}
+
+impl<P: Pipe, S: Sink<P::Item>, O> fmt::Debug for Drive<P, S, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drive")
+            .field("started", &self.start.is_none())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<P: Pipe, S: Sink<P::Item>, O> Drive<P, S, O> {
+    pub(crate) fn new(pipe: P, sink: S, knobs: Knobs) -> Self {
+        Self {
+            start: Some((pipe, sink, knobs)),
+            shared: None,
+            lanes: None,
+            out: PhantomData,
+        }
+    }
+}
+
+impl<P: Pipe, S: Sink<P::Item, Out = O>, O> Future for Drive<P, S, O> {
+    type Output = O;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<O> {
+        let mut this = self.project();
+        if let Some((pipe, sink, knobs)) = this.start.take() {
+            let shared = this.shared.insert(Arc::new(lay_out(pipe, sink, &knobs)));
+            this.lanes.set(Some(start(shared, &knobs)));
+        }
+        let lanes = this
+            .lanes
+            .as_mut()
+            .as_pin_mut()
+            .expect("a terminal was polled after its end");
+        let shares = ready!(lanes.poll(cx));
+        this.lanes.set(None);
+        let shared = this
+            .shared
+            .take()
+            .expect("lanes and what they share start together");
+        Poll::Ready(shared.sink.finish(shares))
+    }
+}
+
+/// What the lanes of a pipeline will share.
+fn lay_out<P: Pipe, S: Sink<P::Item>>(pipe: P, sink: S, knobs: &Knobs) -> Shared<P, S> {
+    let plan = Plan::new::<P>(knobs, workers(), pipe.source().upper());
+    let runs = knobs.ordered && S::RUNS;
+    Shared::new(pipe, sink, plan, knobs.ordered, runs)
+}
+
+/// The lanes, as children of one window.
+fn start<P: Pipe, S: Sink<P::Item>>(
+    shared: &Arc<Shared<P, S>>,
+    _knobs: &Knobs,
+) -> Batch<Lane<P, S>> {
+    Batch::new((0..shared.plan.lanes).map(|lane| Lane::new(shared, lane)))
+}
+
+/// Threads that may work on a pipeline: the helpers, and the one that polls.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from) + 1
+}

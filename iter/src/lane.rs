@@ -1,0 +1,312 @@
+//! A lane: one child of the pipeline's window. It takes a batch of items, sends each through
+//! all stages into its own share of the result, and comes back for more; an item that has to
+//! wait does so inside the lane. A lane holds no lock while a stage runs and owns no thread:
+//! who polls it, and whether in parallel, is the window's affair.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pin_project_lite::pin_project;
+
+use crate::pace::{Pace, Watch};
+use crate::pipe::{Begun, Pipe};
+use crate::shared::Shared;
+use crate::sink::{Sink, Verdict};
+use crate::source::{Ask, Source};
+use crate::sync::Arc;
+
+/// With asynchronous stages the clock is read once in so many rounds: items are taken one
+/// by one there, and a reading costs as much as the rest of a round.
+const ROUNDS: u32 = 16;
+
+pin_project! {
+    /// One lane of a running pipeline; its output is its share of the result.
+    pub(crate) struct Lane<P: Pipe, S: Sink<P::Item>> {
+        shared: Arc<Shared<P, S>>,
+        desk: Desk<P, S>,
+        // The item that waits.
+        #[pin]
+        flow: Option<P::Flow>,
+    }
+
+    impl<P: Pipe, S: Sink<P::Item>> PinnedDrop for Lane<P, S> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if this.desk.waiting {
+                this.shared.pipe.source().leave(this.desk.lane);
+            }
+        }
+    }
+}
+
+/// What a lane keeps between polls, besides the item that waits.
+struct Desk<P: Pipe, S: Sink<P::Item>> {
+    lane: usize,
+    pace: Pace,
+    /// The stages' state and the share; out while a batch is worked through.
+    work: Option<(P::State, S::Share)>,
+    chunk: <P::Source as Source>::Chunk,
+    /// The present batch: its size, the source positions it spans, and the next one.
+    count: usize,
+    first: u64,
+    end: u64,
+    next: u64,
+    /// The position of the item that waits.
+    flow_at: u64,
+    /// Whether a run is open in the sink.
+    run: bool,
+    /// Whether this lane is up, and if not, whether the roster has its waker.
+    up: bool,
+    listed: bool,
+    /// Whether the last poll ended in an item that waits.
+    suspended: bool,
+    /// Whether the last poll ended in a source that has nothing yet.
+    waiting: bool,
+    /// Whether nothing is to be taken any more.
+    ended: bool,
+}
+
+impl<P: Pipe, S: Sink<P::Item>> Lane<P, S> {
+    pub(crate) fn new(shared: &Arc<Shared<P, S>>, lane: usize) -> Self {
+        let desk = Desk {
+            lane,
+            pace: shared.plan.pace.clone(),
+            work: Some((shared.pipe.state(), shared.sink.share())),
+            chunk: Default::default(),
+            count: 0,
+            first: 0,
+            end: 0,
+            next: 0,
+            flow_at: 0,
+            run: false,
+            up: false,
+            listed: false,
+            suspended: false,
+            waiting: false,
+            ended: false,
+        };
+        Self {
+            shared: Arc::clone(shared),
+            desk,
+            flow: None,
+        }
+    }
+}
+
+/// Ends the intake if a lane's turn is left by a panic.
+struct Alarm<'a, P: Pipe, S> {
+    shared: &'a Shared<P, S>,
+    armed: bool,
+}
+
+impl<P: Pipe, S> Drop for Alarm<'_, P, S> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.shared.abort();
+        }
+    }
+}
+
+impl<P: Pipe, S: Sink<P::Item>> Future for Lane<P, S> {
+    type Output = S::Share;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<S::Share> {
+        let this = self.project();
+        let (shared, desk) = (&**this.shared, this.desk);
+        if !desk.up {
+            if !shared.roster.enter(desk.lane, desk.listed, cx.waker()) {
+                desk.listed = true;
+                return Poll::Pending;
+            }
+            desk.up = true;
+        }
+        if desk.suspended {
+            desk.suspended = false;
+            shared.roster.resumed();
+        }
+        let mut alarm = Alarm {
+            shared,
+            armed: true,
+        };
+        let out = turn(shared, desk, this.flow, cx);
+        alarm.armed = false;
+        out
+    }
+}
+
+/// Works until there is nothing to do, an item waits, or the slice is over.
+fn turn<P: Pipe, S: Sink<P::Item>>(
+    shared: &Shared<P, S>,
+    desk: &mut Desk<P, S>,
+    mut flow: Pin<&mut Option<P::Flow>>,
+    cx: &mut Context<'_>,
+) -> Poll<S::Share> {
+    let mut watch = Watch::start();
+    let mut upkeep = Duration::ZERO;
+    let mut rounds = 0_u32;
+    loop {
+        if let Some(waits) = flow.as_mut().as_pin_mut() {
+            let (state, share) = desk.work.as_mut().expect("a lane at rest has its work");
+            match shared.pipe.resume(state, waits, cx) {
+                Poll::Pending => {
+                    desk.suspended = true;
+                    shared.roster.suspended();
+                    return Poll::Pending;
+                }
+                Poll::Ready(came) => {
+                    flow.set(None);
+                    if let Some(item) = came {
+                        if shared.sink.feed(share, desk.flow_at, item) == Verdict::Fail {
+                            shared.fail(desk.flow_at);
+                        }
+                    }
+                }
+            }
+        }
+        if let Some(waits) = work_through(shared, desk) {
+            flow.set(Some(waits));
+            continue;
+        }
+        if desk.run || desk.ended {
+            if desk.run && !P::SUSPENDS {
+                // Ending a run can be dear; how dear decides how long runs are.
+                upkeep = watch.lap();
+            }
+            if let Some(waits) = flush(shared, desk) {
+                flow.set(Some(waits));
+                continue;
+            }
+            if desk.run {
+                desk.run = false;
+                let (_, share) = desk.work.as_mut().expect("a lane at rest has its work");
+                if shared.sink.close(share, desk.end) == Verdict::Fail {
+                    shared.fail(desk.first);
+                }
+            }
+        }
+        if desk.ended {
+            let (_, share) = desk.work.take().expect("a lane ends once");
+            return Poll::Ready(share);
+        }
+        rounds += 1;
+        if !P::SUSPENDS || rounds % ROUNDS == 0 {
+            let lap = watch.lap();
+            // With runs, the first lap is the work and the second its upkeep.
+            let (work, upkeep) = if shared.runs && !P::SUSPENDS {
+                (upkeep, lap)
+            } else {
+                (lap, Duration::ZERO)
+            };
+            if !P::SUSPENDS {
+                desk.pace.learn(desk.count, work + upkeep, upkeep);
+            }
+            desk.count = 0;
+            if watch.over() {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+        if !shared.takes() {
+            desk.ended = true;
+            continue;
+        }
+        let mut ask = Ask {
+            lane: desk.lane,
+            want: desk.pace.size(),
+            share: 2 * shared.plan.lanes as u64,
+            waiting: &mut desk.waiting,
+            waker: cx.waker(),
+        };
+        match shared.pipe.source().pull(&mut ask, &mut desk.chunk) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(None) => {
+                desk.waiting = false;
+                desk.ended = true;
+                shared.roster.close();
+            }
+            Poll::Ready(Some(pulled)) => {
+                desk.waiting = false;
+                desk.count = pulled.count;
+                desk.first = pulled.first;
+                desk.next = pulled.first;
+                desk.end = pulled.first + pulled.count as u64;
+                if shared.runs {
+                    desk.run = true;
+                    let (_, share) = desk.work.as_mut().expect("a lane at rest has its work");
+                    shared.sink.open(share, pulled.first);
+                }
+            }
+        }
+    }
+}
+
+/// Begins the items of the batch, up to one that has to wait.
+#[inline]
+fn work_through<P: Pipe, S: Sink<P::Item>>(
+    shared: &Shared<P, S>,
+    desk: &mut Desk<P, S>,
+) -> Option<P::Flow> {
+    if desk.next == desk.end {
+        return None;
+    }
+    // All of it is moved out, so that it lives in registers and not behind a pointer. If a
+    // stage panics it is dropped here, and the lane is never polled again.
+    let (mut state, mut share) = desk.work.take().expect("a lane at rest has its work");
+    let mut chunk = std::mem::take(&mut desk.chunk);
+    let mut next = desk.next;
+    let mut waits = None;
+    while let Some(item) = chunk.next() {
+        let at = next;
+        if (S::FAILS || P::SUSPENDS) && !shared.admits(at) {
+            // Nor is anything behind it.
+            drop(item);
+            chunk = Default::default();
+            next = desk.end;
+            break;
+        }
+        next += 1;
+        match shared.pipe.begin(&mut state, item) {
+            Begun::Done(out) => {
+                if shared.sink.feed(&mut share, at, out) == Verdict::Fail {
+                    shared.fail(at);
+                }
+            }
+            Begun::Dropped => {}
+            Begun::Wait(flow) => {
+                desk.flow_at = at;
+                waits = Some(flow);
+                break;
+            }
+        }
+    }
+    desk.next = next;
+    desk.chunk = chunk;
+    desk.work = Some((state, share));
+    waits
+}
+
+/// Hands what the stages kept on to the sink, up to an item that has to wait.
+fn flush<P: Pipe, S: Sink<P::Item>>(
+    shared: &Shared<P, S>,
+    desk: &mut Desk<P, S>,
+) -> Option<P::Flow> {
+    let (state, share) = desk.work.as_mut().expect("a lane at rest has its work");
+    // After a failure nobody will see what these items would add.
+    while shared.admits(desk.first) {
+        match shared.pipe.flush(state) {
+            Begun::Done(out) => {
+                if shared.sink.feed(share, desk.first, out) == Verdict::Fail {
+                    shared.fail(desk.first);
+                }
+            }
+            Begun::Dropped => break,
+            Begun::Wait(flow) => {
+                desk.flow_at = desk.first;
+                return Some(flow);
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,178 @@
+//! `ParStream`: the type users chain, and its knobs. Its stages are in `stages`, its
+//! terminals in `terminals`; how it runs is in `lane` and `drive`.
+
+mod stages;
+mod terminals;
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::pipe::Pipe;
+use crate::plan::Knobs;
+
+/// A parallel stream: a source, stages, and, once a terminal is awaited, lanes that take
+/// items from the source and send them through all stages on as many cores as pay.
+///
+/// Made by [`par`](crate::ParStreamExt::par), [`into_par`](crate::IntoPar::into_par) and
+/// [`par_iter`](crate::par_iter). Closures may borrow from the stack around; they are
+/// called by several threads at the same time and so are `Fn + Send + Sync`. An asynchronous
+/// closure that owns captures (`async move |x| …`) is refused by the compiler, because its
+/// futures would borrow from it: drop the `move`, or take a reference before.
+///
+/// # Examples
+///
+/// ```
+/// use selvedge_iter::IntoPar;
+///
+/// # selvedge_scope::block_on(async {
+/// let offset = 10; // borrowed by the closure, on whatever thread it runs
+/// let evens: Vec<u32> =
+///     (0..8u32).into_par().map(|n| n + offset).filter(|n| n % 2 == 0).collect().await;
+/// assert_eq!(evens, [10, 12, 14, 16]);
+/// # });
+/// ```
+///
+/// # Order
+///
+/// Items are worked on in any order, and effects happen in any order. *Results* keep the
+/// order of the source unless [`unordered`](Self::unordered) gives it up: `collect` puts
+/// items where they belong, `reduce` joins neighbours only, and of several errors the first
+/// in source order is the result.
+///
+/// # Cancel safety
+///
+/// See [`Drive`](crate::Drive), the future of every terminal.
+#[must_use = "a parallel stream does nothing before a terminal is awaited"]
+pub struct ParStream<P> {
+    pipe: P,
+    knobs: Knobs,
+}
+
+impl<P: fmt::Debug> fmt::Debug for ParStream<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ParStream")
+            .field("pipe", &self.pipe)
+            .field("knobs", &self.knobs)
+            .finish()
+    }
+}
+
+impl<P> ParStream<P> {
+    pub(crate) fn new(pipe: P) -> Self {
+        Self {
+            pipe,
+            knobs: Knobs::default(),
+        }
+    }
+}
+
+impl<P: Pipe> ParStream<P> {
+    /// The same knobs around a longer pipe.
+    fn stage<Q>(self, wrap: impl FnOnce(P) -> Q) -> ParStream<Q> {
+        ParStream {
+            pipe: wrap(self.pipe),
+            knobs: self.knobs,
+        }
+    }
+
+    /// Bounds how many items are taken from the source and not yet finished, items that
+    /// wait in a lane's batch included. Every terminal keeps to it.
+    ///
+    /// Without it, as many synchronous items are worked on as there are threads, and up to
+    /// 64 are under way where a stage is asynchronous. 0 counts as 1, and more than 65,536
+    /// as 65,536. The last call counts, wherever in the chain it stands.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use selvedge_iter::IntoPar;
+    /// use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    ///
+    /// # selvedge_scope::block_on(async {
+    /// let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    /// (0..100).into_par().concurrency(3).for_each(async |_| {
+    ///     most.fetch_max(now.fetch_add(1, Relaxed) + 1, Relaxed);
+    ///     selvedge_cancel::checkpoint().await.ok();
+    ///     now.fetch_sub(1, Relaxed);
+    /// }).await;
+    /// assert!(most.into_inner() <= 3);
+    /// # });
+    /// ```
+    pub fn concurrency(mut self, n: usize) -> Self {
+        self.knobs.concurrency = Some(n);
+        self
+    }
+
+    /// Sets how many items a lane takes from the source at a time; 0 counts as 1.
+    ///
+    /// Without it the number adapts, so that a batch is worth about 10 µs of work. A fixed
+    /// one helps where items are of very unlike weight: 1 keeps a heavy item from holding
+    /// back those behind it in its batch. [`concurrency`](Self::concurrency) is kept to even
+    /// if that makes batches smaller, and asynchronous stages take items one by one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use selvedge_iter::IntoPar;
+    ///
+    /// # selvedge_scope::block_on(async {
+    /// assert_eq!((0..1000).into_par().batch(1).count().await, 1000);
+    /// # });
+    /// ```
+    pub fn batch(mut self, n: usize) -> Self {
+        self.knobs.batch = Some(n);
+        self
+    }
+
+    /// Keeps the order of the source in results. This is the default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use selvedge_iter::IntoPar;
+    ///
+    /// # selvedge_scope::block_on(async {
+    /// let same: Vec<u8> = (0..9).into_par().unordered().ordered().collect().await;
+    /// assert_eq!(same, [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    /// # });
+    /// ```
+    pub fn ordered(mut self) -> Self {
+        self.knobs.ordered = true;
+        self
+    }
+
+    /// Gives up the order of the source: results come in any order, an error is the first
+    /// in time, and a `fold` has one accumulator a lane.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use selvedge_iter::IntoPar;
+    /// use std::collections::HashSet;
+    ///
+    /// # selvedge_scope::block_on(async {
+    /// let seen: HashSet<u8> = (0..9).into_par().unordered().collect().await;
+    /// assert_eq!(seen.len(), 9);
+    /// # });
+    /// ```
+    pub fn unordered(mut self) -> Self {
+        self.knobs.ordered = false;
+        self
+    }
+
+    /// Names the pipeline for whoever inspects what is running.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use selvedge_iter::IntoPar;
+    ///
+    /// # selvedge_scope::block_on(async {
+    /// assert_eq!((1..=4).into_par().named("squares").map(|n| n * n).sum::<i32>().await, 30);
+    /// # });
+    /// ```
+    pub fn named(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.knobs.name = Some(name.into());
+        self
+    }
+}

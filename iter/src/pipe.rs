@@ -1,0 +1,119 @@
+//! What a source and its stages look like to a lane: how an item enters, how it goes on
+//! after it had to wait, and what is left to hand out at the end of a run of items.
+//! Every method is generic and small, so that a chain of synchronous stages compiles to
+//! one loop. How items are fetched is a source's affair, what happens to results a sink's.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::source::Source;
+
+/// A source of items and the stages behind it; what a [`ParStream`](crate::ParStream) runs.
+///
+/// The trait is sealed: it appears in bounds (`P: Pipe<Item = u64>`), but only the sources
+/// and stages of this crate implement it. Its hidden methods are no part of the public
+/// surface and may change at any time.
+pub trait Pipe: sealed::Sealed + Send + Sync {
+    /// What comes out of the last stage.
+    type Item: Send;
+
+    /// Where the items come from.
+    #[doc(hidden)]
+    type Source: Source;
+    /// What each lane keeps between items: the accumulators of `fold` stages.
+    #[doc(hidden)]
+    type State: Send;
+    /// An item that has to wait: the future of an asynchronous stage.
+    #[doc(hidden)]
+    type Flow: Send;
+    /// Whether a stage may have to wait. Decides how many lanes run.
+    #[doc(hidden)]
+    const SUSPENDS: bool;
+
+    /// The source, which all lanes share.
+    #[doc(hidden)]
+    fn source(&self) -> &Self::Source;
+    /// Fresh state for one lane.
+    #[doc(hidden)]
+    fn state(&self) -> Self::State;
+    /// Sends an item through the stages up to the first one that has to wait.
+    #[doc(hidden)]
+    fn begin(
+        &self,
+        state: &mut Self::State,
+        item: <Self::Source as Source>::Item,
+    ) -> Begun<Self::Item, Self::Flow>;
+    /// Moves a waiting item on; `None` says that a stage filtered it out or kept it.
+    #[doc(hidden)]
+    fn resume(
+        &self,
+        state: &mut Self::State,
+        flow: Pin<&mut Self::Flow>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Self::Item>>;
+    /// Hands out what stages kept, one a call; `Dropped` says that nothing is left.
+    #[doc(hidden)]
+    fn flush(&self, state: &mut Self::State) -> Begun<Self::Item, Self::Flow>;
+}
+
+/// How far an item got without waiting.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum Begun<T, W> {
+    /// Through all stages.
+    Done(T),
+    /// Filtered out, or kept by a `fold`.
+    Dropped,
+    /// To a stage that has to be polled.
+    Wait(W),
+}
+
+/// The flow of a chain that never waits: it has no values, so its code disappears.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum Never {}
+
+/// Keeps foreign types from implementing the traits that lanes rely on.
+pub(crate) mod sealed {
+    #[allow(
+        unnameable_types,
+        reason = "sealing needs a public trait that nobody can name"
+    )]
+    pub trait Sealed {}
+}
+
+impl<S: Source> sealed::Sealed for S {}
+
+impl<S: Source> Pipe for S {
+    type Item = S::Item;
+    type Source = S;
+    type State = ();
+    type Flow = Never;
+    const SUSPENDS: bool = false;
+
+    #[inline]
+    fn source(&self) -> &S {
+        self
+    }
+
+    fn state(&self) {}
+
+    #[inline]
+    fn begin(&self, (): &mut (), item: S::Item) -> Begun<S::Item, Never> {
+        Begun::Done(item)
+    }
+
+    fn resume(
+        &self,
+        (): &mut (),
+        flow: Pin<&mut Never>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<S::Item>> {
+        match *flow {}
+    }
+
+    #[inline]
+    fn flush(&self, (): &mut ()) -> Begun<S::Item, Never> {
+        Begun::Dropped
+    }
+}

@@ -1,0 +1,141 @@
+//! How a pipeline runs, decided once before it starts: how many lanes, how many of them up
+//! from the start, and how they batch. What an explicit `concurrency` bounds is kept here
+//! and nowhere else: lanes times batch size never exceeds it.
+
+use std::borrow::Cow;
+
+use crate::pace::{BATCH_MAX, PIECE_MAX, Pace};
+use crate::pipe::Pipe;
+use crate::source::Source;
+
+/// Items under way in a pipeline with asynchronous stages, unless `.concurrency(n)` says
+/// otherwise.
+const CONCURRENCY: usize = 64;
+
+/// The most lanes. More are never worth their memory, and `concurrency(usize::MAX)` is a
+/// fair way to say "no limit".
+const LANES: usize = 1 << 16;
+
+/// What the builder methods of a `ParStream` have set.
+#[derive(Debug, Clone)]
+pub(crate) struct Knobs {
+    pub(crate) concurrency: Option<usize>,
+    pub(crate) batch: Option<usize>,
+    pub(crate) ordered: bool,
+    pub(crate) name: Option<Cow<'static, str>>,
+}
+
+impl Default for Knobs {
+    fn default() -> Self {
+        Self {
+            concurrency: None,
+            batch: None,
+            ordered: true,
+            name: None,
+        }
+    }
+}
+
+/// How a pipeline runs.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) lanes: usize,
+    /// Lanes that are up from the start.
+    pub(crate) up: usize,
+    pub(crate) pace: Pace,
+}
+
+impl Plan {
+    /// `workers` threads may work; the source has at most `upper` items.
+    pub(crate) fn new<P: Pipe>(knobs: &Knobs, workers: usize, upper: Option<usize>) -> Self {
+        Self::lay(knobs, workers, upper, P::SUSPENDS, P::Source::SPLITS)
+    }
+
+    fn lay(
+        knobs: &Knobs,
+        workers: usize,
+        upper: Option<usize>,
+        suspends: bool,
+        cuts: bool,
+    ) -> Self {
+        let limit = knobs.concurrency.map(|n| n.clamp(1, LANES));
+        let most = if suspends {
+            limit.unwrap_or(CONCURRENCY)
+        } else {
+            workers
+        };
+        // A source that knows its end needs no more lanes than it has items. Should it be
+        // wrong, fewer lanes do all the work.
+        let lanes = most
+            .min(limit.unwrap_or(most))
+            .min(upper.unwrap_or(most))
+            .max(1);
+        // The limit counts items in batches too, so the lanes share it.
+        let max = match limit {
+            _ if suspends => 1,
+            Some(limit) => limit / lanes,
+            None if cuts => PIECE_MAX,
+            None => BATCH_MAX,
+        };
+        let pace = match knobs.batch {
+            Some(size) => Pace::fixed(size.clamp(1, max)),
+            None => Pace::adaptive(max, cuts),
+        };
+        Self {
+            lanes,
+            up: workers.min(lanes),
+            pace,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Knobs, Plan};
+
+    #[test]
+    fn lanes_times_batches_never_exceed_an_explicit_concurrency() {
+        let mut looked = 0;
+        for n in 1..200 {
+            for workers in [1, 2, 3, 17] {
+                for batch in [None, Some(0), Some(1), Some(5), Some(1000)] {
+                    for upper in [None, Some(0), Some(3), Some(500)] {
+                        for (suspends, cuts) in [(false, false), (false, true), (true, false)] {
+                            let knobs = Knobs {
+                                concurrency: Some(n),
+                                batch,
+                                ..Knobs::default()
+                            };
+                            let plan = Plan::lay(&knobs, workers, upper, suspends, cuts);
+                            assert!(plan.lanes >= 1 && plan.pace.most() >= 1);
+                            assert!(plan.lanes * plan.pace.most() <= n, "{knobs:?} {plan:?}");
+                            looked += 1;
+                        }
+                    }
+                }
+            }
+        }
+        assert_eq!(looked, 199 * 4 * 5 * 4 * 3);
+    }
+
+    #[test]
+    fn odd_limits_are_clamped() {
+        for (n, lanes) in [(0, 1), (usize::MAX, super::LANES)] {
+            let knobs = Knobs {
+                concurrency: Some(n),
+                ..Knobs::default()
+            };
+            assert_eq!(Plan::lay(&knobs, 3, None, true, false).lanes, lanes);
+        }
+    }
+
+    #[test]
+    fn synchronous_pipelines_have_a_lane_a_thread() {
+        assert_eq!(Plan::lay(&Knobs::default(), 3, None, false, false).lanes, 3);
+        assert_eq!(
+            Plan::lay(&Knobs::default(), 3, Some(2), false, false).lanes,
+            2
+        );
+        assert_eq!(Plan::lay(&Knobs::default(), 1, None, false, true).lanes, 1);
+    }
+}

@@ -1,0 +1,88 @@
+//! What the lanes of one running pipeline share: the pipeline itself, the limit up to which
+//! items may still be begun, and the roster. It is counted, so lanes need no lifetime.
+
+use selvedge_cancel::{CancelToken, Cause, CauseKind};
+
+use crate::pipe::Pipe;
+use crate::plan::Plan;
+use crate::roster::Roster;
+use crate::source::Source;
+use crate::sync::{AtomicU64, OnceLock, Ordering};
+
+/// The limit while nothing has failed.
+const OPEN: u64 = u64::MAX;
+
+/// One running pipeline.
+pub(crate) struct Shared<P, S> {
+    pub(crate) pipe: P,
+    pub(crate) sink: S,
+    pub(crate) roster: Roster,
+    pub(crate) plan: Plan,
+    pub(crate) ordered: bool,
+    /// Whether lanes tell the sink where runs begin and end.
+    pub(crate) runs: bool,
+    /// Items from this source position on are not begun any more.
+    limit: AtomicU64,
+    /// What the items' futures run under; cancelled when one of them fails.
+    token: OnceLock<CancelToken>,
+}
+
+impl<P: Pipe, S> Shared<P, S> {
+    pub(crate) fn new(pipe: P, sink: S, plan: Plan, ordered: bool, runs: bool) -> Self {
+        let roster = Roster::new(plan.lanes, plan.up);
+        let (limit, token) = (AtomicU64::new(OPEN), OnceLock::new());
+        Self {
+            pipe,
+            sink,
+            roster,
+            plan,
+            ordered,
+            runs,
+            limit,
+            token,
+        }
+    }
+
+    /// Called once, before the first lane is polled.
+    pub(crate) fn set_token(&self, token: CancelToken) {
+        let _ = self.token.set(token);
+    }
+
+    /// Whether the item at this position may be begun.
+    #[inline]
+    pub(crate) fn admits(&self, at: u64) -> bool {
+        // Relaxed, here and below: an item begun a little too late does no harm, and the
+        // error itself travels under a lock.
+        at < self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Whether new items may be taken.
+    pub(crate) fn takes(&self) -> bool {
+        self.admits(OPEN - 1)
+    }
+
+    /// The item at this position failed. Nothing is taken any more; items that were taken
+    /// from before it are still begun if the pipeline is ordered, because one of them may
+    /// hold the error that comes first. Those under way are asked to stop.
+    #[cold]
+    pub(crate) fn fail(&self, at: u64) {
+        let limit = if self.ordered { at } else { 0 };
+        self.limit.fetch_min(limit, Ordering::Relaxed);
+        self.stop();
+        if let Some(token) = self.token.get() {
+            token.cancel_with(Cause::new(CauseKind::SiblingFailed));
+        }
+    }
+
+    /// A lane panics: nothing is begun any more. Its window does the cancelling.
+    #[cold]
+    pub(crate) fn abort(&self) {
+        self.limit.store(0, Ordering::Relaxed);
+        self.stop();
+    }
+
+    fn stop(&self) {
+        self.pipe.source().close();
+        self.roster.close();
+    }
+}

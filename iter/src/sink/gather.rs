@@ -1,0 +1,229 @@
+//! `collect` and `try_collect`: each lane puts its items into one growing vector and notes
+//! where runs begin; the collection is made of them at the end, in source order if the
+//! pipeline is ordered. No allocation an item, no lock while items are made.
+
+use std::marker::PhantomData;
+
+use super::attempt::FirstError;
+use super::{Sink, Verdict};
+use crate::pipe::sealed::Sealed;
+
+/// The terminal behind [`ParStream::collect`](crate::ParStream::collect).
+pub struct Collect<C> {
+    out: PhantomData<fn() -> C>,
+}
+
+/// The terminal behind [`ParStream::try_collect`](crate::ParStream::try_collect).
+pub struct TryCollect<C, E> {
+    errors: FirstError<E>,
+    out: PhantomData<fn() -> C>,
+}
+
+impl<C> std::fmt::Debug for Collect<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Collect").finish_non_exhaustive()
+    }
+}
+
+impl<C, E> std::fmt::Debug for TryCollect<C, E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TryCollect").finish_non_exhaustive()
+    }
+}
+
+impl<C> Collect<C> {
+    pub(crate) fn new() -> Self {
+        Self { out: PhantomData }
+    }
+}
+
+impl<C, E> TryCollect<C, E> {
+    pub(crate) fn new(ordered: bool) -> Self {
+        Self {
+            errors: FirstError::new(ordered),
+            out: PhantomData,
+        }
+    }
+}
+
+/// The items of one lane, in the order in which it made them, and the runs they fall into.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Heap<T> {
+    items: Vec<T>,
+    runs: Vec<Mark>,
+}
+
+/// A run of the source starts at `first`; its items start at `from` of the heap.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    first: u64,
+    from: usize,
+}
+
+impl<T> Heap<T> {
+    const EMPTY: Self = Self {
+        items: Vec::new(),
+        runs: Vec::new(),
+    };
+
+    fn open(&mut self, first: u64) {
+        let from = self.items.len();
+        match self.runs.last_mut() {
+            // The run before has left nothing, so its mark is free.
+            Some(last) if last.from == from => last.first = first,
+            _ => self.runs.push(Mark { first, from }),
+        }
+    }
+}
+
+/// The items of all lanes, ordered by the runs they belong to.
+fn merge<T, C: Default + Extend<T>>(mut heaps: Vec<Heap<T>>) -> C {
+    let mut out = C::default();
+    heaps.retain(|heap| !heap.items.is_empty());
+    if heaps.iter().all(|heap| heap.runs.is_empty()) {
+        // Unordered: any order will do.
+        for heap in heaps {
+            out.extend(heap.items);
+        }
+        return out;
+    }
+    // (first position, lane, how many items)
+    let mut runs = Vec::with_capacity(heaps.iter().map(|heap| heap.runs.len()).sum());
+    let mut rising = true;
+    for (lane, heap) in heaps.iter().enumerate() {
+        for (i, run) in heap.runs.iter().enumerate() {
+            let end = heap
+                .runs
+                .get(i + 1)
+                .map_or(heap.items.len(), |next| next.from);
+            rising &= i == 0 || heap.runs[i - 1].first < run.first;
+            runs.push((run.first, lane, run.from, end - run.from));
+        }
+    }
+    runs.sort_unstable_by_key(|run| run.0);
+    if rising {
+        // Each lane went forwards, so its vector is consumed front to back.
+        let mut lanes: Vec<_> = heaps
+            .into_iter()
+            .map(|heap| heap.items.into_iter())
+            .collect();
+        for (_, lane, _, count) in runs {
+            out.extend(lanes[lane].by_ref().take(count));
+        }
+    } else {
+        // Some lane took up items that another had given back: pick runs by their place.
+        let mut lanes: Vec<Vec<_>> = heaps
+            .into_iter()
+            .map(|heap| heap.items.into_iter().map(Some).collect())
+            .collect();
+        for (_, lane, from, count) in runs {
+            out.extend(
+                lanes[lane][from..from + count]
+                    .iter_mut()
+                    .filter_map(Option::take),
+            );
+        }
+    }
+    out
+}
+
+impl<C> Sealed for Collect<C> {}
+
+impl<T: Send, C: Default + Extend<T>> Sink<T> for Collect<C> {
+    type Share = Heap<T>;
+    type Out = C;
+    const RUNS: bool = true;
+    const FAILS: bool = false;
+
+    fn share(&self) -> Heap<T> {
+        Heap::EMPTY
+    }
+
+    fn open(&self, share: &mut Heap<T>, first: u64) {
+        share.open(first);
+    }
+
+    #[inline]
+    fn feed(&self, share: &mut Heap<T>, _: u64, item: T) -> Verdict {
+        share.items.push(item);
+        Verdict::More
+    }
+
+    fn finish(&self, shares: Vec<Heap<T>>) -> C {
+        merge(shares)
+    }
+}
+
+impl<C, E> Sealed for TryCollect<C, E> {}
+
+impl<T: Send, E: Send, C: Default + Extend<T>> Sink<Result<T, E>> for TryCollect<C, E> {
+    type Share = Heap<T>;
+    type Out = Result<C, E>;
+    const RUNS: bool = true;
+    const FAILS: bool = true;
+
+    fn share(&self) -> Heap<T> {
+        Heap::EMPTY
+    }
+
+    fn open(&self, share: &mut Heap<T>, first: u64) {
+        share.open(first);
+    }
+
+    #[inline]
+    fn feed(&self, share: &mut Heap<T>, at: u64, item: Result<T, E>) -> Verdict {
+        match item {
+            Ok(item) => {
+                share.items.push(item);
+                Verdict::More
+            }
+            Err(error) => self.errors.offer(at, error),
+        }
+    }
+
+    fn finish(&self, shares: Vec<Heap<T>>) -> Result<C, E> {
+        match self.errors.take() {
+            Some(error) => Err(error),
+            None => Ok(merge(shares)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Heap, merge};
+
+    fn heap(runs: &[(u64, &[u32])]) -> Heap<u32> {
+        let mut heap = Heap::EMPTY;
+        for (first, items) in runs {
+            heap.open(*first);
+            heap.items.extend_from_slice(items);
+        }
+        heap
+    }
+
+    #[test]
+    fn rising_lanes_are_merged_in_source_order() {
+        let a = heap(&[(0, &[0, 1]), (4, &[4]), (9, &[])]);
+        let b = heap(&[(2, &[2, 3]), (5, &[]), (6, &[6, 7, 8])]);
+        assert_eq!(merge::<_, Vec<_>>(vec![a, b]), [0, 1, 2, 3, 4, 6, 7, 8]);
+    }
+
+    #[test]
+    fn lane_that_went_back_is_merged_in_source_order() {
+        let a = heap(&[(5, &[5]), (1, &[1]), (7, &[7])]);
+        let b = heap(&[(0, &[0]), (2, &[2, 3])]);
+        assert_eq!(merge::<_, Vec<_>>(vec![a, b]), [0, 1, 2, 3, 5, 7]);
+    }
+
+    #[test]
+    fn lanes_without_runs_are_merged_in_any_order() {
+        let (mut a, mut b) = (Heap::EMPTY, Heap::EMPTY);
+        a.items.extend([1, 2]);
+        b.items.extend([3]);
+        let mut all: Vec<i32> = merge(vec![a, b]);
+        all.sort_unstable();
+        assert_eq!(all, [1, 2, 3]);
+    }
+}

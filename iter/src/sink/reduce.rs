@@ -1,0 +1,264 @@
+//! `reduce`, `reduce_with` and `try_reduce`: join items, or the accumulators of a `fold`,
+//! into one. In an ordered pipeline only neighbours are joined, so joining need not be
+//! commutative: finished runs wait in a short list until the run beside them is finished.
+//! The list holds at most one entry a lane.
+
+use std::convert::Infallible;
+use std::marker::PhantomData;
+
+use super::attempt::FirstError;
+use super::{Sink, Verdict};
+use crate::pipe::sealed::Sealed;
+use crate::sync::{Mutex, lock};
+
+/// How items become values, two values one, and what stands for none.
+///
+/// Hidden: it is public only because [`Reduce`] is bounded by it.
+#[doc(hidden)]
+pub trait Join<T>: Send + Sync {
+    /// What is joined.
+    type Value: Send;
+    /// What ends the intake.
+    type Error: Send;
+    /// What comes of it all.
+    type Out;
+    /// Whether there can be an error.
+    const FAILS: bool;
+    /// The value of an item.
+    fn value(&self, item: T) -> Result<Self::Value, Self::Error>;
+    /// Joins; `left` comes before `right` in the source if the pipeline is ordered.
+    fn join(&self, left: Self::Value, right: Self::Value) -> Result<Self::Value, Self::Error>;
+    /// The result of everything joined.
+    fn out(&self, all: Result<Option<Self::Value>, Self::Error>) -> Self::Out;
+}
+
+/// The terminal behind [`ParStream::reduce`](crate::ParStream::reduce) and its like.
+pub struct Reduce<J, T>
+where
+    J: Join<T>,
+{
+    join: J,
+    errors: FirstError<J::Error>,
+    done: Mutex<Vec<Run<J::Value>>>,
+    item: PhantomData<fn(T)>,
+}
+
+/// A finished run, or several neighbouring ones: positions `first..end` of the source.
+struct Run<V> {
+    first: u64,
+    end: u64,
+    value: Option<V>,
+}
+
+/// What a lane has joined since it opened its present run.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Joined<V> {
+    first: u64,
+    value: Option<V>,
+}
+
+impl<T, J: Join<T>> std::fmt::Debug for Reduce<J, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reduce").finish_non_exhaustive()
+    }
+}
+
+impl<T, J: Join<T>> Reduce<J, T> {
+    pub(crate) fn new(join: J, ordered: bool) -> Self {
+        Self {
+            join,
+            errors: FirstError::new(ordered),
+            done: Mutex::new(Vec::new()),
+            item: PhantomData,
+        }
+    }
+
+    fn both(
+        &self,
+        left: Option<J::Value>,
+        right: Option<J::Value>,
+    ) -> Result<Option<J::Value>, J::Error> {
+        match (left, right) {
+            (Some(left), Some(right)) => self.join.join(left, right).map(Some),
+            (one, None) | (None, one) => Ok(one),
+        }
+    }
+
+    /// Adds a finished run. User code runs between the locks, never under one.
+    fn publish(&self, mut run: Run<J::Value>) -> Verdict {
+        loop {
+            let mut done = lock(&self.done);
+            // Sorted by position; the run itself is not in it.
+            let after = done.partition_point(|other| other.first < run.first);
+            let at = run.first;
+            let joined = if after > 0 && done[after - 1].end == run.first {
+                let left = done.remove(after - 1);
+                drop(done);
+                run.first = left.first;
+                self.both(left.value, run.value)
+            } else if done.get(after).is_some_and(|right| right.first == run.end) {
+                let right = done.remove(after);
+                drop(done);
+                run.end = right.end;
+                self.both(run.value, right.value)
+            } else {
+                done.insert(after, run);
+                return Verdict::More;
+            };
+            match joined {
+                Ok(value) => run.value = value,
+                Err(error) => return self.errors.offer(at, error),
+            }
+        }
+    }
+}
+
+impl<T, J: Join<T>> Sealed for Reduce<J, T> {}
+
+impl<T, J: Join<T>> Sink<T> for Reduce<J, T> {
+    type Share = Joined<J::Value>;
+    type Out = J::Out;
+    const RUNS: bool = true;
+    const FAILS: bool = J::FAILS;
+
+    fn share(&self) -> Self::Share {
+        Joined {
+            first: 0,
+            value: None,
+        }
+    }
+
+    fn open(&self, share: &mut Self::Share, first: u64) {
+        share.first = first;
+    }
+
+    #[inline]
+    fn feed(&self, share: &mut Self::Share, at: u64, item: T) -> Verdict {
+        let joined = match (self.join.value(item), share.value.take()) {
+            (Ok(right), Some(left)) => self.join.join(left, right),
+            (one, _) => one,
+        };
+        match joined {
+            Ok(value) => {
+                share.value = Some(value);
+                Verdict::More
+            }
+            Err(error) => self.errors.offer(at, error),
+        }
+    }
+
+    fn close(&self, share: &mut Self::Share, end: u64) -> Verdict {
+        self.publish(Run {
+            first: share.first,
+            end,
+            value: share.value.take(),
+        })
+    }
+
+    fn finish(&self, shares: Vec<Self::Share>) -> J::Out {
+        if let Some(error) = self.errors.take() {
+            return self.join.out(Err(error));
+        }
+        let runs = std::mem::take(&mut *lock(&self.done));
+        let all = runs
+            .into_iter()
+            .map(|run| run.value)
+            .chain(shares.into_iter().map(|share| share.value))
+            .try_fold(None, |left, right| self.both(left, right));
+        self.join.out(all)
+    }
+}
+
+macro_rules! opaque {
+    ($($name:ident<$($g:ident),*>)*) => { $(
+        impl<$($g),*> std::fmt::Debug for $name<$($g),*> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($name)).finish_non_exhaustive()
+            }
+        }
+    )* };
+}
+opaque! { WithIdentity<I, F> Without<F> Fallible<I, F> }
+
+/// `reduce(identity, f)`.
+pub struct WithIdentity<I, F>(pub(crate) I, pub(crate) F);
+
+impl<T: Send, I, F> Join<T> for WithIdentity<I, F>
+where
+    I: Fn() -> T + Send + Sync,
+    F: Fn(T, T) -> T + Send + Sync,
+{
+    type Value = T;
+    type Error = Infallible;
+    type Out = T;
+    const FAILS: bool = false;
+
+    #[inline]
+    fn value(&self, item: T) -> Result<T, Infallible> {
+        Ok(item)
+    }
+
+    #[inline]
+    fn join(&self, left: T, right: T) -> Result<T, Infallible> {
+        Ok((self.1)(left, right))
+    }
+
+    fn out(&self, all: Result<Option<T>, Infallible>) -> T {
+        let Ok(all) = all;
+        all.unwrap_or_else(&self.0)
+    }
+}
+
+/// `reduce_with(f)`.
+pub struct Without<F>(pub(crate) F);
+
+impl<T: Send, F: Fn(T, T) -> T + Send + Sync> Join<T> for Without<F> {
+    type Value = T;
+    type Error = Infallible;
+    type Out = Option<T>;
+    const FAILS: bool = false;
+
+    #[inline]
+    fn value(&self, item: T) -> Result<T, Infallible> {
+        Ok(item)
+    }
+
+    #[inline]
+    fn join(&self, left: T, right: T) -> Result<T, Infallible> {
+        Ok((self.0)(left, right))
+    }
+
+    fn out(&self, all: Result<Option<T>, Infallible>) -> Option<T> {
+        let Ok(all) = all;
+        all
+    }
+}
+
+/// `try_reduce(identity, f)`.
+pub struct Fallible<I, F>(pub(crate) I, pub(crate) F);
+
+impl<T: Send, E: Send, I, F> Join<Result<T, E>> for Fallible<I, F>
+where
+    I: Fn() -> T + Send + Sync,
+    F: Fn(T, T) -> Result<T, E> + Send + Sync,
+{
+    type Value = T;
+    type Error = E;
+    type Out = Result<T, E>;
+    const FAILS: bool = true;
+
+    #[inline]
+    fn value(&self, item: Result<T, E>) -> Result<T, E> {
+        item
+    }
+
+    #[inline]
+    fn join(&self, left: T, right: T) -> Result<T, E> {
+        (self.1)(left, right)
+    }
+
+    fn out(&self, all: Result<Option<T>, E>) -> Result<T, E> {
+        all.map(|all| all.unwrap_or_else(&self.0))
+    }
+}

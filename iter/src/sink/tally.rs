@@ -1,0 +1,87 @@
+//! Sinks that do not care where an item came from: `for_each`, `count`, `sum`. Each lane
+//! keeps one small value. What keeps order is in `reduce` and `gather`.
+
+use std::iter::Sum;
+use std::marker::PhantomData;
+
+use super::{Sink, Verdict};
+use crate::pipe::sealed::Sealed;
+
+/// The terminal behind [`ParStream::for_each`](crate::ParStream::for_each).
+#[derive(Debug)]
+pub struct ForEach(pub(crate) ());
+
+/// The terminal behind [`ParStream::count`](crate::ParStream::count).
+#[derive(Debug)]
+pub struct Count(pub(crate) ());
+
+/// The terminal behind [`ParStream::sum`](crate::ParStream::sum).
+#[derive(Debug)]
+pub struct Total<S>(pub(crate) PhantomData<fn() -> S>);
+
+impl Sealed for ForEach {}
+impl Sealed for Count {}
+impl<S> Sealed for Total<S> {}
+
+impl Sink<()> for ForEach {
+    type Share = ();
+    type Out = ();
+    const RUNS: bool = false;
+    const FAILS: bool = false;
+
+    fn share(&self) {}
+
+    #[inline]
+    fn feed(&self, (): &mut (), _: u64, (): ()) -> Verdict {
+        Verdict::More
+    }
+
+    fn finish(&self, _: Vec<()>) {}
+}
+
+impl<T> Sink<T> for Count {
+    type Share = usize;
+    type Out = usize;
+    const RUNS: bool = false;
+    const FAILS: bool = false;
+
+    fn share(&self) -> usize {
+        0
+    }
+
+    #[inline]
+    fn feed(&self, share: &mut usize, _: u64, item: T) -> Verdict {
+        drop(item);
+        *share += 1;
+        Verdict::More
+    }
+
+    fn finish(&self, shares: Vec<usize>) -> usize {
+        shares.into_iter().sum()
+    }
+}
+
+impl<T, S: Sum<T> + Sum<S> + Send> Sink<T> for Total<S> {
+    type Share = Option<S>;
+    type Out = S;
+    const RUNS: bool = false;
+    const FAILS: bool = false;
+
+    fn share(&self) -> Option<S> {
+        None
+    }
+
+    #[inline]
+    fn feed(&self, share: &mut Option<S>, _: u64, item: T) -> Verdict {
+        let one = S::sum(std::iter::once(item));
+        *share = Some(match share.take() {
+            Some(sum) => S::sum([sum, one].into_iter()),
+            None => one,
+        });
+        Verdict::More
+    }
+
+    fn finish(&self, shares: Vec<Option<S>>) -> S {
+        S::sum(shares.into_iter().flatten())
+    }
+}

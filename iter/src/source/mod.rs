@@ -1,0 +1,141 @@
+//! Where items come from: what a lane asks of a source, and the buffer in which it holds
+//! the items it took. The sources themselves are in the files beside this one; which
+//! collection becomes which source is said in `into`. Stages know nothing of all this.
+
+pub(crate) mod into;
+pub(crate) mod iter;
+pub(crate) mod range;
+pub(crate) mod slice;
+pub(crate) mod stream;
+
+use std::collections::VecDeque;
+use std::task::{Poll, Waker};
+
+use crate::sync::{AtomicU64, Ordering};
+
+/// A place that several lanes take items from.
+///
+/// Hidden: it is public only because [`Pipe`](crate::Pipe) names it.
+#[doc(hidden)]
+pub trait Source: Send + Sync {
+    /// What comes out.
+    type Item: Send;
+    /// Items taken and not yet begun, in source order.
+    type Chunk: Iterator<Item = Self::Item> + Default + Send;
+    /// Whether taking a chunk costs the same however long it is.
+    const SPLITS: bool;
+
+    /// Takes up to `ask.want` items into the empty `chunk`. `None` says that the source is
+    /// at its end; `Pending` that `ask.waker` will be woken when it is worth asking again.
+    fn pull(&self, ask: &mut Ask<'_>, chunk: &mut Self::Chunk) -> Poll<Option<Pulled>>;
+
+    /// The most items that can still come, as far as the source knows.
+    fn upper(&self) -> Option<usize>;
+
+    /// Ends the intake and wakes every lane that waits in [`Source::pull`].
+    fn close(&self) {}
+
+    /// Called when a lane that was told `Pending` goes away, so that another takes its turn.
+    fn leave(&self, lane: usize) {
+        let _ = lane;
+    }
+}
+
+/// One request for items.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Ask<'a> {
+    pub(crate) lane: usize,
+    pub(crate) want: usize,
+    /// Of what is left, take at most one part in so many: keeps the lanes' ends together.
+    pub(crate) share: u64,
+    /// Whether the last answer to this lane was `Pending`.
+    pub(crate) waiting: &'a mut bool,
+    pub(crate) waker: &'a Waker,
+}
+
+/// What came: `count` items, the first of which is number `first` of the source.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Pulled {
+    pub(crate) first: u64,
+    pub(crate) count: usize,
+}
+
+/// Items that a lane took out of an iterator or stream. Its memory is used again.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Buffer<T>(VecDeque<T>);
+
+impl<T> Buffer<T> {
+    #[inline]
+    pub(crate) fn push(&mut self, item: T) {
+        self.0.push_back(item);
+    }
+}
+
+impl<T> Default for Buffer<T> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<T> Iterator for Buffer<T> {
+    type Item = T;
+
+    #[inline]
+    fn next(&mut self) -> Option<T> {
+        self.0.pop_front()
+    }
+}
+
+/// How far a source that can be cut anywhere has been given out: no lock, one step a chunk.
+#[derive(Debug)]
+pub(crate) struct Cursor {
+    next: AtomicU64,
+    len: u64,
+}
+
+impl Cursor {
+    pub(crate) fn new(len: u64) -> Self {
+        Self {
+            next: AtomicU64::new(0),
+            len,
+        }
+    }
+
+    /// Takes the next positions, as many as `ask` allows.
+    pub(crate) fn take(&self, ask: &Ask<'_>) -> Option<Pulled> {
+        // Relaxed, here and below: the positions are all that is shared, what they stand
+        // for was there before the lanes started.
+        let mut first = self.next.load(Ordering::Relaxed);
+        loop {
+            let left = self.len - first;
+            if left == 0 {
+                return None;
+            }
+            let fair = (left / ask.share).max(1);
+            let count = fair.min(ask.want as u64);
+            match self.next.compare_exchange_weak(
+                first,
+                first + count,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                // `count` is at most `want`, which is a `usize`.
+                Ok(_) => {
+                    return Some(Pulled {
+                        first,
+                        count: count as usize,
+                    });
+                }
+                Err(now) => first = now,
+            }
+        }
+    }
+
+    pub(crate) fn left(&self) -> Option<usize> {
+        // Relaxed: only a hint.
+        usize::try_from(self.len - self.next.load(Ordering::Relaxed)).ok()
+    }
+}

@@ -1,0 +1,210 @@
+//! The last stage of `for_each` and its like: calls a closure that may be synchronous or
+//! asynchronous. [`Step`] tells the two apart without the caller naming anything.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::stage_debug;
+use super::then::{ThenFlow, ThenFlowProj};
+use crate::pipe::{Begun, Pipe, sealed::Sealed};
+use crate::source::Source;
+
+/// Tells synchronous from asynchronous closures; never written by hand.
+pub mod mark {
+    /// The closure returned its result.
+    #[derive(Debug, Clone, Copy)]
+    pub struct Now(());
+    /// The closure returned a future of its result.
+    #[derive(Debug, Clone, Copy)]
+    pub struct Later(());
+}
+
+/// What the closure of `for_each` or `try_for_each` may return: the result itself, or a
+/// future of it.
+///
+/// The marker `M` is inferred; it lets one name take both kinds of closure. Sealed: the
+/// implementations here are all there are.
+pub trait Step<T, M>: Send + seal::Sealed<T, M> {
+    /// The future, or a type without values.
+    #[doc(hidden)]
+    type Later: Future<Output = T> + Send;
+    /// Whether there is anything to wait for.
+    #[doc(hidden)]
+    const SUSPENDS: bool;
+    /// The result, or the future to wait for.
+    #[doc(hidden)]
+    fn step(self) -> Begun<T, Self::Later>;
+}
+
+mod seal {
+    #[allow(
+        unnameable_types,
+        reason = "sealing needs a public trait that nobody can name"
+    )]
+    pub trait Sealed<T, M> {}
+    impl Sealed<(), super::mark::Now> for () {}
+    impl<T, E> Sealed<Result<T, E>, super::mark::Now> for Result<T, E> {}
+    impl<F: std::future::Future> Sealed<F::Output, super::mark::Later> for F {}
+}
+
+/// The future of a result that is there already: it has no values.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Nothing<T> {
+    never: crate::pipe::Never,
+    out: PhantomData<fn() -> T>,
+}
+
+impl<T> Future for Nothing<T> {
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<T> {
+        match self.never {}
+    }
+}
+
+impl Step<(), mark::Now> for () {
+    type Later = Nothing<()>;
+    const SUSPENDS: bool = false;
+
+    #[inline]
+    fn step(self) -> Begun<(), Nothing<()>> {
+        Begun::Done(())
+    }
+}
+
+impl<T, E> Step<Result<T, E>, mark::Now> for Result<T, E>
+where
+    Result<T, E>: Send,
+{
+    type Later = Nothing<Result<T, E>>;
+    const SUSPENDS: bool = false;
+
+    #[inline]
+    fn step(self) -> Begun<Self, Nothing<Self>> {
+        Begun::Done(self)
+    }
+}
+
+impl<T, F: Future<Output = T> + Send> Step<T, mark::Later> for F {
+    type Later = F;
+    const SUSPENDS: bool = true;
+
+    #[inline]
+    fn step(self) -> Begun<T, F> {
+        Begun::Wait(self)
+    }
+}
+
+/// The closure of a terminal, as a last stage.
+pub struct Each<P, F, T, M> {
+    pipe: P,
+    f: F,
+    mark: PhantomData<fn() -> (T, M)>,
+}
+
+stage_debug! { Each<P, F, T, M>; }
+
+impl<P, F, T, M> Each<P, F, T, M> {
+    pub(crate) fn new(pipe: P, f: F) -> Self {
+        Self {
+            pipe,
+            f,
+            mark: PhantomData,
+        }
+    }
+}
+
+impl<P: Pipe, F, T, M> Each<P, F, T, M> {
+    #[inline]
+    fn apply<R: Step<T, M>>(&self, item: P::Item) -> Begun<T, ThenFlow<P::Flow, R::Later>>
+    where
+        F: Fn(P::Item) -> R,
+    {
+        match (self.f)(item).step() {
+            Begun::Done(out) => Begun::Done(out),
+            Begun::Dropped => Begun::Dropped,
+            Begun::Wait(future) => Begun::Wait(ThenFlow::Here { future }),
+        }
+    }
+}
+
+impl<P, F, T, M> Sealed for Each<P, F, T, M> {}
+
+impl<P, R, F, T, M> Pipe for Each<P, F, T, M>
+where
+    P: Pipe,
+    T: Send,
+    R: Step<T, M>,
+    F: Fn(P::Item) -> R + Send + Sync,
+{
+    type Item = T;
+    type Source = P::Source;
+    type State = P::State;
+    type Flow = ThenFlow<P::Flow, R::Later>;
+    const SUSPENDS: bool = P::SUSPENDS || R::SUSPENDS;
+
+    #[inline]
+    fn source(&self) -> &P::Source {
+        self.pipe.source()
+    }
+
+    fn state(&self) -> P::State {
+        self.pipe.state()
+    }
+
+    #[inline]
+    fn begin(
+        &self,
+        state: &mut P::State,
+        item: <P::Source as Source>::Item,
+    ) -> Begun<T, Self::Flow> {
+        match self.pipe.begin(state, item) {
+            Begun::Done(x) => self.apply(x),
+            Begun::Dropped => Begun::Dropped,
+            Begun::Wait(flow) => Begun::Wait(ThenFlow::Before { flow }),
+        }
+    }
+
+    #[inline]
+    fn resume(
+        &self,
+        state: &mut P::State,
+        mut flow: Pin<&mut Self::Flow>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<T>> {
+        loop {
+            match flow.as_mut().project() {
+                ThenFlowProj::Before { flow: before } => {
+                    match self.pipe.resume(state, before, cx) {
+                        Poll::Pending => return Poll::Pending,
+                        Poll::Ready(None) => return Poll::Ready(None),
+                        Poll::Ready(Some(x)) => {
+                            flow.set(ThenFlow::Gone);
+                            match self.apply(x) {
+                                Begun::Done(out) => return Poll::Ready(Some(out)),
+                                Begun::Dropped => return Poll::Ready(None),
+                                Begun::Wait(next) => {
+                                    flow.set(next);
+                                }
+                            }
+                        }
+                    }
+                }
+                ThenFlowProj::Here { future } => return future.poll(cx).map(Some),
+                ThenFlowProj::Gone => return Poll::Ready(None),
+            }
+        }
+    }
+
+    #[inline]
+    fn flush(&self, state: &mut P::State) -> Begun<T, Self::Flow> {
+        match self.pipe.flush(state) {
+            Begun::Done(x) => self.apply(x),
+            Begun::Dropped => Begun::Dropped,
+            Begun::Wait(flow) => Begun::Wait(ThenFlow::Before { flow }),
+        }
+    }
+}

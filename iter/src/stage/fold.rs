@@ -1,0 +1,143 @@
+//! `fold` and `try_fold`: stages that gather many items into few accumulators, one for each
+//! run of items that a lane works through. What joins the accumulators is a terminal.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::stage_debug;
+use crate::pipe::{Begun, Pipe, sealed::Sealed};
+use crate::source::Source;
+
+/// The stage behind [`ParStream::fold`](crate::ParStream::fold).
+pub struct Fold<P, I, F> {
+    pipe: P,
+    init: I,
+    f: F,
+}
+
+/// The stage behind [`ParStream::try_fold`](crate::ParStream::try_fold).
+pub struct TryFold<P, I, F> {
+    pipe: P,
+    init: I,
+    f: F,
+}
+
+stage_debug! { Fold<P, I, F>; TryFold<P, I, F>; }
+
+/// One gathering stage, given how an item changes the accumulator: `Some` goes on to the
+/// next stage at once, `None` was kept.
+macro_rules! gathering {
+    ($stage:ident, [$($g:tt)*], $step:ty, $item:ty, |$a:ident| $last:expr,
+     |$self:ident, $kept:ident, $x:ident| $take:expr) => {
+        impl<P, I, F> $stage<P, I, F> {
+            pub(crate) fn new(pipe: P, init: I, f: F) -> Self {
+                Self { pipe, init, f }
+            }
+        }
+
+        impl<P, I, F> Sealed for $stage<P, I, F> {}
+
+        impl<P: Pipe, A: Send, $($g)* I, F> $stage<P, I, F>
+        where
+            I: Fn() -> A + Send + Sync,
+            F: Fn(A, P::Item) -> $step + Send + Sync,
+        {
+            #[inline]
+            fn take(&$self, $kept: &mut Option<A>, $x: P::Item) -> Option<$item> {
+                $take
+            }
+        }
+
+        impl<P: Pipe, A: Send, $($g)* I, F> Pipe for $stage<P, I, F>
+        where
+            I: Fn() -> A + Send + Sync,
+            F: Fn(A, P::Item) -> $step + Send + Sync,
+        {
+            type Item = $item;
+            type Source = P::Source;
+            type State = (P::State, Option<A>);
+            type Flow = P::Flow;
+            const SUSPENDS: bool = P::SUSPENDS;
+
+            #[inline]
+            fn source(&self) -> &P::Source {
+                self.pipe.source()
+            }
+
+            fn state(&self) -> Self::State {
+                (self.pipe.state(), None)
+            }
+
+            #[inline]
+            fn begin(
+                &self,
+                state: &mut Self::State,
+                item: <P::Source as Source>::Item,
+            ) -> Begun<$item, P::Flow> {
+                match self.pipe.begin(&mut state.0, item) {
+                    Begun::Done(x) => match self.take(&mut state.1, x) {
+                        Some(out) => Begun::Done(out),
+                        None => Begun::Dropped,
+                    },
+                    Begun::Dropped => Begun::Dropped,
+                    Begun::Wait(flow) => Begun::Wait(flow),
+                }
+            }
+
+            #[inline]
+            fn resume(
+                &self,
+                state: &mut Self::State,
+                flow: Pin<&mut P::Flow>,
+                cx: &mut Context<'_>,
+            ) -> Poll<Option<$item>> {
+                let (before, kept) = state;
+                self.pipe.resume(before, flow, cx).map(|came| came.and_then(|x| self.take(kept, x)))
+            }
+
+            #[inline]
+            fn flush(&self, state: &mut Self::State) -> Begun<$item, P::Flow> {
+                loop {
+                    match self.pipe.flush(&mut state.0) {
+                        Begun::Done(x) => {
+                            if let Some(out) = self.take(&mut state.1, x) {
+                                return Begun::Done(out);
+                            }
+                        }
+                        Begun::Wait(flow) => return Begun::Wait(flow),
+                        // Nothing is left before this stage: hand out its own.
+                        Begun::Dropped => {
+                            return match state.1.take() {
+                                Some($a) => Begun::Done($last),
+                                None => Begun::Dropped,
+                            };
+                        }
+                    }
+                }
+            }
+        }
+    };
+}
+
+gathering!(Fold, [], A, A, |a| a, |self, kept, x| {
+    let a = match kept.take() {
+        Some(a) => a,
+        None => (self.init)(),
+    };
+    *kept = Some((self.f)(a, x));
+    None
+});
+
+gathering!(TryFold, [E: Send,], Result<A, E>, Result<A, E>, |a| Ok(a), |self, kept, x| {
+    let a = match kept.take() {
+        Some(a) => a,
+        None => (self.init)(),
+    };
+    match (self.f)(a, x) {
+        Ok(a) => {
+            *kept = Some(a);
+            None
+        }
+        Err(e) => Some(Err(e)),
+    }
+});
