@@ -325,3 +325,56 @@ impl fmt::Debug for Node {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(selvedge_loom)))]
+mod tests {
+    use super::{Node, Watch};
+    use crate::slots::Watcher;
+    use crate::sync::Arc;
+    use std::task::Waker;
+
+    fn watch(node: &Arc<Node>) -> usize {
+        match node.watch(Watcher::Waker(Waker::noop().clone())) {
+            Watch::At(at) => at,
+            other => panic!("not watching: {other:?}"),
+        }
+    }
+
+    fn is_watched(node: &Node) -> bool {
+        !node.lock().watchers.is_empty()
+    }
+
+    #[test]
+    fn child_without_watchers_is_unknown_to_its_parent() {
+        let root = Node::root();
+        let child = Node::child_of(&root);
+        assert!(!is_watched(&root));
+        let at = watch(&Node::child_of(&child));
+        assert_eq!(at, 0);
+        assert!(!is_watched(&child), "the grandchild is gone");
+        assert!(is_watched(&root), "the child stays linked while it lives");
+        drop(child);
+        assert!(!is_watched(&root));
+    }
+
+    #[test]
+    fn ten_thousand_watched_children_use_one_place_after_another() {
+        let root = Node::root();
+        for _ in 0..10_000 {
+            let child = Node::child_of(&root);
+            watch(&child);
+            assert!(is_watched(&root));
+        }
+        assert!(!is_watched(&root));
+        assert_eq!(watch(&root), 0, "the place is free again");
+    }
+
+    #[test]
+    fn node_that_is_never_cancelled_keeps_no_watchers() {
+        let never = Node::never();
+        let child = Node::child_of(&never);
+        watch(&child);
+        assert!(is_watched(&child));
+        assert!(!is_watched(&never));
+    }
+}

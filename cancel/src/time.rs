@@ -72,8 +72,13 @@ fn as_far_as_possible(
         return Instant(there);
     }
     let (mut at, mut step) = (from, way);
-    while !step.is_zero() {
-        at = go(at, step).unwrap_or(at);
+    loop {
+        while let Some(there) = go(at, step) {
+            at = there;
+        }
+        if step <= Duration::from_nanos(1) {
+            break;
+        }
         step /= 2;
     }
     Instant(at)

@@ -83,6 +83,31 @@ fn cancel_against_two_waiters_that_link_one_path_wakes_both() {
 }
 
 #[test]
+fn registration_beside_another_on_the_same_path_is_found_by_the_next_cancel() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let root = CancelToken::new();
+        let leaf = root.child().child();
+        let watcher = thread::spawn({
+            let leaf = leaf.clone();
+            move || {
+                let mut wait = leaf.cancelled();
+                let late = poll(&mut wait, &Count::new()).is_ready();
+                (wait, late)
+            }
+        });
+        let count = Count::new();
+        let mut wait = leaf.cancelled();
+        assert!(poll(&mut wait, &count).is_pending());
+        root.cancel();
+        // The other thread may be in the middle of linking the same path: no matter.
+        assert_eq!(count.get(), 1);
+        drop(watcher.join().unwrap());
+    });
+}
+
+#[test]
 fn cancel_against_change_of_waker_wakes_the_new_one_or_is_seen() {
     let ways = Arc::new(Ways::default());
     let seen = Arc::clone(&ways);
