@@ -36,6 +36,10 @@ struct State {
     entries: BTreeMap<(Instant, u64), Waker>,
     next_id: u64,
     has_thread: bool,
+    /// Until when the thread sleeps; `None` while it is awake and will look at the map anyway.
+    /// It may be earlier than the first entry, when that was cancelled: waking the thread for
+    /// each first entry made a sleep that is soon dropped cost 1 µs instead of 0.2 µs.
+    sleeps_until: Option<Instant>,
 }
 
 impl State {
@@ -46,9 +50,13 @@ impl State {
         Ticket::new(at, id)
     }
 
-    fn is_first(&self, ticket: Ticket) -> bool {
-        let first = self.entries.first_key_value();
-        first.is_some_and(|(key, _)| *key == (ticket.at(), ticket.id()))
+    /// Whether the thread has to be woken to be in time for this moment; says so once.
+    fn must_wake_for(&mut self, at: Instant) -> bool {
+        let oversleeps = self.sleeps_until.is_some_and(|until| at < until);
+        if oversleeps {
+            self.sleeps_until = None;
+        }
+        oversleeps
     }
 }
 
@@ -59,6 +67,7 @@ impl Embedded {
                 entries: BTreeMap::new(),
                 next_id: 0,
                 has_thread: false,
+                sleeps_until: None,
             }),
             sooner: Condvar::new(),
         }
@@ -90,8 +99,10 @@ impl Embedded {
                 None => LONGEST_NAP,
                 Some(((at, _), _)) => at.duration_since(now).min(LONGEST_NAP),
             };
+            state.sleeps_until = Some(now + nap);
             let woken = self.sooner.wait_timeout(state, nap);
             state = woken.unwrap_or_else(PoisonError::into_inner).0;
+            state.sleeps_until = None;
         }
     }
 
@@ -125,11 +136,11 @@ impl Timer for Handle {
         let mut state = EMBEDDED.lock();
         let ticket = state.insert(at, waker);
         let must_start = !std::mem::replace(&mut state.has_thread, true);
-        let is_sooner = state.is_first(ticket);
+        let must_wake = state.must_wake_for(at);
         drop(state);
         if must_start {
             EMBEDDED.start_thread();
-        } else if is_sooner {
+        } else if must_wake {
             EMBEDDED.sooner.notify_one();
         }
         ticket
