@@ -1,50 +1,73 @@
-//! A fixed set of like children run to their end: the engine under `join_all` and `par` lanes.
+//! A fixed set of like futures run to their end: what `join_all` and the lanes of `par` stand on.
 //! Not for children of different types: those go through a scope.
 
+use std::borrow::Cow;
 use std::future::Future;
+use std::panic::{Location, resume_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-/// Runs a set of like futures as the children of one window.
-#[doc(hidden)]
-#[derive(Debug)]
-#[must_use = "futures do nothing unless polled"]
-pub struct Batch<F: Future> {
-    futures: Vec<Option<Pin<Box<F>>>>,
-    outputs: Vec<Option<F::Output>>,
+use pin_project_lite::pin_project;
+use selvedge_cancel::CancelToken;
+
+use crate::pool::Pool;
+use crate::window::BatchEngine;
+
+pin_project! {
+    /// Runs a set of like futures as the children of one window.
+    ///
+    /// If one panics, the others are asked to stop, all are awaited, and the first payload is raised.
+    #[doc(hidden)]
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Batch<F: Future> {
+        #[pin]
+        engine: BatchEngine<F>,
+    }
 }
-
-impl<F: Future> Unpin for Batch<F> {}
 
 impl<F: Future<Output: Send> + Send> Batch<F> {
     /// Takes the futures; nothing runs before the first poll.
+    #[track_caller]
     pub fn new(futures: impl IntoIterator<Item = F>) -> Self {
-        let futures: Vec<_> = futures.into_iter().map(|f| Some(Box::pin(f))).collect();
-        let outputs = futures.iter().map(|_| None).collect();
-        Self { futures, outputs }
+        Self {
+            engine: BatchEngine::new(futures, Location::caller()),
+        }
+    }
+}
+
+impl<F: Future> Batch<F> {
+    /// Lends to this pool instead of the global one. The first pool given stays.
+    pub fn on(self, pool: &Pool) -> Self {
+        let _ = self.engine.settings().pool.set(pool.clone());
+        self
+    }
+
+    /// Polls everything on the thread that polls the batch.
+    pub fn inline(self) -> Self {
+        let _ = self.engine.settings().inline.set(());
+        self
+    }
+
+    /// Names the batch. The first name stays.
+    pub fn name(self, name: impl Into<Cow<'static, str>>) -> Self {
+        let _ = self.engine.settings().name.set(name.into());
+        self
+    }
+
+    /// The token its children run under.
+    pub fn token(&self) -> CancelToken {
+        self.engine.token().clone()
     }
 }
 
 impl<F: Future<Output: Send> + Send> Future for Batch<F> {
     type Output = Vec<F::Output>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        let mut pending = false;
-        for (slot, out) in this.futures.iter_mut().zip(&mut this.outputs) {
-            if let Some(future) = slot {
-                match future.as_mut().poll(cx) {
-                    Poll::Ready(value) => {
-                        *out = Some(value);
-                        *slot = None;
-                    }
-                    Poll::Pending => pending = true,
-                }
-            }
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match ready!(self.project().engine.poll(cx)) {
+            Ok(outputs) => Poll::Ready(outputs),
+            Err(payload) => resume_unwind(payload),
         }
-        if pending {
-            return Poll::Pending;
-        }
-        Poll::Ready(this.outputs.iter_mut().filter_map(Option::take).collect())
     }
 }

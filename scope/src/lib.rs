@@ -1,7 +1,35 @@
-//! The scope engine: see the façade crate `selvedge`.
+//! The scope engine of selvedge: scopes whose children borrow, run in parallel, and never outlive them.
+//!
+//! Use it through the façade crate `selvedge`. The idea, *lent polls*: children live inside the scope's
+//! future and are polled only while somebody polls it, by that thread and, when it pays, by threads of a
+//! pool that have left again before the poll returns.
 
+mod alarm;
+#[doc(hidden)]
 pub mod batch;
+mod join;
+mod join_handle;
+mod pool;
+mod refused;
 mod rt;
+mod scope;
+mod sync;
+mod task;
+mod try_scope;
+mod window;
+
+#[cfg_attr(not(feature = "testing"), doc(hidden))]
+pub mod lending;
 pub mod time;
 
+pub use join::{
+    Join, JoinAll, JoinTuple, TryJoin, TryJoinAll, TryJoinTuple, join, join_all, try_join,
+    try_join_all,
+};
+pub use join_handle::JoinHandle;
+pub use pool::{Pool, PoolBuilder};
+pub use refused::{Refused, Why};
 pub use rt::block_on;
+pub use scope::{Scope, Scoped, scope};
+pub use task::TaskId;
+pub use try_scope::{TryScope, TryScoped, try_scope};

@@ -18,13 +18,6 @@ use crate::rt::embedded;
 /// If the clock at the first poll is not the one at this call (a future made outside and given to
 /// a virtual clock), it counts from the first poll.
 ///
-/// # Errors
-/// [`Cancelled`], as soon as the token that is current at the first poll is cancelled; also if
-/// it was before, whatever the time.
-///
-/// # Cancel safety
-/// Nothing is lost by dropping it.
-///
 /// # Examples
 /// ```
 /// use selvedge_scope::{block_on, time::sleep};
@@ -34,6 +27,13 @@ use crate::rt::embedded;
 /// block_on(sleep(Duration::from_millis(2))).unwrap();
 /// assert!(before.elapsed() >= Duration::from_millis(2));
 /// ```
+///
+/// # Errors
+/// [`Cancelled`], as soon as the token that is current at the first poll is cancelled; also if
+/// it was before, whatever the time.
+///
+/// # Cancel safety
+/// Nothing is lost by dropping it.
 pub fn sleep(duration: Duration) -> Sleep {
     let clock = Clock::current();
     let at = clock.now() + duration;
@@ -42,12 +42,6 @@ pub fn sleep(duration: Duration) -> Sleep {
 
 /// Waits until this moment; not at all if it has passed.
 ///
-/// # Errors
-/// As [`sleep`].
-///
-/// # Cancel safety
-/// Nothing is lost by dropping it.
-///
 /// # Examples
 /// ```
 /// use selvedge_scope::{block_on, time::{Instant, sleep_until}};
@@ -55,6 +49,12 @@ pub fn sleep(duration: Duration) -> Sleep {
 /// let now = Instant::now();
 /// block_on(sleep_until(now)).unwrap();
 /// ```
+///
+/// # Errors
+/// As [`sleep`].
+///
+/// # Cancel safety
+/// Nothing is lost by dropping it.
 pub fn sleep_until(at: Instant) -> Sleep {
     Sleep::new(Clock::current(), at, None)
 }

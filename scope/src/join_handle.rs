@@ -1,0 +1,168 @@
+//! Join handles: a child's result, by name.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::panic::resume_unwind;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use selvedge_cancel::{Cancelled, SelectSafe, WaitCancelled, ambient};
+
+use crate::task::{Join, RawJoin, Task, TaskId};
+
+/// Waits for a child and yields its output.
+///
+/// Dropping a handle does nothing to the child: the scope waits for it all the same. A handle is good
+/// anywhere, also in another child and after the scope has ended.
+///
+/// In a plain [`scope`](crate::scope()) it yields `T`, and waits as long as the child runs. In a
+/// [`try_scope`](crate::try_scope) it yields `Result<T, Cancelled>`: the child's error belongs to the
+/// scope, and the wait also ends when the task that awaits is itself cancelled.
+///
+/// # Examples
+/// ```
+/// use selvedge_scope::{block_on, scope};
+///
+/// let text = String::from("warp and weft");
+/// let words = block_on(scope(async |s| {
+///     let words = s.spawn(async { text.split(' ').count() }).name("count");
+///     words.await
+/// }));
+/// assert_eq!(words, 3);
+/// ```
+///
+/// # Panics
+/// Awaiting it panics with the child's own payload if the child panicked; with a message that names the
+/// child if its scope was dropped before the child ended, if a child awaits its own handle, and if the
+/// handle has yielded before.
+///
+/// # Cancel safety
+/// Nothing is lost by dropping a pending wait, if the handle itself is kept: await `&mut handle`.
+#[must_use = "await the handle for the result, or drop it: the scope waits for the child anyway"]
+pub struct JoinHandle<'env, T> {
+    raw: RawJoin<T>,
+    yielded: bool,
+    wait: Option<WaitCancelled>,
+    env: PhantomData<fn(&'env ()) -> &'env ()>,
+}
+
+impl<T> JoinHandle<'_, T> {
+    pub(crate) fn new(raw: RawJoin<T>) -> Self {
+        Self {
+            raw,
+            yielded: false,
+            wait: None,
+            env: PhantomData,
+        }
+    }
+
+    /// Names the child, for messages and inspection. The first name stays.
+    pub fn name(self, name: impl Into<Cow<'static, str>>) -> Self {
+        if let Some(task) = self.raw.task() {
+            task.record.get().set_name(name.into());
+        }
+        self
+    }
+
+    /// The child's number, unique in the process.
+    ///
+    /// # Panics
+    /// If the handle has yielded its output, or the child was refused by a scope that was being dropped.
+    #[must_use]
+    pub fn id(&self) -> TaskId {
+        self.raw
+            .id()
+            .expect("the handle of a child that was never started, or that has yielded, has no id")
+    }
+
+    /// Whether the child has ended, so that awaiting the handle will not wait.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.raw.is_finished()
+    }
+
+    fn describe(&self) -> String {
+        self.raw
+            .task()
+            .map_or_else(|| "a child".into(), Task::describe)
+    }
+
+    /// In a `try_scope`: whether the awaiting task is cancelled.
+    fn cut_short(&mut self, cx: &mut Context<'_>) -> Option<T> {
+        if self.wait.is_none() {
+            self.wait = Some(ambient::token()?.cancelled());
+        }
+        let wait = self.wait.as_mut()?;
+        match Pin::new(wait).poll(cx) {
+            Poll::Pending => None,
+            Poll::Ready(cause) => {
+                self.wait = None;
+                self.raw.cut_short(|| Some(Cancelled::new(cause)))
+            }
+        }
+    }
+}
+
+impl<T> Future for JoinHandle<'_, T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        let this = &mut *self;
+        assert!(
+            !this.yielded,
+            "a join handle was polled after it had yielded"
+        );
+        let can_be_cut_short = this.raw.can_be_cut_short();
+        let described = match this.raw.poll(cx.waker()) {
+            Poll::Pending if can_be_cut_short => {
+                return this.cut_short(cx).map_or(Poll::Pending, Poll::Ready);
+            }
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Join::Value(value)) => {
+                this.yielded = true;
+                this.wait = None;
+                return Poll::Ready(value);
+            }
+            Poll::Ready(Join::Itself) => {
+                panic!(
+                    "{} awaits its own handle, which would never end",
+                    this.describe()
+                )
+            }
+            Poll::Ready(Join::Dropped(described)) => described,
+            Poll::Ready(Join::Panicked(payload, described)) => {
+                this.yielded = true;
+                match payload {
+                    Some(payload) => resume_unwind(payload),
+                    None => {
+                        panic!("{described} panicked, and its scope has raised the panic already")
+                    }
+                }
+            }
+        };
+        this.yielded = true;
+        panic!("{described} was dropped with its scope before it ended")
+    }
+}
+
+impl<T> SelectSafe for JoinHandle<'_, T> {}
+
+impl<T> Unpin for JoinHandle<'_, T> {}
+
+impl<T> Drop for JoinHandle<'_, T> {
+    /// Says to the borrow checker that `'env` is alive here: the output may hold borrows of it.
+    fn drop(&mut self) {
+        self.wait = None;
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle")
+            .field("child", &self.describe())
+            .field("finished", &self.is_finished())
+            .finish_non_exhaustive()
+    }
+}

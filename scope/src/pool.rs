@@ -1,0 +1,232 @@
+//! The pool whose threads help windows: a rayon-core pool that starts when help is first asked for.
+//!
+//! A scope never needs it: a pool that is busy, tiny or cannot start costs speed only (rule W3).
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
+use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
+
+use crate::sync::plain::{AtomicU64, Ordering};
+
+/// How long after it has helped a thread is taken to be awake still.
+const HOT: Duration = Duration::from_micros(30);
+/// Stack of a pool thread. Nested scopes are polled on top of each other there as anywhere else.
+const STACK: usize = 8 << 20;
+
+/// A handle to a set of threads that help scopes.
+///
+/// The thread that polls a scope always works on it too, so a pool of *n* threads makes up to
+/// *n* + 1 threads work on a scope. Clones share the threads. Dropping the last handle lets the threads end
+/// once their work is done; it does not wait for them.
+///
+/// # Examples
+/// ```
+/// use selvedge_scope::{Pool, block_on, scope};
+///
+/// let pool = Pool::builder().threads(2).build();
+/// let sum = block_on(scope(async |s| {
+///     let a = s.spawn(async { 1 });
+///     let b = s.spawn(async { 2 });
+///     a.await + b.await
+/// }).on(&pool));
+/// assert_eq!((pool.threads(), sum), (2, 3));
+/// ```
+#[derive(Clone)]
+pub struct Pool(Arc<Inner>);
+
+struct Inner {
+    threads: usize,
+    /// Helpers a window may have at a time.
+    most: usize,
+    workers: Workers,
+    /// When a helper last left a window, in nanoseconds since `epoch`.
+    helped: AtomicU64,
+    epoch: Instant,
+}
+
+enum Workers {
+    None,
+    /// Ours; `None` inside if it could not be started.
+    Own(OnceLock<Option<rayon_core::ThreadPool>>),
+    Given(Arc<rayon_core::ThreadPool>),
+}
+
+/// What the present thread is to a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Worker {
+    /// No thread of any rayon pool.
+    No,
+    /// One of this pool's.
+    Own,
+    /// One of another rayon pool's.
+    Foreign,
+}
+
+impl Pool {
+    fn with(threads: usize, most: usize, workers: Workers) -> Self {
+        let (helped, epoch) = (AtomicU64::new(0), Instant::now());
+        Self(Arc::new(Inner {
+            threads,
+            most,
+            workers,
+            helped,
+            epoch,
+        }))
+    }
+
+    pub(crate) fn global_ref() -> &'static Self {
+        static GLOBAL: OnceLock<Pool> = OnceLock::new();
+        GLOBAL.get_or_init(|| {
+            let cores = available_parallelism().map_or(1, usize::from);
+            // As many threads as cores, so that a nested scope on a helper finds help while the outer
+            // owner waits; but one window has no use for more than the cores its owner leaves free.
+            Self::with(cores, (cores - 1).max(1), Workers::Own(OnceLock::new()))
+        })
+    }
+
+    /// The pool that scopes use unless told otherwise: one thread a core, started when first needed.
+    ///
+    /// It is Selvedge's own, never rayon's global pool, where user code that waits in `rayon::join` under a
+    /// lock could start a helper on top of itself.
+    #[must_use]
+    pub fn global() -> Self {
+        Self::global_ref().clone()
+    }
+
+    /// Configures a new pool.
+    pub fn builder() -> PoolBuilder {
+        PoolBuilder { threads: None }
+    }
+
+    /// Uses the threads of a rayon pool.
+    ///
+    /// Code on that pool that holds a lock while it waits in `rayon::join` can deadlock with a child that
+    /// takes the same lock: rayon may run the child on top of the waiting frame.
+    #[must_use]
+    pub fn from_rayon(pool: Arc<rayon_core::ThreadPool>) -> Self {
+        let threads = pool.current_num_threads();
+        Self::with(threads, threads, Workers::Given(pool))
+    }
+
+    /// How many threads help; the polling thread comes on top.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.0.threads
+    }
+
+    pub(crate) fn most_helpers(&self) -> usize {
+        self.0.most
+    }
+
+    fn rayon(&self) -> Option<&rayon_core::ThreadPool> {
+        match &self.0.workers {
+            Workers::None => None,
+            Workers::Own(pool) => pool.get().and_then(Option::as_ref),
+            Workers::Given(pool) => Some(pool),
+        }
+    }
+
+    fn start(&self) -> Option<&rayon_core::ThreadPool> {
+        if let Workers::Own(pool) = &self.0.workers {
+            pool.get_or_init(|| {
+                let builder = rayon_core::ThreadPoolBuilder::new()
+                    .num_threads(self.0.threads)
+                    .stack_size(STACK)
+                    .thread_name(|index| format!("selvedge-{index}"));
+                catch_unwind(AssertUnwindSafe(|| builder.build().ok()))
+                    .ok()
+                    .flatten()
+            });
+        }
+        self.rayon()
+    }
+
+    /// Hands a job to the pool. `false`: it will not run, and was dropped.
+    #[must_use]
+    pub(crate) fn spawn(&self, job: impl FnOnce() + Send + 'static) -> bool {
+        let Some(pool) = self.start() else {
+            return false;
+        };
+        catch_unwind(AssertUnwindSafe(|| pool.spawn(job))).is_ok()
+    }
+
+    /// What this thread is to the pool.
+    pub(crate) fn worker(&self) -> Worker {
+        if rayon_core::current_thread_index().is_none() {
+            Worker::No
+        } else if self
+            .rayon()
+            .is_some_and(|pool| pool.current_thread_index().is_some())
+        {
+            Worker::Own
+        } else {
+            Worker::Foreign
+        }
+    }
+
+    /// Whether this is a worker of somebody else's rayon pool.
+    pub(crate) fn on_foreign_worker(&self) -> bool {
+        self.worker() == Worker::Foreign
+    }
+
+    fn nanos(&self) -> u64 {
+        u64::try_from(self.0.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// A helper leaves a window.
+    pub(crate) fn note_help(&self) {
+        // Relaxed: a hint for `is_hot`.
+        self.0.helped.store(self.nanos(), Ordering::Relaxed);
+    }
+
+    /// Whether the pool has helped before.
+    pub(crate) fn is_used(&self) -> bool {
+        self.0.helped.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether a thread of the pool is probably awake.
+    pub(crate) fn is_hot(&self) -> bool {
+        let helped = self.0.helped.load(Ordering::Relaxed);
+        helped != 0 && u128::from(self.nanos().saturating_sub(helped)) < HOT.as_nanos()
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("threads", &self.0.threads)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Configures a [`Pool`].
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct PoolBuilder {
+    threads: Option<usize>,
+}
+
+impl PoolBuilder {
+    /// How many threads help; the polling thread comes on top. Zero makes scopes concurrent, but not
+    /// parallel. The default is the number of cores.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// The pool. Its threads start when help is first asked for; should they fail to, scopes that use the
+    /// pool run on the thread that polls them.
+    #[must_use]
+    pub fn build(self) -> Pool {
+        let cores = available_parallelism().map_or(1, usize::from);
+        let threads = self.threads.unwrap_or(cores);
+        let workers = if threads == 0 {
+            Workers::None
+        } else {
+            Workers::Own(OnceLock::new())
+        };
+        Pool::with(threads, threads, workers)
+    }
+}

@@ -1,0 +1,239 @@
+//! Typed cells: a header followed by a future that gives way to its output.
+//!
+//! Everything that runs user code here catches what it throws (rule W4) and hands it to the scope.
+
+use std::cell::UnsafeCell;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::mem::{ManuallyDrop, offset_of};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::ptr;
+use std::task::{Context, Poll};
+
+use selvedge_cancel::Cancelled;
+
+use super::{Header, Kind, Payload, Polled, Task, VTable, chunk, quietly};
+use crate::window::Core;
+
+/// What becomes of a future's output: it stays as it is, or its error goes to the scope.
+pub(crate) trait Settle<O> {
+    /// What the handle yields.
+    type Out;
+    /// Writes the handle's output for an awaiting task that is itself cancelled.
+    const CUT_SHORT: Option<unsafe fn(*mut (), Cancelled)>;
+    /// # Safety
+    /// Called inside a window of `core`, whose scope was made for this kind of child.
+    unsafe fn settle(core: &Core, task: *const Header, output: O) -> Self::Out;
+}
+
+/// The children of a plain scope.
+pub(crate) enum Plain {}
+
+impl<O> Settle<O> for Plain {
+    type Out = O;
+    const CUT_SHORT: Option<unsafe fn(*mut (), Cancelled)> = None;
+
+    unsafe fn settle(_: &Core, _: *const Header, output: O) -> O {
+        output
+    }
+}
+
+/// The children of a `try_scope` with errors of type `E`: the scope owns the error.
+pub(crate) struct Trying<E>(PhantomData<fn(E)>);
+
+impl<T, E: Send> Settle<Result<T, E>> for Trying<E> {
+    type Out = Result<T, Cancelled>;
+    const CUT_SHORT: Option<unsafe fn(*mut (), Cancelled)> = Some(cut_short::<T>);
+
+    unsafe fn settle(core: &Core, task: *const Header, output: Result<T, E>) -> Self::Out {
+        // SAFETY: handed on from the caller: an open window of a scope with errors of type `E`.
+        output.map_err(|error| unsafe { core.failed(task, error) })
+    }
+}
+
+/// # Safety
+/// `output` is valid for a write of a `Result<T, Cancelled>`.
+unsafe fn cut_short<T>(output: *mut (), cancelled: Cancelled) {
+    // SAFETY: handed on from the caller.
+    unsafe { output.cast::<Result<T, Cancelled>>().write(Err(cancelled)) }
+}
+
+/// The future, then its output. Which one it is stands in the task word.
+#[repr(C)]
+union Stage<F, T> {
+    future: ManuallyDrop<F>,
+    output: ManuallyDrop<T>,
+}
+
+/// A spawned child.
+#[repr(C)]
+pub(crate) struct TaskCell<F: Future, S: Settle<F::Output>> {
+    task: Task,
+    stage: UnsafeCell<Stage<F, S::Out>>,
+}
+
+/// One of a batch.
+#[repr(C)]
+pub(crate) struct BatchCell<F: Future> {
+    header: Header,
+    stage: UnsafeCell<Stage<F, F::Output>>,
+}
+
+impl<F: Future, S: Settle<F::Output>> TaskCell<F, S> {
+    pub(crate) const VTABLE: VTable = VTable {
+        kind: Kind::Child,
+        poll: poll::<F, S, Self>,
+        drop_future: drop_future::<F, S, Self>,
+        drop_output: drop_output::<F, S, Self>,
+        free: chunk::free_task,
+        output: offset_of!(Self, stage),
+        cut_short: S::CUT_SHORT,
+    };
+
+    /// Writes the cell.
+    ///
+    /// # Safety
+    /// `cell` is valid for a write of `Self`.
+    #[inline]
+    pub(crate) unsafe fn write(cell: *mut Self, task: Task, future: F) {
+        let stage = UnsafeCell::new(Stage {
+            future: ManuallyDrop::new(future),
+        });
+        // SAFETY: handed on from the caller.
+        unsafe { cell.write(Self { task, stage }) }
+    }
+
+    /// Moves the future out of a cell that was refused.
+    ///
+    /// # Safety
+    /// The future was never polled nor dropped, and the cell is freed without touching it again.
+    pub(crate) unsafe fn take_back(cell: *const Self) -> F {
+        // SAFETY: the caller says that the cell is whole and ours.
+        let stage = unsafe { &(*cell).stage };
+        // SAFETY: the future is there, and nobody uses it after this read.
+        unsafe { stage.get().cast::<F>().read() }
+    }
+}
+
+impl<F: Future> BatchCell<F> {
+    pub(crate) const VTABLE: VTable = VTable {
+        kind: Kind::Batch,
+        poll: poll::<F, Plain, Self>,
+        drop_future: drop_future::<F, Plain, Self>,
+        drop_output: drop_output::<F, Plain, Self>,
+        free: chunk::free_batch,
+        output: offset_of!(Self, stage),
+        cut_short: None,
+    };
+
+    /// # Safety
+    /// `cell` is valid for a write of `Self`.
+    #[inline]
+    pub(crate) unsafe fn write(cell: *mut Self, header: Header, future: F) {
+        let stage = UnsafeCell::new(Stage {
+            future: ManuallyDrop::new(future),
+        });
+        // SAFETY: handed on from the caller.
+        unsafe { cell.write(Self { header, stage }) }
+    }
+}
+
+/// Where a cell keeps its stage.
+pub(crate) trait Staged {
+    const STAGE: usize;
+}
+
+impl<F: Future, S: Settle<F::Output>> Staged for TaskCell<F, S> {
+    const STAGE: usize = offset_of!(Self, stage);
+}
+
+impl<F: Future> Staged for BatchCell<F> {
+    const STAGE: usize = offset_of!(Self, stage);
+}
+
+/// The bytes `offset` behind a header.
+///
+/// # Safety
+/// `header` opens a cell that is at least that long.
+#[inline]
+pub(crate) unsafe fn place<T>(header: *const Header, offset: usize) -> *mut T {
+    // SAFETY: handed on from the caller.
+    unsafe { header.byte_add(offset) }.cast::<T>().cast_mut()
+}
+
+/// # Safety
+/// 1. `header` opens a `C` whose future lives; 2. no other thread polls or drops it: the caller holds
+///    `RUNNING`; 3. what the future borrows is alive: a window is open (rule W1).
+unsafe fn poll<F: Future, S: Settle<F::Output>, C: Staged>(
+    header: *const Header,
+    cx: &mut Context<'_>,
+) -> Polled {
+    // SAFETY: 1.
+    let future = unsafe { place::<F>(header, C::STAGE) };
+    // SAFETY: 2. makes the borrow exclusive; cells never move, and the future is dropped in place.
+    let pinned = unsafe { Pin::new_unchecked(&mut *future) };
+    let polled = catch_unwind(AssertUnwindSafe(|| pinned.poll(cx)));
+    if let Ok(Poll::Pending) = polled {
+        return Polled::Pending;
+    }
+    // SAFETY: a window is open, so the core is alive.
+    let core = unsafe { &*(*header).core };
+    // SAFETY: 2.; the future is not touched again. Its drop is caught apart from the output's.
+    let dropped = catch_unwind(AssertUnwindSafe(|| unsafe { ptr::drop_in_place(future) }));
+    let settled = match (polled, dropped) {
+        (Ok(Poll::Ready(value)), Ok(())) => {
+            // SAFETY: 3.; the vtable of a cell names the kind of its scope.
+            catch_unwind(AssertUnwindSafe(|| unsafe {
+                S::settle(core, header, value)
+            }))
+        }
+        (Ok(Poll::Ready(value)), Err(payload)) => {
+            quietly(|| drop(value));
+            Err(payload)
+        }
+        (Ok(Poll::Pending), _) => return Polled::Pending,
+        (Err(payload), dropped) => {
+            if let Err(second) = dropped {
+                super::drop_payload(second);
+            }
+            Err(payload)
+        }
+    };
+    match settled {
+        Ok(output) => {
+            // SAFETY: the future is gone, so its place is the output's.
+            unsafe { place::<S::Out>(header, C::STAGE).write(output) };
+            Polled::Value
+        }
+        Err(payload) => {
+            core.panicked(header, payload);
+            Polled::Panicked
+        }
+    }
+}
+
+/// # Safety
+/// As for `poll`: the caller is the only one who may touch the future, which lives.
+unsafe fn drop_future<F: Future, S: Settle<F::Output>, C: Staged>(header: *const Header) {
+    // SAFETY: the caller names a cell whose future lives and is ours.
+    let future = unsafe { place::<F>(header, C::STAGE) };
+    // SAFETY: as above; the task word says DONE afterwards, so nobody touches it again.
+    let dropped = catch_unwind(AssertUnwindSafe(|| unsafe { ptr::drop_in_place(future) }));
+    if let Err(payload) = dropped {
+        // SAFETY: the cell keeps its core alive.
+        let core = unsafe { &*(*header).core };
+        core.panicked(header, payload);
+    }
+}
+
+/// # Safety
+/// The output was written, was not taken, and is the caller's (rule W11).
+unsafe fn drop_output<F: Future, S: Settle<F::Output>, C: Staged>(
+    header: *const Header,
+) -> Option<Payload> {
+    // SAFETY: handed on from the caller.
+    let output = unsafe { place::<S::Out>(header, C::STAGE) };
+    // SAFETY: handed on from the caller; nobody touches it again.
+    catch_unwind(AssertUnwindSafe(|| unsafe { ptr::drop_in_place(output) })).err()
+}

@@ -1,0 +1,492 @@
+//! Memory for cells: chunks of equal slots, recycled while the scope lives.
+//!
+//! The owner counts the slots of its chunks in plain cells. Another thread that frees a slot returns it
+//! through the core's stack of returned slots, or, once the scope is dead, counts it off the chunk's
+//! `after` word; the thread that brings this word to zero frees the chunk. Every chunk holds one reference
+//! to the core. Nothing here runs user code (rule W10).
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::cell::Cell;
+use std::ptr;
+
+use super::{Header, RecordSlot, Task};
+use crate::sync::{AtomicPtr, AtomicUsize, Ordering};
+use crate::window::{Core, owned_here};
+
+/// Layouts a scope keeps chunks for at a time; children of further layouts get an allocation each.
+const CLASSES: usize = 4;
+/// Slots of a scope's first chunk; each next one has twice as many, up to `MOST_SLOTS`. Four keeps small
+/// scopes small; 64 keeps what one stray waker can pin to some kilobytes.
+const FIRST_SLOTS: u32 = 4;
+const MOST_SLOTS: u32 = 64;
+/// Larger cells are allocated one by one.
+const MOST_BYTES: usize = 2048;
+
+#[derive(Debug)]
+#[repr(C)]
+struct Chunk {
+    core: *const Core,
+    /// The scope's next older chunk.
+    next: Cell<*const Chunk>,
+    layout: Layout,
+    /// The class that its slots are recycled in; `CLASSES` if it is a single cell.
+    class: u32,
+    /// Slots handed out and not come back; owner only.
+    live: Cell<u32>,
+    /// After the scope's death: slots still held elsewhere. Below zero while the owner has not added its
+    /// count yet.
+    after: AtomicUsize,
+}
+
+impl Chunk {
+    /// # Safety
+    /// No slot of the chunk is in use and nobody will look at it again.
+    unsafe fn free(this: *const Self) {
+        // SAFETY: the chunk is still whole.
+        let (core, layout) = unsafe { ((*this).core, (*this).layout) };
+        // SAFETY: allocated with this layout in `make`.
+        unsafe { dealloc(this.cast_mut().cast(), layout) };
+        // SAFETY: the chunk held a reference, which ends here.
+        unsafe { Core::release(core) };
+    }
+
+    /// Makes a chunk for `slots` cells of the given layout; the offset of the first one comes with it.
+    fn make(core: &Core, class: u32, cell: Layout, slots: u32) -> (*const Self, u32) {
+        let (first, offset) = Layout::new::<Self>()
+            .extend(cell)
+            .expect("a cell fits the address space");
+        let rest = cell.pad_to_align().size() * (slots as usize - 1);
+        let layout = Layout::from_size_align(first.size() + rest, first.align())
+            .expect("a chunk fits the address space")
+            .pad_to_align();
+        // SAFETY: the layout is not empty: it holds a chunk's header.
+        let chunk = unsafe { alloc(layout) }.cast::<Self>();
+        if chunk.is_null() {
+            handle_alloc_error(layout);
+        }
+        core.acquire();
+        let value = Self {
+            core,
+            next: Cell::new(ptr::null()),
+            layout,
+            class,
+            live: Cell::new(0),
+            after: AtomicUsize::new(0),
+        };
+        // SAFETY: just allocated with room for it.
+        unsafe { chunk.write(value) };
+        (
+            chunk,
+            u32::try_from(offset).expect("the first slot is near"),
+        )
+    }
+}
+
+/// Slots of one layout.
+#[derive(Debug)]
+struct Class {
+    stride: Cell<u32>,
+    /// Recycled slots, linked through their headers.
+    free: Cell<*const Header>,
+    /// The chunk that still has slots never used, the offset of the next, and how many there are.
+    open: Cell<*const Chunk>,
+    offset: Cell<u32>,
+    left: Cell<u32>,
+    /// Slots of the chunk after this one.
+    grow: Cell<u32>,
+}
+
+/// The chunks of one scope; owner only but for `give_back`.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    classes: [Class; CLASSES],
+    recent: Cell<usize>,
+    chunks: Cell<*const Chunk>,
+    /// Slots freed by other threads, or `DEAD`.
+    returned: AtomicPtr<Header>,
+}
+
+/// The mark of a dead scope in `returned`.
+fn dead() -> *mut Header {
+    ptr::without_provenance_mut(1)
+}
+
+impl Arena {
+    pub(crate) fn new() -> Self {
+        Self {
+            classes: std::array::from_fn(|_| Class {
+                stride: Cell::new(0),
+                free: Cell::new(ptr::null()),
+                open: Cell::new(ptr::null()),
+                offset: Cell::new(0),
+                left: Cell::new(0),
+                grow: Cell::new(FIRST_SLOTS),
+            }),
+            recent: Cell::new(0),
+            chunks: Cell::new(ptr::null()),
+            returned: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+
+    /// A place for a cell, and its offset in its chunk.
+    ///
+    /// # Safety
+    /// The caller is the owner of `core`, whose arena this is, in an open window.
+    #[inline]
+    pub(crate) unsafe fn place(&self, core: &Core, cell: Layout) -> (*mut u8, u32) {
+        let stride = stride_of(cell);
+        let recent = &self.classes[self.recent.get()];
+        if recent.stride.get() == stride && stride != 0 {
+            let slot = recent.free.get();
+            if !slot.is_null() {
+                // SAFETY: free slots keep their header's link and their offset.
+                unsafe { return self.reuse(recent, slot) };
+            }
+        }
+        // SAFETY: handed on from the caller.
+        unsafe { self.place_slow(core, cell, stride) }
+    }
+
+    /// # Safety
+    /// `slot` heads the free list of `class`.
+    #[inline]
+    unsafe fn reuse(&self, class: &Class, slot: *const Header) -> (*mut u8, u32) {
+        // SAFETY: free slots keep their header's link.
+        class.free.set(unsafe { (*slot).next.get() });
+        // SAFETY: free slots keep their offset.
+        let offset = unsafe { (*slot.cast::<Task>()).offset };
+        // SAFETY: the offset leads to the chunk, which lives while the scope does.
+        let live = unsafe { &(*chunk_of(slot.cast(), offset)).live };
+        live.set(live.get() + 1);
+        (slot.cast_mut().cast(), offset)
+    }
+
+    /// # Safety
+    /// As for `place`.
+    unsafe fn place_slow(&self, core: &Core, cell: Layout, stride: u32) -> (*mut u8, u32) {
+        let Some(index) = self.class_for(stride) else {
+            return solo(core, cell);
+        };
+        self.recent.set(index);
+        let class = &self.classes[index];
+        if class.free.get().is_null() && class.left.get() == 0 {
+            self.recycle();
+        }
+        let slot = class.free.get();
+        if !slot.is_null() {
+            // SAFETY: just seen at the head of the list.
+            return unsafe { self.reuse(class, slot) };
+        }
+        if class.left.get() == 0 {
+            let slots = class.grow.get();
+            class.grow.set((slots * 2).min(MOST_SLOTS));
+            let layout = Layout::from_size_align(stride as usize, 16).expect("strides are small");
+            let (chunk, offset) =
+                Chunk::make(core, u32::try_from(index).unwrap_or(0), layout, slots);
+            // SAFETY: just made.
+            unsafe { (*chunk).next.set(self.chunks.replace(chunk)) };
+            class.open.set(chunk);
+            class.offset.set(offset);
+            class.left.set(slots);
+        }
+        class.left.set(class.left.get() - 1);
+        let offset = class.offset.replace(class.offset.get() + stride);
+        let chunk = class.open.get();
+        // SAFETY: the open chunk lives while the scope does.
+        let live = unsafe { &(*chunk).live };
+        live.set(live.get() + 1);
+        // SAFETY: `left` says that the slot at this offset is inside the chunk.
+        (
+            unsafe { chunk.byte_add(offset as usize) }.cast_mut().cast(),
+            offset,
+        )
+    }
+
+    fn class_for(&self, stride: u32) -> Option<usize> {
+        if stride == 0 {
+            return None;
+        }
+        for (index, class) in self.classes.iter().enumerate() {
+            if class.stride.get() == stride {
+                return Some(index);
+            }
+            if class.stride.get() == 0 {
+                class.stride.set(stride);
+                return Some(index);
+            }
+        }
+        None
+    }
+
+    /// Takes in what other threads have freed.
+    fn recycle(&self) {
+        // Acquire: pairs with the Release in `give_back`.
+        if self.returned.load(Ordering::Acquire).is_null() {
+            return;
+        }
+        let mut slot = self
+            .returned
+            .swap(ptr::null_mut(), Ordering::Acquire)
+            .cast_const();
+        while !slot.is_null() {
+            // SAFETY: returned slots keep their link.
+            let next = unsafe { (*slot).next.get() };
+            // SAFETY: a returned slot is free, and the owner asks.
+            unsafe { self.take_in(slot) };
+            slot = next;
+        }
+    }
+
+    /// # Safety
+    /// `slot` is free and in no list; the caller is the owner.
+    #[inline]
+    unsafe fn take_in(&self, slot: *const Header) {
+        // SAFETY: free slots keep their offset.
+        let offset = unsafe { (*slot.cast::<Task>()).offset };
+        // SAFETY: the offset leads to the chunk, which lives while the scope does.
+        let chunk = unsafe { &*chunk_of(slot.cast(), offset) };
+        chunk.live.set(chunk.live.get() - 1);
+        let class = &self.classes[chunk.class as usize];
+        // SAFETY: the slot is ours.
+        unsafe { (*slot).next.set(class.free.replace(slot)) };
+    }
+
+    /// Another thread frees a slot of a chunk.
+    ///
+    /// # Safety
+    /// `slot` is free; the chunk keeps the core, and so this arena, alive until this returns.
+    unsafe fn give_back(&self, chunk: *const Chunk, slot: *const Header) {
+        // Relaxed: the exchange below checks it.
+        let mut head = self.returned.load(Ordering::Relaxed);
+        loop {
+            if head == dead() {
+                // AcqRel: Release for this slot's last use; Acquire of all others', if this is the last.
+                // SAFETY: the chunk lives until its `after` reaches zero, which needs this step.
+                if unsafe { (*chunk).after.fetch_sub(1, Ordering::AcqRel) } == 1 {
+                    // SAFETY: that was the last slot of a dead scope's chunk.
+                    unsafe { Chunk::free(chunk) };
+                }
+                return;
+            }
+            // SAFETY: the slot is ours until the exchange succeeds.
+            unsafe { (*slot).next.set(head) };
+            // Release: pairs with the Acquire in `recycle` and `retire`.
+            match self.returned.compare_exchange_weak(
+                head,
+                slot.cast_mut(),
+                Ordering::Release,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return,
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// The scope is dead: frees every chunk that nobody holds a slot of and leaves the rest to the last
+    /// holder of each.
+    ///
+    /// # Safety
+    /// The caller is the owner, holds a reference to the core, and places no further cell.
+    pub(crate) unsafe fn retire(&self) {
+        // AcqRel: takes the returned slots, and tells later ones to count themselves off.
+        let mut slot = self.returned.swap(dead(), Ordering::AcqRel).cast_const();
+        while !slot.is_null() && slot != dead() {
+            // SAFETY: returned slots keep their link.
+            let next = unsafe { (*slot).next.get() };
+            // SAFETY: a returned slot is free, and the owner asks.
+            unsafe { self.take_in(slot) };
+            slot = next;
+        }
+        let mut chunk = self.chunks.replace(ptr::null());
+        while !chunk.is_null() {
+            // SAFETY: the scope's chunks live until freed here or by their last holder.
+            let (next, live) = unsafe { ((*chunk).next.get(), (*chunk).live.get() as usize) };
+            let unheld = live == 0 || {
+                // AcqRel: as in `give_back`; holders that came first have counted below zero.
+                // SAFETY: the chunk lives until its `after` reaches zero, which needs this step.
+                let old = unsafe { (*chunk).after.fetch_add(live, Ordering::AcqRel) };
+                old.wrapping_add(live) == 0
+            };
+            if unheld {
+                // SAFETY: no slot is in use.
+                unsafe { Chunk::free(chunk) };
+            }
+            chunk = next;
+        }
+    }
+}
+
+/// Slot sizes, coarse enough that the children of most scopes share a few. Zero: one allocation each.
+#[inline]
+fn stride_of(cell: Layout) -> u32 {
+    let size = cell.size();
+    if size > MOST_BYTES || cell.align() > 16 {
+        return 0;
+    }
+    let step: usize = if size <= 256 {
+        32
+    } else if size <= 1024 {
+        128
+    } else {
+        512
+    };
+    ((size + step - 1) & !(step - 1)) as u32
+}
+
+/// # Safety
+/// `cell` is a slot at this offset.
+unsafe fn chunk_of(cell: *const u8, offset: u32) -> *const Chunk {
+    // SAFETY: the slot and its chunk are one allocation.
+    unsafe { cell.byte_sub(offset as usize) }.cast()
+}
+
+/// A place for one cell of any layout; for spawns from outside the window's thread.
+pub(crate) fn solo(core: &Core, cell: Layout) -> (*mut u8, u32) {
+    let (chunk, offset) = Chunk::make(core, CLASSES as u32, cell, 1);
+    // SAFETY: the chunk was made with one slot at this offset.
+    (
+        unsafe { chunk.byte_add(offset as usize) }.cast_mut().cast(),
+        offset,
+    )
+}
+
+/// Frees the cell of a spawned child.
+///
+/// # Safety
+/// `header` opens a task; its future is gone, its output moved or dropped, and nothing refers to it.
+pub(super) unsafe fn free_task(header: *const Header) {
+    let task = header.cast::<Task>();
+    debug_assert!(
+        // SAFETY: the cell is still whole.
+        unsafe { (*header).word.ended() }.is_some(),
+        "a cell is freed only after its future is gone (rule W10)"
+    );
+    // SAFETY: nobody refers to the task, so its record can go; it holds no user type but strings.
+    unsafe { ptr::drop_in_place(ptr::addr_of!((*task).record).cast_mut()) };
+    // SAFETY: a `RecordSlot` may be dropped again when it is empty; leave it so for whoever reuses the slot.
+    unsafe {
+        ptr::addr_of!((*task).record)
+            .cast_mut()
+            .write(RecordSlot::new())
+    };
+    // SAFETY: the cell is still whole.
+    let offset = unsafe { (*task).offset };
+    // SAFETY: every task lies in a chunk at its offset.
+    let chunk = unsafe { chunk_of(task.cast(), offset) };
+    // SAFETY: the chunk is alive: this slot is in use.
+    let (core, class) = unsafe { ((*chunk).core, (*chunk).class) };
+    if class as usize == CLASSES {
+        // SAFETY: its only slot is free.
+        unsafe { Chunk::free(chunk) };
+        return;
+    }
+    // SAFETY: the chunk keeps the core alive.
+    let arena = unsafe { &(*core).owner.arena };
+    if owned_here(core) {
+        // SAFETY: this thread is the owner in an open window, and the slot is free.
+        unsafe { arena.take_in(header) };
+    } else {
+        // SAFETY: the slot is free.
+        unsafe { arena.give_back(chunk, header) };
+    }
+}
+
+/// The one allocation of a batch: its slots, and what counts those that outlive it.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct BatchChunk {
+    core: *const Core,
+    layout: Layout,
+    first: usize,
+    stride: usize,
+    after: AtomicUsize,
+}
+
+impl BatchChunk {
+    /// Room for `slots` cells of one layout.
+    pub(crate) fn make(core: &Core, cell: Layout, slots: usize) -> *const Self {
+        let cell = cell.pad_to_align();
+        let (head, first) = Layout::new::<Self>()
+            .extend(cell)
+            .expect("a cell fits the address space");
+        let size = cell
+            .size()
+            .checked_mul(slots)
+            .and_then(|bytes| bytes.checked_add(first));
+        let layout =
+            Layout::from_size_align(size.expect("a batch fits the address space"), head.align())
+                .expect("a batch fits the address space");
+        // SAFETY: the layout is not empty: it holds the chunk's own header.
+        let chunk = unsafe { alloc(layout) }.cast::<Self>();
+        if chunk.is_null() {
+            handle_alloc_error(layout);
+        }
+        core.acquire();
+        let value = Self {
+            core,
+            layout,
+            first,
+            stride: cell.size(),
+            after: AtomicUsize::new(0),
+        };
+        // SAFETY: just allocated with room for it.
+        unsafe { chunk.write(value) };
+        chunk
+    }
+
+    /// The slot with this index.
+    ///
+    /// # Safety
+    /// The chunk is alive and has that many slots.
+    #[inline]
+    pub(crate) unsafe fn slot(this: *const Self, index: usize) -> *const Header {
+        // SAFETY: the chunk is alive.
+        let offset = unsafe { (*this).first + (*this).stride * index };
+        // SAFETY: the slot lies inside the chunk.
+        unsafe { this.byte_add(offset) }.cast()
+    }
+
+    /// The batch has let go of every slot; `survivors` are still held by wakers.
+    ///
+    /// # Safety
+    /// Called once, by the owner.
+    pub(crate) unsafe fn retire(this: *const Self, survivors: usize) {
+        // AcqRel: as in `Arena::retire`.
+        // SAFETY: the chunk lives until `after` reaches zero, which needs this step.
+        if survivors == 0
+            || unsafe { (*this).after.fetch_add(survivors, Ordering::AcqRel) }
+                .wrapping_add(survivors)
+                == 0
+        {
+            // SAFETY: no slot is in use.
+            unsafe { Self::free(this) };
+        }
+    }
+
+    /// # Safety
+    /// No slot is in use and nobody looks at the chunk again.
+    unsafe fn free(this: *const Self) {
+        // SAFETY: the chunk is still whole.
+        let (core, layout) = unsafe { ((*this).core, (*this).layout) };
+        // SAFETY: allocated with this layout in `make`.
+        unsafe { dealloc(this.cast_mut().cast(), layout) };
+        // SAFETY: the chunk held a reference, which ends here.
+        unsafe { Core::release(core) };
+    }
+}
+
+/// A waker was the last to let go of a slot of a batch.
+///
+/// # Safety
+/// `header` opens a cell of a batch that nothing refers to any more.
+pub(super) unsafe fn free_batch(header: *const Header) {
+    // SAFETY: the chunk keeps the core alive, and a core has one batch at most.
+    let chunk = unsafe { (*(*header).core).batch.get() };
+    // AcqRel: as in `Arena::give_back`.
+    // SAFETY: the chunk lives until `after` reaches zero, which needs this step.
+    if unsafe { (*chunk).after.fetch_sub(1, Ordering::AcqRel) } == 1 {
+        // SAFETY: that was the last slot held.
+        unsafe { BatchChunk::free(chunk) };
+    }
+}

@@ -1,0 +1,215 @@
+//! The handle's end of a task: waits for the outcome, takes it, or leaves it to the finisher.
+//!
+//! It knows pointers only; what a user awaits is [`JoinHandle`](crate::JoinHandle), which decides what to
+//! say when there is no value.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+use std::task::{Poll, Waker};
+
+use selvedge_cancel::Cancelled;
+
+use super::life::Parting;
+use super::{Ended, Header, Payload, Task, TaskId, place, quietly};
+use crate::window;
+
+/// What became of the task.
+#[derive(Debug)]
+pub(crate) enum Join<T> {
+    Value(T),
+    /// It panicked; the payload comes along unless the scope has raised it already, and who it was.
+    Panicked(Option<Payload>, String),
+    /// Its scope ended without it, or never took it; and who it was.
+    Dropped(String),
+    /// The task that awaits the handle is the task itself.
+    Itself,
+}
+
+/// The raw handle. `None`: the task was refused, or the outcome was taken.
+pub(crate) struct RawJoin<T> {
+    task: Option<NonNull<Task>>,
+    output: PhantomData<T>,
+}
+
+// SAFETY: the handle gives access to a `T` and to nothing else of the task's type; all it shares with the
+// scope are the atomic words and, by them, the waker slot.
+unsafe impl<T: Send> Send for RawJoin<T> {}
+// SAFETY: `&RawJoin` reads atomics only; it cannot reach the `T`.
+unsafe impl<T: Send> Sync for RawJoin<T> {}
+
+impl<T> RawJoin<T> {
+    /// # Safety
+    /// `task` opens a cell with outputs of type `T` whose life word was made with a handle.
+    pub(crate) unsafe fn new(task: NonNull<Task>) -> Self {
+        Self {
+            task: Some(task),
+            output: PhantomData,
+        }
+    }
+
+    /// The handle of a task that a dying scope has refused.
+    pub(crate) fn refused() -> Self {
+        Self {
+            task: None,
+            output: PhantomData,
+        }
+    }
+
+    pub(crate) fn task(&self) -> Option<&Task> {
+        // SAFETY: the handle keeps the cell alive, and lends the task no longer than itself.
+        self.task.map(|task| unsafe { task.as_ref() })
+    }
+
+    pub(crate) fn id(&self) -> Option<TaskId> {
+        self.task().map(|task| task.record.get().id())
+    }
+
+    /// Whether the outcome is there, or will never be.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.task().is_none_or(|task| task.header.life.is_done())
+    }
+
+    /// An output that says "cancelled", if this kind of handle has one.
+    pub(crate) fn cut_short(&self, cancelled: impl FnOnce() -> Option<Cancelled>) -> Option<T> {
+        let write = self.task()?.header.vtable.cut_short?;
+        let mut output = MaybeUninit::<T>::uninit();
+        let cancelled = cancelled()?;
+        // SAFETY: the vtable's function writes what handles of this task yield, a `T`.
+        unsafe { write(output.as_mut_ptr().cast(), cancelled) };
+        // SAFETY: just written.
+        Some(unsafe { output.assume_init() })
+    }
+
+    /// Whether awaiting this handle can be cut short.
+    pub(crate) fn can_be_cut_short(&self) -> bool {
+        self.task()
+            .is_some_and(|task| task.header.vtable.cut_short.is_some())
+    }
+
+    /// Takes the outcome, or has `waker` woken when it is there.
+    pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Join<T>> {
+        let Some(task) = self.task() else {
+            return Poll::Ready(Join::Dropped(String::from(
+                "a child refused by its dying scope",
+            )));
+        };
+        if !task.header.life.is_done() {
+            if window::is_current_task(&task.header) {
+                return Poll::Ready(Join::Itself);
+            }
+            if !Self::register(task, waker) {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(self.take())
+    }
+
+    /// `false`: the waker is registered. `true`: the outcome is there.
+    fn register(task: &Task, waker: &Waker) -> bool {
+        let slot = task.joiner.get();
+        if task.header.life.is_armed() {
+            // SAFETY: the slot was written by this handle, and a finisher only reads it.
+            if unsafe { (*slot).assume_init_ref() }.will_wake(waker) {
+                return false;
+            }
+        }
+        let fresh = waker.clone();
+        let old = if task.header.life.is_armed() && task.header.life.disarm() {
+            // SAFETY: `disarm` gave the filled slot back to the handle.
+            Some(unsafe { (*slot).assume_init_read() })
+        } else {
+            None
+        };
+        // A handle that was armed and could not be disarmed finds the task ended.
+        if task.header.life.is_done() {
+            return true;
+        }
+        // SAFETY: the slot is the handle's: it is not armed.
+        unsafe { (*slot).write(fresh) };
+        let armed = task.header.life.arm();
+        if !armed {
+            // SAFETY: the finisher did not see the slot, so it is the handle's again, filled just now.
+            drop(unsafe { (*slot).assume_init_read() });
+        }
+        drop(old);
+        !armed
+    }
+
+    /// Takes the outcome of an ended task and lets go of it.
+    fn take(&mut self) -> Join<T> {
+        let Some(task) = self.task() else {
+            return Join::Dropped(String::new());
+        };
+        let header = &task.header;
+        let join = match header.word.ended() {
+            Some(Ended::Value) => {
+                // SAFETY: the output lies at this offset of the cell.
+                let output = unsafe { place::<T>(header, header.vtable.output) };
+                // SAFETY: it was written, and the life word made it the handle's (rule W11).
+                Join::Value(unsafe { output.read() })
+            }
+            Some(Ended::Panicked) => {
+                // SAFETY: the cell keeps its core alive.
+                let core = unsafe { &*header.core };
+                Join::Panicked(core.take_panic(header), task.describe())
+            }
+            _ => Join::Dropped(task.describe()),
+        };
+        self.part();
+        join
+    }
+
+    /// Lets go of an ended task whose output is taken or dropped.
+    fn part(&mut self) {
+        let Some(task) = self.task.take() else { return };
+        let header = task.cast::<Header>().as_ptr().cast_const();
+        // SAFETY: the handle keeps the cell alive until this very step.
+        if unsafe { &*header }.life.part() {
+            // SAFETY: nothing refers to the cell any more, and its future and output are gone.
+            unsafe { ((*header).vtable.free)(header) };
+        }
+    }
+
+    /// Drops the handle; a panic of the output's destructor comes back.
+    fn abandon(&mut self) -> Option<Payload> {
+        let task = self.task()?;
+        if task.header.life.is_armed() && task.header.life.disarm() {
+            // SAFETY: `disarm` gave the filled slot back to the handle.
+            let waker = unsafe { (*task.joiner.get()).assume_init_read() };
+            quietly(|| drop(waker));
+        }
+        if task.header.life.try_part() == Parting::Gone {
+            // The cell may be freed from here on, by its finisher.
+            self.task = None;
+            return None;
+        }
+        let mut payload = None;
+        if task.header.word.ended() == Some(Ended::Value) {
+            // SAFETY: the task ended with the handle alive, so the output is the handle's.
+            payload = unsafe { (task.header.vtable.drop_output)(&raw const task.header) };
+        }
+        self.part();
+        payload
+    }
+}
+
+impl<T> Drop for RawJoin<T> {
+    fn drop(&mut self) {
+        if let Some(payload) = self.abandon() {
+            if !std::thread::panicking() {
+                std::panic::resume_unwind(payload);
+            }
+            super::drop_payload(payload);
+        }
+    }
+}
+
+impl<T> fmt::Debug for RawJoin<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawJoin")
+            .field("finished", &self.is_finished())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,180 @@
+//! Intrusive lists of headers: a queue through `Header::next`, and the list of all tasks of a scope.
+//!
+//! Plain cells, no atomics: a list belongs to the owner, to one helper, or to the holder of the monitor's
+//! lock. A list holds no reference (rule L5): what keeps a queued task alive is the scope's own reference.
+
+use std::cell::Cell;
+use std::ptr;
+
+use super::{Header, Task};
+
+/// A first-in first-out queue of headers.
+#[derive(Debug)]
+pub(crate) struct List {
+    head: Cell<*const Header>,
+    tail: Cell<*const Header>,
+    len: Cell<usize>,
+}
+
+impl List {
+    pub(crate) const fn new() -> Self {
+        Self {
+            head: Cell::new(ptr::null()),
+            tail: Cell::new(ptr::null()),
+            len: Cell::new(0),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len.get()
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head.get().is_null()
+    }
+
+    /// # Safety
+    /// `node` is alive, in no other queue, and this thread may touch both it and the list.
+    #[inline]
+    pub(crate) unsafe fn push_back(&self, node: *const Header) {
+        // SAFETY: the caller owns the node's link while it is in no queue.
+        unsafe { (*node).next.set(ptr::null()) };
+        let tail = self.tail.replace(node);
+        if tail.is_null() {
+            self.head.set(node);
+        } else {
+            // SAFETY: nodes of this list are alive and only the list's holder touches their links.
+            unsafe { (*tail).next.set(node) };
+        }
+        self.len.set(self.len.get() + 1);
+    }
+
+    /// # Safety
+    /// As for `push_back`.
+    #[inline]
+    pub(crate) unsafe fn push_front(&self, node: *const Header) {
+        let head = self.head.replace(node);
+        // SAFETY: the caller owns the node's link while it is in no queue.
+        unsafe { (*node).next.set(head) };
+        if head.is_null() {
+            self.tail.set(node);
+        }
+        self.len.set(self.len.get() + 1);
+    }
+
+    #[inline]
+    pub(crate) fn pop_front(&self) -> Option<*const Header> {
+        let node = self.head.get();
+        if node.is_null() {
+            return None;
+        }
+        // SAFETY: nodes of this list are alive and only the list's holder touches their links.
+        let next = unsafe { (*node).next.get() };
+        self.head.set(next);
+        if next.is_null() {
+            self.tail.set(ptr::null());
+        }
+        self.len.set(self.len.get() - 1);
+        Some(node)
+    }
+
+    /// Moves all of `other` behind this list.
+    pub(crate) fn append(&self, other: &List) {
+        if other.is_empty() {
+            return;
+        }
+        let tail = self.tail.replace(other.tail.replace(ptr::null()));
+        let head = other.head.replace(ptr::null());
+        if tail.is_null() {
+            self.head.set(head);
+        } else {
+            // SAFETY: nodes of this list are alive and only the list's holder touches their links.
+            unsafe { (*tail).next.set(head) };
+        }
+        self.len.set(self.len.get() + other.len.replace(0));
+    }
+
+    /// Moves the first `n` to the back of `other`.
+    pub(crate) fn split_to(&self, n: usize, other: &List) {
+        if n >= self.len() {
+            other.append(self);
+            return;
+        }
+        for _ in 0..n {
+            let Some(node) = self.pop_front() else { return };
+            // SAFETY: the node has just left this list, and the caller holds both.
+            unsafe { other.push_back(node) };
+        }
+    }
+}
+
+/// Neighbours of a task in its scope's list of all tasks; owner only.
+#[derive(Debug)]
+pub(crate) struct Links {
+    pub(crate) prev: Cell<*const Task>,
+    pub(crate) next: Cell<*const Task>,
+}
+
+impl Links {
+    pub(crate) const fn new() -> Self {
+        Self {
+            prev: Cell::new(ptr::null()),
+            next: Cell::new(ptr::null()),
+        }
+    }
+}
+
+/// All living tasks of a scope, the newest first, so that a dying scope drops them in reverse order.
+#[derive(Debug)]
+pub(crate) struct AllList {
+    head: Cell<*const Task>,
+}
+
+impl AllList {
+    pub(crate) const fn new() -> Self {
+        Self {
+            head: Cell::new(ptr::null()),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn first(&self) -> *const Task {
+        self.head.get()
+    }
+
+    /// # Safety
+    /// `task` is alive and in no list of tasks; the caller is the owner.
+    #[inline]
+    pub(crate) unsafe fn link(&self, task: *const Task) {
+        let head = self.head.replace(task);
+        // SAFETY: the task is alive and only the owner touches its links.
+        let links = unsafe { &(*task).links };
+        links.prev.set(ptr::null());
+        links.next.set(head);
+        if !head.is_null() {
+            // SAFETY: linked tasks are alive: the scope's reference is given up only after `unlink`.
+            unsafe { (*head).links.prev.set(task) };
+        }
+    }
+
+    /// # Safety
+    /// `task` is in this list; the caller is the owner.
+    #[inline]
+    pub(crate) unsafe fn unlink(&self, task: *const Task) {
+        // SAFETY: the task is alive and only the owner touches its links.
+        let links = unsafe { &(*task).links };
+        let (prev, next) = (links.prev.get(), links.next.get());
+        if prev.is_null() {
+            self.head.set(next);
+        } else {
+            // SAFETY: linked neighbours are alive.
+            unsafe { (*prev).links.next.set(next) };
+        }
+        if !next.is_null() {
+            // SAFETY: linked neighbours are alive.
+            unsafe { (*next).links.prev.set(prev) };
+        }
+    }
+}

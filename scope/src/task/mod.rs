@@ -1,0 +1,143 @@
+//! Tasks: a future and then its output in place, the two words that govern them, and the handle's end.
+//!
+//! `README.md` beside this file has the vocabulary and says who may touch which field when; the numbers in
+//! the `SAFETY` comments (T1–T6) are its rules. This folder knows nothing of pools or windows beyond the
+//! [`Core`](crate::window::Core) that a wake is pushed to.
+
+mod cell;
+mod chunk;
+mod join;
+mod life;
+mod list;
+mod record;
+mod waker;
+mod word;
+
+use std::cell::{Cell, UnsafeCell};
+use std::mem::MaybeUninit;
+use std::panic::Location;
+use std::task::{Context, Waker};
+
+pub(crate) use self::cell::{BatchCell, Plain, Settle, TaskCell, Trying, place};
+pub(crate) use self::chunk::{Arena, BatchChunk, solo};
+pub(crate) use self::join::{Join, RawJoin};
+pub(crate) use self::life::{Heir, LifeWord};
+pub(crate) use self::list::{AllList, Links, List};
+pub(crate) use self::record::RecordSlot;
+pub use self::record::TaskId;
+pub(crate) use self::waker::with_waker;
+pub(crate) use self::word::{Ended, Rest, TaskWord};
+use crate::window::Core;
+
+/// What kind of cell a header opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The body of a scope; polled by the owner only (rule L7).
+    Body,
+    /// A spawned child: the header opens a [`Task`].
+    Child,
+    /// One of a batch of like futures: header, future and nothing else.
+    Batch,
+}
+
+/// What a poll came to. Outputs are in the cell and payloads with the scope by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Polled {
+    Pending,
+    Value,
+    Panicked,
+}
+
+/// What can be done to a cell without knowing its type.
+#[derive(Debug)]
+pub(crate) struct VTable {
+    pub(crate) kind: Kind,
+    /// Polls the future; at its end drops it and stores the output. Catches everything (rule W4).
+    pub(crate) poll: unsafe fn(*const Header, &mut Context<'_>) -> Polled,
+    /// Drops a future that has not ended. Catches everything.
+    pub(crate) drop_future: unsafe fn(*const Header),
+    /// Drops the output; a panic of its destructor comes back.
+    pub(crate) drop_output: unsafe fn(*const Header) -> Option<Payload>,
+    /// Gives the memory back. Runs no user code (rule W10).
+    pub(crate) free: unsafe fn(*const Header),
+    /// Where the output lies, in bytes from the header.
+    pub(crate) output: usize,
+    /// Writes the handle's output for an awaiting task that is itself cancelled; `try_scope` only.
+    pub(crate) cut_short: Option<unsafe fn(*mut (), selvedge_cancel::Cancelled)>,
+}
+
+/// The part that every cell begins with: 32 bytes.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Header {
+    /// Link in the one queue the task is in (rule T2: it belongs to the holder of the `QUEUED` token).
+    pub(crate) next: Cell<*const Header>,
+    pub(crate) core: *const Core,
+    pub(crate) vtable: &'static VTable,
+    pub(crate) word: TaskWord,
+    pub(crate) life: LifeWord,
+}
+
+impl Header {
+    pub(crate) fn new(core: *const Core, vtable: &'static VTable, handle: bool) -> Self {
+        Self {
+            next: Cell::new(std::ptr::null()),
+            core,
+            vtable,
+            word: TaskWord::new(),
+            life: LifeWord::new(handle),
+        }
+    }
+
+    /// What the cost estimates are kept under: the future's type, first and later polls apart.
+    #[inline]
+    pub(crate) fn key(&self) -> usize {
+        self.vtable.poll as usize ^ usize::from(self.word.is_fresh())
+    }
+}
+
+/// What a spawned child adds to the header.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Task {
+    pub(crate) header: Header,
+    pub(crate) links: Links,
+    /// Whom to wake at the end; governed by the life word (rule T4).
+    pub(crate) joiner: UnsafeCell<MaybeUninit<Waker>>,
+    /// Where the task was spawned.
+    pub(crate) place: &'static Location<'static>,
+    /// Name, number and whatever inspection adds; null until somebody asks.
+    pub(crate) record: RecordSlot,
+    /// Bytes from the start of the chunk to this cell.
+    pub(crate) offset: u32,
+    /// Spawned from outside the window's thread, and not yet in the list of all tasks.
+    pub(crate) newborn: Cell<bool>,
+}
+
+impl Task {
+    /// Which child this is, for messages.
+    pub(crate) fn describe(&self) -> String {
+        match self.record.peek().and_then(record::Record::name) {
+            Some(name) => format!("child `{name}` spawned at {}", self.place),
+            None => format!("the child spawned at {}", self.place),
+        }
+    }
+}
+
+/// A panic's payload.
+pub(crate) type Payload = Box<dyn std::any::Any + Send>;
+
+/// Runs user code that must not unwind into the engine. A payload that nobody takes is dropped here too.
+pub(crate) fn quietly(f: impl FnOnce()) {
+    if let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)) {
+        drop_payload(payload);
+    }
+}
+
+/// Drops a payload; one whose destructor panics is forgotten with what it panicked with.
+pub(crate) fn drop_payload(payload: Payload) {
+    let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(payload)));
+    if let Err(second) = dropped {
+        std::mem::forget(second);
+    }
+}

@@ -1,0 +1,496 @@
+//! The core: the shared heart of a scope, which outlives the scope future as long as wakers or handles do.
+//!
+//! It holds no value of a type that may borrow from `'env` (rule W10). What only the owner may touch is in
+//! [`Owner`]; the rest is atomic or locked (rule W14).
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::mem::offset_of;
+use std::panic::Location;
+use std::ptr::{self, NonNull};
+use std::sync::OnceLock;
+use std::task::{Context, RawWaker, RawWakerVTable};
+
+use selvedge_cancel::{CancelToken, Cancelled, Cause, CauseKind};
+
+use super::engine::Errors;
+use super::here::{self, Lending, Role};
+use super::inbox::{Chain, Inbox, Pushed};
+use super::monitor::Monitor;
+use super::panics::Panics;
+use super::parent::Parent;
+use super::{helper, policy, stats};
+use crate::pool::Pool;
+use crate::sync::{AtomicU32, AtomicUsize, Ordering, fence};
+use crate::task::{AllList, Arena, BatchChunk, Header, Kind, List, Payload, Polled, Task, VTable};
+
+/// What only the owner touches, in an open window or in the scope's `Drop`.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    /// Ready children, outside lending; children that came up meanwhile, while lending.
+    pub(crate) local: List,
+    pub(crate) all: AllList,
+    pub(crate) arena: Arena,
+    pub(crate) body_ready: Cell<bool>,
+    pub(crate) body_done: Cell<bool>,
+    /// The monitor is open.
+    pub(crate) lent: Cell<bool>,
+    /// Whether this window may lend: asked once, when it first matters.
+    pub(crate) may_lend: Cell<Option<bool>>,
+    pub(crate) spawns: Cell<u32>,
+    /// Slots of a batch that a waker still held when they ended.
+    pub(crate) survivors: Cell<usize>,
+}
+
+/// What the builder methods set before the first poll.
+#[derive(Debug, Default)]
+pub(crate) struct Settings {
+    pub(crate) pool: OnceLock<Pool>,
+    pub(crate) inline: OnceLock<()>,
+    pub(crate) name: OnceLock<Cow<'static, str>>,
+}
+
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Core {
+    /// The body as a queue node; it has no cell of its own. First, so that its address is the core's.
+    pub(crate) body: Header,
+    refs: AtomicUsize,
+    pub(crate) inbox: Inbox,
+    pub(crate) parent: Parent,
+    pub(crate) monitor: Monitor,
+    pub(crate) token: CancelToken,
+    panics: Panics,
+    /// Children registered and not ended: written by the owner only.
+    live: AtomicUsize,
+    /// Children spawned from outside the window's thread that the owner has not registered yet.
+    newborns: AtomicUsize,
+    /// A big child is being polled, so that mail from outside is worth a helper.
+    big: AtomicU32,
+    /// The scope is being dropped: spawns are refused silently.
+    dying: AtomicU32,
+    pub(crate) owner: Owner,
+    pub(crate) batch: Cell<*const BatchChunk>,
+    /// Where errors of children go: the scope future's [`Errors`], set at each poll (rule W10).
+    sink: Cell<*const ()>,
+    pub(crate) settings: Settings,
+    /// Where the scope was opened.
+    pub(crate) place: &'static Location<'static>,
+}
+
+// SAFETY: what is not atomic or locked is touched by the owner only (`owner`, `batch`), or set before a
+// window opens and read inside it (`sink`), which the window's protocol orders.
+unsafe impl Send for Core {}
+// SAFETY: as above.
+unsafe impl Sync for Core {}
+
+static BODY: VTable = VTable {
+    kind: Kind::Body,
+    poll: never_polled,
+    drop_future: nothing,
+    drop_output: no_output,
+    free: nothing,
+    output: 0,
+    cut_short: None,
+};
+
+/// # Safety
+/// None is needed: the body's header is never polled as a child.
+unsafe fn never_polled(_: *const Header, _: &mut Context<'_>) -> Polled {
+    Polled::Pending
+}
+
+/// # Safety
+/// None is needed.
+unsafe fn nothing(_: *const Header) {}
+
+/// # Safety
+/// None is needed.
+unsafe fn no_output(_: *const Header) -> Option<Payload> {
+    None
+}
+
+impl Core {
+    /// A new core with one reference, the caller's.
+    pub(crate) fn make(place: &'static Location<'static>, body: bool) -> CoreRef {
+        let core = Box::into_raw(Box::new(Self {
+            body: Header::new(ptr::null(), &BODY, false),
+            refs: AtomicUsize::new(1),
+            inbox: Inbox::new(),
+            parent: Parent::new(),
+            monitor: Monitor::new(),
+            token: CancelToken::new(),
+            panics: Panics::new(),
+            live: AtomicUsize::new(0),
+            newborns: AtomicUsize::new(0),
+            big: AtomicU32::new(0),
+            dying: AtomicU32::new(0),
+            owner: Owner {
+                local: List::new(),
+                all: AllList::new(),
+                arena: Arena::new(),
+                body_ready: Cell::new(body),
+                body_done: Cell::new(!body),
+                lent: Cell::new(false),
+                may_lend: Cell::new(None),
+                spawns: Cell::new(0),
+                survivors: Cell::new(0),
+            },
+            batch: Cell::new(ptr::null()),
+            sink: Cell::new(ptr::null()),
+            settings: Settings::default(),
+            place,
+        }));
+        // SAFETY: just made; nobody else has seen it.
+        unsafe { (*core).body.core = core };
+        // SAFETY: a box is not null.
+        CoreRef(unsafe { NonNull::new_unchecked(core) })
+    }
+
+    /// One more reference.
+    pub(crate) fn acquire(&self) {
+        // Relaxed: a reference is made from a reference.
+        if self.refs.fetch_add(1, Ordering::Relaxed) > usize::MAX / 2 {
+            std::process::abort();
+        }
+    }
+
+    /// One reference less; the last frees the core.
+    ///
+    /// # Safety
+    /// The caller owns a reference and does not use it again.
+    pub(crate) unsafe fn release(core: *const Self) {
+        // Release: what this holder did comes before the core is freed.
+        // SAFETY: the caller's reference keeps it alive until this step.
+        if unsafe { (*core).refs.fetch_sub(1, Ordering::Release) } == 1 {
+            // Acquire: pairs with the Release of every other holder.
+            fence(Ordering::Acquire);
+            // SAFETY: it came from a box in `make`, and nobody refers to it any more.
+            drop(unsafe { Box::from_raw(core.cast_mut()) });
+        }
+    }
+
+    /// Children that have not ended, those not registered yet included.
+    pub(crate) fn len(&self) -> usize {
+        // Relaxed: a snapshot, which another thread's spawns and ends make stale at once.
+        self.live.load(Ordering::Relaxed) + self.newborns.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn live(&self) -> usize {
+        // Relaxed: the owner reads what it wrote.
+        self.live.load(Ordering::Relaxed)
+    }
+
+    /// Owner only.
+    #[inline]
+    pub(crate) fn set_live(&self, live: usize) {
+        // Relaxed: others read it as a snapshot only.
+        self.live.store(live, Ordering::Relaxed);
+    }
+
+    /// A child is about to be pushed from outside the window's thread, or was refused (`-1`).
+    pub(crate) fn expect_newborn(&self) {
+        // Relaxed: a snapshot for `len`.
+        self.newborns.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn newborn_came(&self) {
+        // Relaxed: a snapshot for `len`.
+        self.newborns.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_dying(&self) -> bool {
+        // Acquire: pairs with `begin_dying`.
+        self.dying.load(Ordering::Acquire) != 0
+    }
+
+    pub(crate) fn begin_dying(&self) {
+        // Release: comes before the mark in the inbox that refuses spawns.
+        self.dying.store(1, Ordering::Release);
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        match self.settings.name.get() {
+            Some(name) => format!("scope `{name}` opened at {}", self.place),
+            None => format!("the scope opened at {}", self.place),
+        }
+    }
+
+    /// Something of this scope panicked: its siblings are asked to stop. Called with nothing locked.
+    pub(crate) fn panicked(&self, task: *const Header, payload: Payload) {
+        self.panics.add(task, payload);
+        self.token
+            .cancel_with(Cause::new(CauseKind::SiblingPanicked));
+    }
+
+    pub(crate) fn take_panic(&self, task: *const Header) -> Option<Payload> {
+        self.panics.take(task)
+    }
+
+    pub(crate) fn finish_panics(&self) -> Option<Payload> {
+        self.panics.finish()
+    }
+
+    /// Where `failed` puts errors until the next poll.
+    pub(crate) fn set_sink(&self, sink: *const ()) {
+        self.sink.set(sink);
+    }
+
+    /// A member of a `try_scope` returned an error: the scope takes it, the others are asked to stop.
+    ///
+    /// # Safety
+    /// A window is open, and the scope's errors are of type `E`.
+    pub(crate) unsafe fn failed<E>(&self, task: *const Header, error: E) -> Cancelled {
+        // SAFETY: the scope future, which owns the sink, is pinned and being polled.
+        let sink = unsafe { &*self.sink.get().cast::<Errors<E>>() };
+        // SAFETY: the task is being polled, so it is alive.
+        let child = unsafe { (*task).vtable.kind == Kind::Child };
+        // SAFETY: a child's header opens a task.
+        let id = child.then(|| unsafe { (*task.cast::<Task>()).record.get().id() });
+        sink.push(error, id);
+        let cause = Cause::new(CauseKind::SiblingFailed);
+        self.token.cancel_with(cause.clone());
+        Cancelled::new(self.token.cause().unwrap_or(cause))
+    }
+
+    /// The pool that this scope lends to.
+    pub(crate) fn pool(&self) -> &Pool {
+        self.settings
+            .pool
+            .get()
+            .unwrap_or_else(|| Pool::global_ref())
+    }
+
+    /// Whether the present window may lend at all. Owner only.
+    pub(crate) fn may_lend(&self) -> bool {
+        if let Some(known) = self.owner.may_lend.get() {
+            return known;
+        }
+        let explicit = self.settings.pool.get().is_some();
+        let may = self.settings.inline.get().is_none()
+            && here::lending() != Lending::Never
+            && self.pool().threads() > 0
+            && (explicit || !self.pool().on_foreign_worker());
+        self.owner.may_lend.set(Some(may));
+        may
+    }
+
+    /// Shares what is ready and asks for one helper. Owner only, in an open window that may lend.
+    pub(crate) fn lend(&self, estimate: u64) {
+        let packet = policy::packet(estimate);
+        self.monitor
+            .lend(&self.owner.local, packet, super::context::Carried::capture);
+        self.owner.lent.set(true);
+        self.ask();
+    }
+
+    /// Asks the pool for a helper. It cannot fail (rule W3): what goes wrong costs speed only.
+    pub(crate) fn ask(&self) {
+        let pool = self.pool();
+        if !self.monitor.ask(pool.most_helpers()) {
+            return;
+        }
+        stats::count(&stats::ASKS);
+        self.acquire();
+        // SAFETY: the reference was counted just now.
+        let core = unsafe { CoreRef::adopt(self) };
+        if !pool.spawn(move || helper::help(&core)) {
+            self.monitor.unask();
+        }
+    }
+
+    /// Tells foreign wakers whether mail is worth a helper.
+    pub(crate) fn set_big(&self, big: bool) {
+        // Relaxed: a hint.
+        self.big.store(u32::from(big), Ordering::Relaxed);
+    }
+
+    /// Pushes from a thread that is not in this scope's window, and tells whom it concerns.
+    ///
+    /// # Safety
+    /// As for [`Inbox::push`]; something of the caller's keeps the core alive.
+    pub(crate) unsafe fn push(&self, node: *const Header) -> Pushed {
+        // SAFETY: handed on from the caller.
+        let pushed = unsafe { self.inbox.push(node) };
+        match pushed {
+            // Relaxed: a hint.
+            Pushed::Quiet if self.big.load(Ordering::Relaxed) != 0 => self.ask(),
+            Pushed::Quiet | Pushed::Dead => {}
+            Pushed::Closed => self.parent.wake(),
+            Pushed::Parked => self.monitor.ring(),
+        }
+        pushed
+    }
+
+    /// Registers a child in the list of all tasks (rule L4). Owner only.
+    ///
+    /// # Safety
+    /// `task` is alive and not registered.
+    #[inline]
+    pub(crate) unsafe fn register(&self, task: *const Task) {
+        // SAFETY: handed on from the caller.
+        unsafe { self.owner.all.link(task) };
+        self.set_live(self.live() + 1);
+    }
+
+    /// Sorts a chain from the inbox into `local`, oldest first; newborn children are registered. Owner only.
+    pub(crate) fn sort(&self, mut chain: Chain) {
+        let fresh = List::new();
+        while let Some(node) = chain.pop() {
+            // SAFETY: nodes of a taken chain are alive.
+            if unsafe { (*node).vtable.kind } == Kind::Body {
+                self.owner.body_ready.set(true);
+                continue;
+            }
+            // SAFETY: the node has left the chain, so its link is free.
+            unsafe { fresh.push_front(node) };
+            self.register_if_newborn(node);
+        }
+        self.owner.local.append(&fresh);
+    }
+
+    fn register_if_newborn(&self, node: *const Header) {
+        // SAFETY: the node is alive.
+        if unsafe { (*node).vtable.kind } != Kind::Child {
+            return;
+        }
+        let task = node.cast::<Task>();
+        // SAFETY: a child's header opens a task; whoever took it from the inbox owns this mark.
+        if unsafe { (*task).newborn.replace(false) } {
+            self.newborn_came();
+            // SAFETY: newborn children are not registered.
+            unsafe { self.register(task) };
+        }
+    }
+
+    /// Registers children that were spawned on helpers. Owner only.
+    pub(crate) fn register_newborns(&self, mut task: *const Task) {
+        while !task.is_null() {
+            // SAFETY: newborn children are alive: they are not unlinked before they were registered.
+            let next = unsafe { (*task).links.next.get() };
+            self.newborn_came();
+            // SAFETY: newborn children are not registered.
+            unsafe { self.register(task) };
+            task = next;
+        }
+    }
+
+    /// Lets go of a child that has ended. Owner only.
+    ///
+    /// # Safety
+    /// The child is registered, its future gone and its outcome published.
+    #[inline]
+    pub(crate) unsafe fn retire(&self, header: *const Header) {
+        self.set_live(self.live() - 1);
+        // SAFETY: the scope's reference keeps it alive.
+        let kind = unsafe { (*header).vtable.kind };
+        if kind == Kind::Child {
+            // SAFETY: it is registered.
+            unsafe { self.owner.all.unlink(header.cast()) };
+        }
+        // SAFETY: the scope's reference ends here.
+        let last = unsafe { (*header).life.release() };
+        if kind == Kind::Batch {
+            self.owner
+                .survivors
+                .set(self.owner.survivors.get() + usize::from(!last));
+        } else if last {
+            // SAFETY: nothing refers to the cell any more.
+            unsafe { ((*header).vtable.free)(header) };
+        }
+    }
+
+    /// What this thread is to the scope.
+    #[inline]
+    pub(crate) fn role(&self) -> Role {
+        here::role_in(self)
+    }
+}
+
+/// A counted reference to a core.
+#[derive(Debug)]
+pub(crate) struct CoreRef(NonNull<Core>);
+
+// SAFETY: a `Core` is `Send` and `Sync`, and counted atomically.
+unsafe impl Send for CoreRef {}
+// SAFETY: as above.
+unsafe impl Sync for CoreRef {}
+
+impl CoreRef {
+    /// # Safety
+    /// The caller has counted a reference that becomes this one's.
+    unsafe fn adopt(core: &Core) -> Self {
+        Self(NonNull::from(core))
+    }
+}
+
+impl Clone for CoreRef {
+    fn clone(&self) -> Self {
+        self.acquire();
+        Self(self.0)
+    }
+}
+
+impl Drop for CoreRef {
+    fn drop(&mut self) {
+        // SAFETY: this reference is counted and ends here.
+        unsafe { Core::release(self.0.as_ptr()) };
+    }
+}
+
+impl std::ops::Deref for CoreRef {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        // SAFETY: the reference keeps the core alive.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+static BODY_WAKER: RawWakerVTable =
+    RawWakerVTable::new(clone_body, wake_body, wake_body_by_ref, drop_body);
+
+/// The raw waker of a scope's body, not counted.
+pub(super) fn body_waker(core: &Core) -> RawWaker {
+    const { assert!(offset_of!(Core, body) == 0) };
+    RawWaker::new(ptr::from_ref(core).cast(), &BODY_WAKER)
+}
+
+/// # Safety
+/// `data` is a core that the waker holds a reference to. The same for the three below.
+unsafe fn clone_body(data: *const ()) -> RawWaker {
+    // SAFETY: the waker keeps the core alive.
+    let core = unsafe { &*data.cast::<Core>() };
+    core.acquire();
+    body_waker(core)
+}
+
+unsafe fn wake_body(data: *const ()) {
+    // SAFETY: handed on; the reference is given up only after the parent was told.
+    unsafe { wake_body_by_ref(data) };
+    // SAFETY: `wake` consumes the waker.
+    unsafe { drop_body(data) };
+}
+
+unsafe fn wake_body_by_ref(data: *const ()) {
+    // SAFETY: the waker keeps the core alive.
+    let core = unsafe { &*data.cast::<Core>() };
+    if !core.body.word.wake() {
+        return;
+    }
+    match core.role() {
+        Role::Owner => core.owner.body_ready.set(true),
+        // SAFETY: the helper's haul lives as long as its frame.
+        Role::Helper(haul) => unsafe { (*haul).body.set(true) },
+        Role::Stranger => {
+            // SAFETY: `wake` gave us the token; the waker keeps the core alive.
+            let _ = unsafe { core.push(&core.body) };
+        }
+    }
+}
+
+unsafe fn drop_body(data: *const ()) {
+    // SAFETY: the waker's reference ends here.
+    unsafe { Core::release(data.cast()) };
+}

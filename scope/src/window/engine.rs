@@ -1,0 +1,340 @@
+//! The engine of a scope: the future that owns body, output and errors, and opens a window at each poll.
+//!
+//! What may borrow from `'env` lives here, never in the core (rule W10). `Drop` is the other place where
+//! children are dropped; it never waits, since no helper is inside between polls.
+
+use std::future::Future;
+use std::marker::{PhantomData, PhantomPinned};
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::pin::Pin;
+use std::ptr;
+use std::task::{Context, Poll, Waker};
+
+use selvedge_cancel::{CancelToken, ambient};
+
+use super::core::{Core, CoreRef, Settings, body_waker};
+use super::handle::Handle;
+use super::here;
+use super::owner::{self, Window};
+use super::step;
+use crate::sync::{Mutex, lock};
+use crate::task::{Ended, Payload, Plain, Rest, TaskId, Trying, drop_payload};
+
+/// A kind of scope: what it keeps of its members' errors.
+pub(crate) trait Sinks {
+    type Sink: Default;
+}
+
+/// What a kind of scope does with its body's output.
+pub(crate) trait Family<O>: Sinks {
+    /// # Safety
+    /// A window of `core` is open, whose scope is of this family.
+    unsafe fn body_ended(core: &Core, output: O) -> Option<O>;
+}
+
+impl Sinks for Plain {
+    type Sink = ();
+}
+
+impl<O> Family<O> for Plain {
+    unsafe fn body_ended(_: &Core, output: O) -> Option<O> {
+        Some(output)
+    }
+}
+
+impl<E> Sinks for Trying<E> {
+    type Sink = Errors<E>;
+}
+
+impl<T, E> Family<Result<T, E>> for Trying<E> {
+    unsafe fn body_ended(core: &Core, output: Result<T, E>) -> Option<Result<T, E>> {
+        match output {
+            Ok(value) => Some(Ok(value)),
+            Err(error) => {
+                // SAFETY: handed on from the caller: errors of this scope are of type `E`.
+                drop(unsafe { core.failed(&raw const core.body, error) });
+                None
+            }
+        }
+    }
+}
+
+/// The errors of a `try_scope`, in order of arrival, each with its task; `None` is the body.
+#[derive(Debug)]
+pub(crate) struct Errors<E>(Mutex<Vec<(E, Option<TaskId>)>>);
+
+impl<E> Default for Errors<E> {
+    fn default() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+}
+
+impl<E> Errors<E> {
+    pub(super) fn push(&self, error: E, task: Option<TaskId>) {
+        lock(&self.0).push((error, task));
+    }
+
+    /// All that have come so far.
+    pub(crate) fn take(&self) -> Vec<(E, Option<TaskId>)> {
+        std::mem::take(&mut *lock(&self.0))
+    }
+}
+
+/// How far a scope is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Fresh,
+    Running,
+    Over,
+}
+
+/// Runs a body and its children. `Ready` hands out the body's output, if it has one.
+pub(crate) struct Engine<'env, F: Future, K: Sinks> {
+    body: Option<F>,
+    output: Option<F::Output>,
+    sink: K::Sink,
+    core: CoreRef,
+    stage: Stage,
+    /// The scope's token, swapped in around each window without touching its count.
+    token: Option<CancelToken>,
+    env: PhantomData<fn(&'env ()) -> &'env ()>,
+    _pin: PhantomPinned,
+}
+
+/// What a scope came to.
+pub(crate) struct Finished<O> {
+    pub(crate) output: Option<O>,
+    pub(crate) panic: Option<Payload>,
+}
+
+/// Puts the thread's own token back.
+struct Ambient<'a> {
+    own: &'a mut Option<CancelToken>,
+    outer: Option<CancelToken>,
+}
+
+impl<'a> Ambient<'a> {
+    fn enter(own: &'a mut Option<CancelToken>) -> Self {
+        let outer = ambient::replace(own.take());
+        Self { own, outer }
+    }
+}
+
+impl Drop for Ambient<'_> {
+    fn drop(&mut self) {
+        *self.own = ambient::replace(self.outer.take());
+    }
+}
+
+impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
+    /// Calls `make` at once and keeps the body it returns.
+    pub(crate) fn new(
+        place: &'static Location<'static>,
+        make: impl FnOnce(Handle<'env, K>) -> F,
+    ) -> Self {
+        let core = Core::make(place, true);
+        // What the closure spawns before it panics is dropped by this engine's `Drop`.
+        let mut engine = Self {
+            body: None,
+            output: None,
+            sink: K::Sink::default(),
+            token: Some(core.token.clone()),
+            core,
+            stage: Stage::Fresh,
+            env: PhantomData,
+            _pin: PhantomPinned,
+        };
+        // SAFETY: the handle's lifetime is the engine's, whose core it shares.
+        let handle = unsafe { Handle::new(engine.core.clone()) };
+        engine.body = Some(make(handle));
+        engine
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.core.settings
+    }
+
+    pub(crate) fn token(&self) -> &CancelToken {
+        &self.core.token
+    }
+
+    pub(crate) fn sink(self: Pin<&mut Self>) -> &K::Sink {
+        &self.into_ref().get_ref().sink
+    }
+
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.stage == Stage::Fresh
+    }
+
+    /// A waker that gets the body, and so the scope, polled.
+    pub(crate) fn waker(&self) -> Waker {
+        self.core.acquire();
+        // SAFETY: the reference was counted just now; the functions of the body's waker keep the contract.
+        unsafe { Waker::from_raw(body_waker(&self.core)) }
+    }
+
+    pub(crate) fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Finished<F::Output>> {
+        assert!(
+            self.stage != Stage::Over,
+            "a scope was polled after it had ended"
+        );
+        // SAFETY: the body is never moved: it is only pinned again below, and dropped in place.
+        let this = unsafe { self.get_unchecked_mut() };
+        if this.stage == Stage::Fresh {
+            if let Some(outer) = ambient::token() {
+                this.core.token.attach_to(&outer);
+            }
+            this.stage = Stage::Running;
+        }
+        this.core.parent.register(cx.waker());
+        this.core.set_sink(ptr::from_ref(&this.sink).cast());
+        let ambient = Ambient::enter(&mut this.token);
+        let mut part: Part<'_, F, K> = Part {
+            body: &mut this.body,
+            output: &mut this.output,
+            family: PhantomData,
+        };
+        let mut window = Window::open(&this.core);
+        let ended = window.run(cx, &mut part);
+        drop(window);
+        drop(ambient);
+        if ended.is_pending() {
+            return Poll::Pending;
+        }
+        this.stage = Stage::Over;
+        // SAFETY: the scope is over: this thread is the owner, and nothing is placed any more.
+        unsafe { this.core.owner.arena.retire() };
+        this.core.parent.clear();
+        Poll::Ready(Finished {
+            output: this.output.take(),
+            panic: this.core.finish_panics(),
+        })
+    }
+}
+
+/// The body's places, lent to a window.
+struct Part<'a, F: Future, K> {
+    body: &'a mut Option<F>,
+    output: &'a mut Option<F::Output>,
+    family: PhantomData<K>,
+}
+
+impl<F: Future, K: Family<F::Output>> owner::Body for Part<'_, F, K> {
+    fn poll(&mut self, core: &Core) -> bool {
+        let Some(body) = self.body.as_mut() else {
+            return true;
+        };
+        core.body.word.start();
+        here::set_task(&raw const core.body);
+        // SAFETY: the body is pinned with the engine, which never moves it.
+        let pinned = unsafe { Pin::new_unchecked(body) };
+        // SAFETY: the core outlives the call, and the waker is not dropped, so it need not be counted.
+        let waker = ManuallyDrop::new(unsafe { Waker::from_raw(body_waker(core)) });
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            pinned.poll(&mut Context::from_waker(&waker))
+        }));
+        if let Ok(Poll::Pending) = polled {
+            here::set_task(ptr::null());
+            if core.body.word.rest() == Rest::Again {
+                core.owner.body_ready.set(true);
+            }
+            return false;
+        }
+        let dropped = catch_unwind(AssertUnwindSafe(|| *self.body = None));
+        let settled = match (polled, dropped) {
+            (Ok(Poll::Ready(output)), dropped) => {
+                if let Err(payload) = dropped {
+                    core.panicked(&raw const core.body, payload);
+                }
+                // SAFETY: we are inside the window, and the engine's family is `K`.
+                catch_unwind(AssertUnwindSafe(|| unsafe { K::body_ended(core, output) }))
+            }
+            (Ok(Poll::Pending), _) => Ok(None),
+            (Err(payload), dropped) => {
+                if let Err(second) = dropped {
+                    drop_payload(second);
+                }
+                Err(payload)
+            }
+        };
+        here::set_task(ptr::null());
+        match settled {
+            Ok(output) => {
+                core.body.word.finish(Ended::Value);
+                *self.output = output;
+            }
+            Err(payload) => {
+                core.body.word.finish(Ended::Panicked);
+                core.panicked(&raw const core.body, payload);
+            }
+        }
+        true
+    }
+}
+
+impl<F: Future, K: Sinks> Drop for Engine<'_, F, K> {
+    fn drop(&mut self) {
+        if self.stage == Stage::Over {
+            return;
+        }
+        let core = &self.core;
+        let body = &mut self.body;
+        let output = &mut self.output;
+        end_early(core, || {
+            let dropped = catch_unwind(AssertUnwindSafe(|| *body = None));
+            core.body.word.finish(Ended::Dropped);
+            dropped.err()
+        });
+        let output = output.take();
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(output))) {
+            core.panicked(&raw const core.body, payload);
+        }
+        raise(core.finish_panics());
+    }
+}
+
+/// Raises what panicked while a scope was dropped, unless a panic is under way already.
+pub(super) fn raise(panic: Option<Payload>) {
+    if let Some(payload) = panic {
+        if std::thread::panicking() {
+            drop_payload(payload);
+        } else {
+            resume_unwind(payload);
+        }
+    }
+}
+
+/// Drops a scope that has not ended: refuses everything from here on, then drops the body and every child,
+/// whatever panics meanwhile (rule W7). Runs between polls, so nobody else touches a future.
+pub(super) fn end_early(core: &Core, drop_body: impl FnOnce() -> Option<Payload>) {
+    core.begin_dying();
+    let mail = core.inbox.die();
+    core.sort(mail);
+    if let Some(payload) = drop_body() {
+        core.panicked(&raw const core.body, payload);
+    }
+    loop {
+        let task = core.owner.all.first();
+        if task.is_null() {
+            break;
+        }
+        let header = task.cast();
+        // SAFETY: registered children live and are in no poll; the scope's reference keeps the cell.
+        unsafe { drop_child(core, header) };
+        // SAFETY: the child is registered, its future gone and its outcome published.
+        unsafe { core.retire(header) };
+    }
+    // SAFETY: this thread drops the scope, so it is the owner, and spawns are refused.
+    unsafe { core.owner.arena.retire() };
+    core.parent.clear();
+}
+
+/// # Safety
+/// The child's future lives, nobody polls it, and the scope's reference keeps its cell.
+pub(super) unsafe fn drop_child(core: &Core, header: *const crate::task::Header) {
+    // SAFETY: handed on from the caller.
+    unsafe { ((*header).vtable.drop_future)(header) };
+    // SAFETY: the future is gone; there is no output.
+    unsafe { step::end(core, header, Ended::Dropped) };
+}

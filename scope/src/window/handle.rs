@@ -1,0 +1,215 @@
+//! The scope as its body and children see it: spawn, and ask.
+//!
+//! The lifetime `'env` is what makes spawning safe: the engine that polls and drops the children carries
+//! the same, invariant, so that everything a child borrows outlives it.
+
+use std::alloc::Layout;
+use std::cell::{Cell, UnsafeCell};
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::panic::Location;
+use std::ptr::NonNull;
+
+use selvedge_cancel::CancelToken;
+
+use super::core::{Core, CoreRef};
+use super::here::{self, Lending, Role};
+use super::inbox::Pushed;
+use super::policy;
+use crate::task::{
+    Header, Links, Plain, RawJoin, RecordSlot, Settle, Task, TaskCell, Trying, solo,
+};
+
+/// A counted handle to a scope of one family.
+pub(crate) struct Handle<'env, K> {
+    core: CoreRef,
+    env: PhantomData<fn(&'env ()) -> &'env ()>,
+    family: PhantomData<fn(K) -> K>,
+}
+
+impl<K> Clone for Handle<'_, K> {
+    fn clone(&self) -> Self {
+        Self {
+            core: self.core.clone(),
+            env: PhantomData,
+            family: PhantomData,
+        }
+    }
+}
+
+impl<K> fmt::Debug for Handle<'_, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope")
+            .field("name", &self.core.settings.name.get())
+            .field("place", &format_args!("{}", self.core.place))
+            .field("len", &self.core.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a spawn was refused: the scope is over. The future comes back.
+pub(crate) struct Refusal<F> {
+    pub(crate) future: F,
+    /// It is being dropped right now, perhaps under the caller's feet: refuse silently (rule W7).
+    pub(crate) dying: bool,
+}
+
+impl<'env, K> Handle<'env, K> {
+    /// # Safety
+    /// `core` belongs to an engine with the same `'env` and of the same family.
+    pub(super) unsafe fn new(core: CoreRef) -> Self {
+        Self {
+            core,
+            env: PhantomData,
+            family: PhantomData,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.core.len()
+    }
+
+    pub(crate) fn token(&self) -> &CancelToken {
+        &self.core.token
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        self.core.describe()
+    }
+}
+
+impl<'env> Handle<'env, Plain> {
+    pub(crate) fn spawn<F>(
+        &self,
+        future: F,
+        place: &'static Location<'static>,
+    ) -> Result<RawJoin<F::Output>, Refusal<F>>
+    where
+        F: Future + Send + 'env,
+        F::Output: Send + 'env,
+    {
+        // SAFETY: `F` and its output live as long as `'env`, which the engine carries; both are `Send`.
+        unsafe { spawn::<F, Plain>(&self.core, future, place) }
+    }
+}
+
+impl<'env, E: Send + 'env> Handle<'env, Trying<E>> {
+    pub(crate) fn spawn<F, T>(
+        &self,
+        future: F,
+        place: &'static Location<'static>,
+    ) -> Result<RawJoin<Result<T, selvedge_cancel::Cancelled>>, Refusal<F>>
+    where
+        F: Future<Output = Result<T, E>> + Send + 'env,
+        T: Send + 'env,
+    {
+        // SAFETY: as for plain scopes; the engine's errors are of type `E`, which is `Send`.
+        unsafe { spawn::<F, Trying<E>>(&self.core, future, place) }
+    }
+}
+
+/// # Safety
+/// 1. `F` and its output are `Send` and outlive the engine of `core`; 2. that engine is of the family `S`.
+#[inline]
+unsafe fn spawn<F: Future, S: Settle<F::Output>>(
+    core: &CoreRef,
+    future: F,
+    place: &'static Location<'static>,
+) -> Result<RawJoin<S::Out>, Refusal<F>> {
+    let role = core.role();
+    let layout = const { Layout::new::<TaskCell<F, S>>() };
+    let (memory, offset) = match role {
+        // SAFETY: this thread is the owner in an open window.
+        Role::Owner => unsafe { core.owner.arena.place(core, layout) },
+        _ if core.inbox.is_dead() => {
+            return Err(Refusal {
+                future,
+                dying: core.is_dying(),
+            });
+        }
+        _ => solo(core, layout),
+    };
+    let cell = memory.cast::<TaskCell<F, S>>();
+    let task = Task {
+        header: Header::new(&raw const **core, const { &TaskCell::<F, S>::VTABLE }, true),
+        links: Links::new(),
+        joiner: UnsafeCell::new(MaybeUninit::uninit()),
+        place,
+        record: RecordSlot::new(),
+        offset,
+        newborn: Cell::new(!matches!(role, Role::Owner)),
+    };
+    // SAFETY: the place has the cell's layout and is nobody else's.
+    unsafe { TaskCell::write(cell, task, future) };
+    let task = cell.cast::<Task>();
+    let header = task.cast::<Header>().cast_const();
+    match role {
+        Role::Owner => {
+            // SAFETY: the child is alive and new.
+            unsafe { core.register(task) };
+            // SAFETY: a new child holds its token and is in no queue.
+            unsafe { core.owner.local.push_back(header) };
+            let spawns = core.owner.spawns.get().wrapping_add(1);
+            core.owner.spawns.set(spawns);
+            if spawns % 16 == 0 {
+                lend_while_spawning(core, header);
+            }
+        }
+        Role::Helper(haul) => {
+            core.expect_newborn();
+            // SAFETY: the haul lives as long as the helper's frame; the mark was for the inbox only.
+            unsafe { (*task).newborn.set(false) };
+            // SAFETY: the child is alive, not registered and in no queue; the same for the next call.
+            unsafe { (*haul).add_newborn(task) };
+            // SAFETY: as above.
+            unsafe { (*haul).again.push_back(header) };
+        }
+        Role::Stranger => {
+            core.expect_newborn();
+            // SAFETY: the child is alive until it is taken out; the caller's handle keeps the core.
+            if unsafe { core.push(header) } == Pushed::Dead {
+                core.newborn_came();
+                // SAFETY: the child was refused, so the cell is whole and ours alone.
+                let future = unsafe { refuse(cell) };
+                return Err(Refusal {
+                    future,
+                    dying: core.is_dying(),
+                });
+            }
+        }
+    }
+    // SAFETY: a cell is not null.
+    let task = unsafe { NonNull::new_unchecked(task) };
+    // SAFETY: the cell was made with a handle, and its outputs are of this type.
+    Ok(unsafe { RawJoin::new(task) })
+}
+
+/// Takes a refused child apart.
+///
+/// # Safety
+/// Nobody else has seen the cell, which lies alone in its chunk.
+#[cold]
+unsafe fn refuse<F: Future, S: Settle<F::Output>>(cell: *mut TaskCell<F, S>) -> F {
+    // SAFETY: the future was never polled, and the cell is freed below without touching it.
+    let future = unsafe { TaskCell::take_back(cell) };
+    let header = cell.cast::<Header>().cast_const();
+    // SAFETY: the cell is still whole.
+    unsafe { &*header }.word.finish(crate::task::Ended::Dropped);
+    // SAFETY: nothing refers to the cell any more, and its future is moved out.
+    unsafe { ((*header).vtable.free)(header) };
+    future
+}
+
+/// A long spawn loop: heavy children need not wait for its end.
+#[cold]
+fn lend_while_spawning(core: &Core, header: *const Header) {
+    // SAFETY: the child was queued just now.
+    let estimate = policy::estimate(unsafe { (*header).key() });
+    let forced = here::lending() == Lending::Forced;
+    let worth = policy::pays(estimate, core.owner.local.len(), || core.owner.lent.get());
+    if (forced || worth) && core.may_lend() {
+        core.lend(estimate.max(1));
+    }
+}

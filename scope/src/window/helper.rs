@@ -1,0 +1,132 @@
+//! A helper: a pool thread that enters a window, polls packets of its children, and leaves.
+
+use std::cell::Cell;
+use std::ptr;
+
+use super::core::Core;
+use super::here::{self, Frame};
+use super::monitor::{Monitor, Next};
+use super::stats;
+use super::step::{Stepped, step};
+use crate::task::{Kind, List, Task};
+
+/// What a helper has gathered since its last exchange.
+#[derive(Debug)]
+pub(crate) struct Haul {
+    /// Children that are ready: woken or spawned here.
+    pub(crate) again: List,
+    pub(crate) done: List,
+    newborn: Cell<*const Task>,
+    newborn_tail: Cell<*const Task>,
+    pub(crate) body: Cell<bool>,
+}
+
+impl Haul {
+    pub(crate) fn new() -> Self {
+        Self {
+            again: List::new(),
+            done: List::new(),
+            newborn: Cell::new(ptr::null()),
+            newborn_tail: Cell::new(ptr::null()),
+            body: Cell::new(false),
+        }
+    }
+
+    /// A child was spawned here; it is queued as well.
+    ///
+    /// # Safety
+    /// `task` is alive, not registered, and in no queue.
+    pub(crate) unsafe fn add_newborn(&self, task: *const Task) {
+        // SAFETY: an unregistered child's links are free for this chain.
+        unsafe { (*task).links.next.set(self.newborn.get()) };
+        if self.newborn.replace(task).is_null() {
+            self.newborn_tail.set(task);
+        }
+    }
+
+    pub(crate) fn take_newborn(&self) -> (*const Task, *const Task) {
+        (
+            self.newborn.replace(ptr::null()),
+            self.newborn_tail.replace(ptr::null()),
+        )
+    }
+
+    /// Takes over what lies in the inbox; `false` if nothing did.
+    fn empty_inbox(&self, core: &Core) -> bool {
+        let mut chain = core.inbox.take();
+        if chain.is_empty() {
+            return false;
+        }
+        let fresh = List::new();
+        while let Some(node) = chain.pop() {
+            // SAFETY: nodes of a taken chain are alive.
+            let kind = unsafe { (*node).vtable.kind };
+            if kind == Kind::Body {
+                self.body.set(true);
+                continue;
+            }
+            // SAFETY: the node has left the chain, so its link is free.
+            unsafe { fresh.push_front(node) };
+            let task = node.cast::<Task>();
+            // SAFETY: a child's header opens a task; whoever took it from the inbox owns this mark.
+            if kind == Kind::Child && unsafe { (*task).newborn.replace(false) } {
+                // SAFETY: newborn children are not registered.
+                unsafe { self.add_newborn(task) };
+            }
+        }
+        self.again.append(&fresh);
+        true
+    }
+}
+
+/// Leaves on every way out.
+struct Leave<'a>(&'a Monitor);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// The job that a window hands to the pool.
+pub(super) fn help(core: &Core) {
+    // A job that starts on top of another poll just returns (rule L1).
+    let Some(context) = core.monitor.enter(here::in_window()) else {
+        return;
+    };
+    let leave = Leave(&core.monitor);
+    stats::count(&stats::ENTRIES);
+    context.around(|| work(core));
+    core.pool().note_help();
+    drop(leave);
+}
+
+fn work(core: &Core) {
+    let haul = Haul::new();
+    let frame = Frame::helper(core, &raw const haul);
+    let packet = List::new();
+    loop {
+        match core.monitor.exchange(&haul, &packet) {
+            Next::Packet { more } => {
+                // Helpers wake helpers: the owner asks for the first only.
+                if more {
+                    core.ask();
+                }
+                stats::count(&stats::PACKETS);
+            }
+            Next::Nothing if haul.empty_inbox(core) => continue,
+            Next::Nothing | Next::Leave => break,
+        }
+        while let Some(header) = packet.pop_front() {
+            // SAFETY: the packet came from a queue of this core, inside its window.
+            match unsafe { step(core, header) } {
+                Stepped::Idle => {}
+                // SAFETY: the token is ours, so the task is in no queue.
+                Stepped::Again => unsafe { haul.again.push_back(header) },
+                // SAFETY: an ended task is in no queue.
+                Stepped::Ended => unsafe { haul.done.push_back(header) },
+            }
+        }
+    }
+    drop(frame);
+}

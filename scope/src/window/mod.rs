@@ -1,0 +1,31 @@
+//! Windows: one poll of a scope, the threads that are inside it, and everything they share.
+//!
+//! `README.md` beside this file has the vocabulary, the protocol and its proof; rules W1–W15 and L1–L13 in
+//! comments are explained there. This folder knows cells only through their headers, and nothing of what
+//! users call a scope: `scope.rs`, `try_scope.rs` and `join.rs` are safe code on top of [`Handle`],
+//! [`Engine`] and [`BatchEngine`].
+
+mod batch;
+mod context;
+mod core;
+mod engine;
+mod handle;
+mod helper;
+mod here;
+mod inbox;
+mod monitor;
+mod owner;
+mod panics;
+mod parent;
+mod policy;
+pub(crate) mod stats;
+mod step;
+
+pub(crate) use self::batch::BatchEngine;
+pub(crate) use self::core::Core;
+pub(crate) use self::engine::Engine;
+pub(crate) use self::handle::{Handle, Refusal};
+pub use self::here::Lending;
+pub(crate) use self::here::set_lending;
+pub(crate) use self::here::{is_current_task, owned_here};
+pub(crate) use self::step::enqueue;

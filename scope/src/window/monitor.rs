@@ -1,0 +1,300 @@
+//! The monitor: everything that owner and helpers share, under one lock.
+//!
+//! A window that lends opens it; helpers enter, exchange what they finished for a packet of ready children,
+//! and leave; the owner does the same, waits for the last helper, and closes it. One short critical section
+//! a packet of some microseconds is cheaper than any cleverness, and makes "enter fails once closed"
+//! (rule W2) and "the last one out rings" plain. No user code runs under the lock (rule W15).
+
+use std::ptr;
+use std::time::Duration;
+
+use super::context::Carried;
+use super::helper::Haul;
+use crate::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, lock};
+use crate::task::{List, Task};
+
+/// What owner and helpers share.
+pub(crate) struct Shared {
+    /// Children to be polled by whoever comes first.
+    ready: List,
+    /// Children spawned on helpers that are not in the list of all tasks yet, linked by `links.next`.
+    newborn: *const Task,
+    newborn_tail: *const Task,
+    /// Children that ended on a helper; the owner unlinks them.
+    done: List,
+    /// A helper found the body's wake.
+    body: bool,
+    /// Helpers that have entered and not left.
+    inside: usize,
+    /// Helper jobs handed to the pool that have not started.
+    asked: usize,
+    open: bool,
+    /// The budget is spent: helpers put back what they hold and leave.
+    draining: bool,
+    /// The owner waits for the bell.
+    waiting: bool,
+    /// How many children make a packet.
+    packet: usize,
+    context: Option<Carried>,
+}
+
+// SAFETY: the pointers are to cells of one scope, which only move between the threads of its window; whoever
+// holds the lock may touch the links of what is in these lists.
+unsafe impl Send for Shared {}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("open", &self.open)
+            .field("inside", &self.inside)
+            .field("ready", &self.ready.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn put(&mut self, haul: &Haul) {
+        self.ready.append(&haul.again);
+        self.done.append(&haul.done);
+        self.body |= haul.body.replace(false);
+        let (first, last) = haul.take_newborn();
+        if !first.is_null() {
+            if self.newborn.is_null() {
+                self.newborn = first;
+            } else {
+                // SAFETY: the tail is a newborn child, alive and linked by nobody else.
+                unsafe { (*self.newborn_tail).links.next.set(first) };
+            }
+            self.newborn_tail = last;
+        }
+    }
+
+    fn has_news(&self) -> bool {
+        !self.ready.is_empty() || self.body || self.inside == 0 || !self.newborn.is_null()
+    }
+}
+
+/// What the owner gets from an exchange; all of it is its own from there on.
+#[derive(Debug)]
+pub(crate) struct News {
+    /// Register these before anything else (rule L4).
+    pub(crate) newborn: *const Task,
+    pub(crate) body: bool,
+    pub(crate) inside: usize,
+    /// Children left for others after the packet was taken.
+    pub(crate) left: usize,
+    /// Jobs that are on their way.
+    pub(crate) asked: usize,
+}
+
+/// How a helper goes on after an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// It has a packet, and there is more for another helper if `more`.
+    Packet { more: bool },
+    /// Nothing is ready.
+    Nothing,
+    /// The window ends.
+    Leave,
+}
+
+#[derive(Debug)]
+pub(crate) struct Monitor {
+    shared: Mutex<Shared>,
+    bell: Condvar,
+    /// Counts everything that an owner who waits would want to look at.
+    news: AtomicUsize,
+}
+
+impl Monitor {
+    pub(crate) fn new() -> Self {
+        Self {
+            shared: Mutex::new(Shared {
+                ready: List::new(),
+                newborn: ptr::null(),
+                newborn_tail: ptr::null(),
+                done: List::new(),
+                body: false,
+                inside: 0,
+                asked: 0,
+                open: false,
+                draining: false,
+                waiting: false,
+                packet: 1,
+                context: None,
+            }),
+            bell: Condvar::new(),
+            news: AtomicUsize::new(0),
+        }
+    }
+
+    fn tell(&self, shared: MutexGuard<'_, Shared>) {
+        // Release: a hint for the spinning owner, who takes the lock before it acts on it.
+        self.news.fetch_add(1, Ordering::Release);
+        let ring = shared.waiting && shared.has_news();
+        drop(shared);
+        if ring {
+            self.bell.notify_one();
+        }
+    }
+
+    /// The owner opens the monitor if it is not, and shares the children of `ready`.
+    pub(crate) fn lend(&self, ready: &List, packet: usize, context: impl FnOnce() -> Carried) {
+        let mut shared = lock(&self.shared);
+        if !shared.open {
+            drop(shared);
+            let context = context();
+            shared = lock(&self.shared);
+            shared.open = true;
+            shared.draining = false;
+            shared.context = Some(context);
+        }
+        shared.packet = packet;
+        shared.ready.append(ready);
+    }
+
+    /// Notes that a job is about to be handed to the pool; `false` if there are enough.
+    #[must_use]
+    pub(crate) fn ask(&self, most: usize) -> bool {
+        let mut shared = lock(&self.shared);
+        if !shared.open || shared.draining || shared.asked + shared.inside >= most {
+            return false;
+        }
+        shared.asked += 1;
+        true
+    }
+
+    /// The pool did not take the job.
+    pub(crate) fn unask(&self) {
+        let mut shared = lock(&self.shared);
+        shared.asked -= 1;
+    }
+
+    /// A helper job starts: it enters, unless the window is closed or the thread is in a poll already.
+    #[must_use]
+    pub(crate) fn enter(&self, in_a_poll: bool) -> Option<Carried> {
+        let mut shared = lock(&self.shared);
+        shared.asked -= 1;
+        if in_a_poll || !shared.open || shared.draining {
+            return None;
+        }
+        let context = shared.context.clone()?;
+        shared.inside += 1;
+        // Release: as in `tell`.
+        self.news.fetch_add(1, Ordering::Release);
+        Some(context)
+    }
+
+    /// A helper leaves. Its context is off, and it touches nothing of the scope afterwards but the core it
+    /// holds a reference to.
+    pub(crate) fn leave(&self) {
+        let mut shared = lock(&self.shared);
+        shared.inside -= 1;
+        self.tell(shared);
+    }
+
+    /// A helper hands in what it has and takes a packet.
+    pub(crate) fn exchange(&self, haul: &Haul, packet: &List) -> Next {
+        let mut shared = lock(&self.shared);
+        shared.put(haul);
+        let next = if shared.draining {
+            Next::Leave
+        } else if shared.ready.is_empty() {
+            Next::Nothing
+        } else {
+            let size = shared.packet;
+            shared.ready.split_to(size, packet);
+            Next::Packet {
+                more: !shared.ready.is_empty(),
+            }
+        };
+        self.tell(shared);
+        next
+    }
+
+    /// The owner puts `back` behind what is ready, takes a packet, and learns the news.
+    pub(crate) fn collect(&self, back: &List, packet: &List, size: usize, done: &List) -> News {
+        let mut shared = lock(&self.shared);
+        shared.ready.append(back);
+        shared.packet = size.clamp(1, 32);
+        shared.ready.split_to(size, packet);
+        done.append(&shared.done);
+        News {
+            newborn: std::mem::replace(&mut shared.newborn, ptr::null()),
+            body: std::mem::take(&mut shared.body),
+            inside: shared.inside,
+            left: shared.ready.len(),
+            asked: shared.asked,
+        }
+    }
+
+    /// From here on helpers hand back what they hold and leave, and none enters.
+    pub(crate) fn drain(&self) {
+        lock(&self.shared).draining = true;
+    }
+
+    /// The owner closes the monitor; `false` while somebody is inside. What is still shared stays there for
+    /// a last `collect`, after which it is empty.
+    #[must_use]
+    pub(crate) fn close(&self) -> bool {
+        let mut shared = lock(&self.shared);
+        if shared.inside > 0 {
+            return false;
+        }
+        shared.open = false;
+        let context = shared.context.take();
+        drop(shared);
+        drop(context);
+        true
+    }
+
+    /// A number that changes with every exchange and leave; for spinning.
+    #[inline]
+    pub(crate) fn news(&self) -> usize {
+        // Relaxed: a hint.
+        self.news.load(Ordering::Relaxed)
+    }
+
+    /// The owner waits until there is news or `stirred`, or the time is up.
+    pub(crate) fn wait(&self, stirred: impl Fn() -> bool, most: Option<Duration>) {
+        let mut shared = lock(&self.shared);
+        shared.waiting = true;
+        while !shared.has_news() && !stirred() {
+            if let Some(most) = most {
+                let waited = self.bell.wait_timeout(shared, most);
+                shared = match waited {
+                    Ok((shared, _)) => shared,
+                    Err(poisoned) => poisoned.into_inner().0,
+                };
+                break;
+            }
+            shared = match self.bell.wait(shared) {
+                Ok(shared) => shared,
+                Err(poisoned) => poisoned.into_inner(),
+            };
+        }
+        shared.waiting = false;
+    }
+
+    /// While draining: waits for the last helper to leave, or a nap.
+    pub(crate) fn wait_empty(&self, nap: Duration) {
+        let mut shared = lock(&self.shared);
+        if shared.inside > 0 {
+            shared.waiting = true;
+            shared = match self.bell.wait_timeout(shared, nap) {
+                Ok((shared, _)) => shared,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+            shared.waiting = false;
+        }
+    }
+
+    /// Somebody pushed into the inbox of a parked owner.
+    pub(crate) fn ring(&self) {
+        // The lock orders this after the owner's last look, so the bell cannot ring too early.
+        let waiting = lock(&self.shared).waiting;
+        if waiting {
+            self.bell.notify_one();
+        }
+    }
+}

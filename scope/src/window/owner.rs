@@ -1,0 +1,418 @@
+//! The owner's side of a window: polls children and body, lends when it pays, waits for helpers, closes.
+
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use super::core::Core;
+use super::here::{self, Frame, Lending};
+use super::policy::{self, Advice, Policy};
+use super::stats;
+use super::step::{Stepped, step};
+use crate::pool::Worker;
+use crate::sync::spin_loop;
+use crate::task::{Header, List, quietly};
+
+/// The body of a scope, as the window sees it. It catches its own panics.
+pub(super) trait Body {
+    /// Polls it. `true`: it has ended and is gone.
+    fn poll(&mut self, core: &Core) -> bool;
+}
+
+/// One poll of a scope: from `open` to `Ready`, or to the `Drop` that closes it.
+pub(super) struct Window<'a> {
+    core: &'a Core,
+    policy: Policy,
+    /// While lending: what the owner itself polls next.
+    packet: List,
+    /// What this packet's polls were like.
+    taken: Taken,
+    polls: u32,
+    most_polls: u32,
+    since_body: u32,
+    /// When the budget ends; set when the clock is first read.
+    until: Option<Instant>,
+    spent: bool,
+    /// The scope is over: nothing is left to close.
+    over: bool,
+    frame: Option<Frame>,
+}
+
+/// The packet being polled while lending.
+struct Taken {
+    key: usize,
+    polls: u64,
+    since: Option<Instant>,
+}
+
+impl<'a> Window<'a> {
+    /// Opens the window: the thread becomes the owner.
+    pub(super) fn open(core: &'a Core) -> Self {
+        let frame = Frame::owner(core);
+        core.owner.may_lend.set(None);
+        let most_polls = if crate::rt::in_block_on() {
+            policy::BUDGET_POLLS * policy::BUDGET_ALONE
+        } else {
+            policy::BUDGET_POLLS
+        };
+        let window = Self {
+            core,
+            policy: Policy::new(here::next_window()),
+            packet: List::new(),
+            taken: Taken {
+                key: 0,
+                polls: 0,
+                since: None,
+            },
+            polls: 0,
+            most_polls,
+            since_body: 0,
+            until: None,
+            spent: false,
+            over: false,
+            frame: Some(frame),
+        };
+        let mail = core.inbox.open();
+        core.sort(mail);
+        window
+    }
+
+    /// Runs until nothing is ready, the budget is spent, or everything has ended. After `Ready` the scope
+    /// is closed for good.
+    pub(super) fn run(&mut self, cx: &Context<'_>, body: &mut dyn Body) -> Poll<()> {
+        let core = self.core;
+        let owner = &core.owner;
+        loop {
+            self.poll_children();
+            if self.spent {
+                return self.give_way(cx);
+            }
+            if core.inbox.has_mail() {
+                core.sort(core.inbox.take());
+                continue;
+            }
+            if owner.body_ready.replace(false) && !owner.body_done.get() {
+                self.since_body = 0;
+                self.polls += 1;
+                owner.body_done.set(body.poll(core));
+                continue;
+            }
+            if owner.lent.get() && self.settle() {
+                continue;
+            }
+            if owner.body_done.get() && core.live() == 0 && core.inbox.end() {
+                self.over = true;
+                return Poll::Ready(());
+            }
+            if core.inbox.close() {
+                self.over = true;
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Polls ready children until there are none, or something else has its turn.
+    fn poll_children(&mut self) {
+        let core = self.core;
+        loop {
+            let lent = core.owner.lent.get();
+            let next = if lent {
+                self.next_lent()
+            } else {
+                core.owner.local.pop_front()
+            };
+            let Some(header) = next else { return };
+            if lent {
+                self.taken.polls += 1;
+                self.poll(header);
+            } else {
+                self.poll_inline(header);
+            }
+            self.polls += 1;
+            self.since_body += 1;
+            if self.polls >= self.most_polls {
+                self.spent = true;
+            }
+            if self.spent || (self.since_body >= policy::BODY_EVERY && core.owner.body_ready.get())
+            {
+                return;
+            }
+        }
+    }
+
+    #[inline]
+    fn poll(&self, header: *const Header) {
+        let core = self.core;
+        // SAFETY: the child came from a queue of this core, and this thread is the owner in its window.
+        match unsafe { step(core, header) } {
+            Stepped::Idle => {}
+            // SAFETY: the token is ours, so the child is in no queue.
+            Stepped::Again => unsafe { core.owner.local.push_back(header) },
+            // SAFETY: it has ended and was registered when it was taken in.
+            Stepped::Ended => unsafe { core.retire(header) },
+        }
+    }
+
+    /// A poll outside lending: costs are learnt, and help is asked for when it pays.
+    #[inline]
+    fn poll_inline(&mut self, header: *const Header) {
+        // SAFETY: queued children are alive.
+        let key = unsafe { (*header).key() };
+        if self.policy.before(key) == Advice::Consider {
+            self.consider();
+        }
+        if !self.policy.wants_time() {
+            return self.poll(header);
+        }
+        let from = Instant::now();
+        self.poll(header);
+        let until = Instant::now();
+        self.policy.timed(from, until);
+        self.check_time(until);
+        self.core.set_big(false);
+    }
+
+    /// An estimate is new: the budget is checked, and whether help pays.
+    #[cold]
+    fn consider(&mut self) {
+        let core = self.core;
+        if let Some(now) = self.policy.looked() {
+            self.check_time(now);
+        }
+        let left = core.owner.local.len();
+        let forced = here::lending() == Lending::Forced;
+        if forced && core.may_lend() {
+            core.lend(policy::BIG);
+            return self.await_help();
+        }
+        let pool = core.pool();
+        if self.policy.pays(left, || pool.is_hot()) && core.may_lend() {
+            core.lend(self.policy.estimate());
+        } else if self.policy.estimate() >= policy::BIG && core.may_lend() && pool.is_used() {
+            // Nothing to lend yet; mail that comes during a long poll may ask for a helper.
+            core.owner.lent.set(true);
+            core.monitor
+                .lend(&core.owner.local, 1, super::context::Carried::capture);
+            core.set_big(true);
+        }
+    }
+
+    /// Lending is forced for tests: gives a helper the time to come, so that it really takes part.
+    #[cold]
+    fn await_help(&self) {
+        let news = self.core.monitor.news();
+        let from = Instant::now();
+        while self.core.monitor.news() == news && from.elapsed() < policy::NAP {
+            spin_loop();
+        }
+    }
+
+    fn check_time(&mut self, now: Instant) {
+        let time = if crate::rt::in_block_on() {
+            policy::BUDGET_TIME * policy::BUDGET_ALONE
+        } else {
+            policy::BUDGET_TIME
+        };
+        let until = *self.until.get_or_insert(now + time);
+        self.spent |= now >= until;
+    }
+
+    /// While lending: the next child of the owner's packet, or of a new one.
+    fn next_lent(&mut self) -> Option<*const Header> {
+        if let Some(header) = self.packet.pop_front() {
+            return Some(header);
+        }
+        let now = Instant::now();
+        self.check_time(now);
+        if self.spent {
+            return None;
+        }
+        if self.core.inbox.has_mail() {
+            self.core.sort(self.core.inbox.take());
+        }
+        let estimate = match self.taken.since.replace(now) {
+            Some(since) if self.taken.polls > 0 => {
+                self.policy
+                    .lent(self.taken.key, self.taken.polls, since, now)
+            }
+            _ => self.policy.estimate(),
+        };
+        self.taken.polls = 0;
+        let forced = here::lending() == Lending::Forced;
+        // Children that turned out cheap are taken back.
+        let size = if estimate >= policy::HEAVY || forced {
+            policy::packet(if forced { policy::BIG } else { estimate })
+        } else {
+            usize::MAX
+        };
+        self.collect(size, estimate);
+        let header = self.packet.pop_front()?;
+        // SAFETY: queued children are alive.
+        self.taken.key = unsafe { (*header).key() };
+        Some(header)
+    }
+
+    /// Exchanges with the helpers: `local` goes behind what is shared, a packet and the news come back.
+    fn collect(&mut self, size: usize, estimate: u64) -> usize {
+        let core = self.core;
+        let done = List::new();
+        let news = core
+            .monitor
+            .collect(&core.owner.local, &self.packet, size, &done);
+        core.register_newborns(news.newborn);
+        if news.body {
+            core.owner.body_ready.set(true);
+        }
+        while let Some(header) = done.pop_front() {
+            // SAFETY: it ended on a helper, and every newborn is registered by now (rule L4).
+            unsafe { core.retire(header) };
+        }
+        let forced = here::lending() == Lending::Forced;
+        if news.left > 0
+            && news.inside + news.asked == 0
+            && (forced || policy::pays(estimate, news.left, || true))
+        {
+            core.ask();
+        }
+        news.inside
+    }
+
+    /// While lending, with nothing ready here: waits for helpers or closes the monitor. `true`: look again.
+    fn settle(&mut self) -> bool {
+        let core = self.core;
+        let seen = core.monitor.news();
+        if self.collect(1, 0) > 0 {
+            if self.packet.is_empty() && !core.owner.body_ready.get() {
+                self.wait(seen);
+            }
+            return true;
+        }
+        if !self.packet.is_empty() || !core.owner.local.is_empty() || core.owner.body_ready.get() {
+            return true;
+        }
+        if !core.monitor.close() {
+            return true;
+        }
+        core.owner.lent.set(false);
+        core.set_big(false);
+        // What a helper left behind between the last collection and its leaving.
+        self.collect_rest();
+        core.owner.local.append(&self.packet);
+        !core.owner.local.is_empty() || core.owner.body_ready.get()
+    }
+
+    /// Waits until helpers or wakers have something for the owner.
+    fn wait(&self, news: usize) {
+        let core = self.core;
+        let from = Instant::now();
+        let mut spins = 0u32;
+        loop {
+            if core.inbox.has_mail() || core.monitor.news() != news {
+                return;
+            }
+            spin_loop();
+            spins += 1;
+            if spins % 32 == 0 && from.elapsed() >= policy::SPIN {
+                break;
+            }
+        }
+        stats::count(&stats::PARKS);
+        let worker = core.pool().worker();
+        let nap = match worker {
+            Worker::No => None,
+            Worker::Own | Worker::Foreign => Some(policy::NAP),
+        };
+        if !core.inbox.park() {
+            return;
+        }
+        core.monitor.wait(|| !core.inbox.is_parked(), nap);
+        core.inbox.unpark();
+        // The one exception to "nothing but its own scope" (rule W9): a rayon worker looks after its queue.
+        match worker {
+            Worker::No => {}
+            Worker::Own => quietly(|| {
+                rayon_core::yield_local();
+            }),
+            Worker::Foreign => quietly(|| {
+                rayon_core::yield_now();
+            }),
+        }
+    }
+
+    /// The budget is spent: takes everything back and lets the tasks beside the scope run.
+    fn give_way(&mut self, cx: &Context<'_>) -> Poll<()> {
+        self.close();
+        // Nothing of the scope is touched after this: on another thread the next poll may have begun.
+        quietly(|| cx.waker().wake_by_ref());
+        Poll::Pending
+    }
+
+    /// Sends the helpers away, takes back what is shared, and closes the window.
+    fn close(&mut self) {
+        if self.over {
+            return;
+        }
+        let core = self.core;
+        if core.owner.lent.get() {
+            core.monitor.drain();
+            while !core.monitor.close() {
+                self.wait_out();
+            }
+            core.owner.lent.set(false);
+            core.set_big(false);
+            let back = List::new();
+            back.append(&self.packet);
+            self.collect_rest();
+            back.append(&self.packet);
+            back.append(&core.owner.local);
+            core.owner.local.append(&back);
+        }
+        while !core.inbox.close() {
+            core.sort(core.inbox.take());
+        }
+        self.over = true;
+    }
+
+    /// After the monitor was closed: what is left in it.
+    fn collect_rest(&mut self) {
+        let none = List::new();
+        let core = self.core;
+        let done = List::new();
+        let news = core.monitor.collect(&none, &self.packet, usize::MAX, &done);
+        core.register_newborns(news.newborn);
+        if news.body {
+            core.owner.body_ready.set(true);
+        }
+        while let Some(header) = done.pop_front() {
+            // SAFETY: it ended on a helper, and every newborn is registered by now (rule L4).
+            unsafe { core.retire(header) };
+        }
+    }
+
+    /// While draining: waits for the helpers to leave, and for nothing else.
+    fn wait_out(&self) {
+        let core = self.core;
+        let news = core.monitor.news();
+        let from = Instant::now();
+        while core.monitor.news() == news && from.elapsed() < policy::SPIN {
+            spin_loop();
+        }
+        core.monitor.wait_empty(policy::NAP);
+        match core.pool().worker() {
+            Worker::No => {}
+            Worker::Own => quietly(|| {
+                rayon_core::yield_local();
+            }),
+            Worker::Foreign => quietly(|| {
+                rayon_core::yield_now();
+            }),
+        }
+    }
+}
+
+impl Drop for Window<'_> {
+    /// No helper is left inside when a poll ends, even if the engine itself panics (rule W4).
+    fn drop(&mut self) {
+        self.close();
+        drop(self.frame.take());
+    }
+}

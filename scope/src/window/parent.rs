@@ -1,0 +1,44 @@
+//! Who polls the scope: the waker to tell when a closed window gets mail.
+
+use std::task::Waker;
+
+use crate::sync::{Mutex, lock};
+use crate::task::quietly;
+
+/// The parent's waker. Cloned, woken and dropped outside the lock (rules W4, W15): it is user code.
+#[derive(Debug)]
+pub(crate) struct Parent(Mutex<Option<Waker>>);
+
+impl Parent {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    /// Notes the waker of the present poll, before the window opens. Panics if its `clone` does; nothing
+    /// has happened by then.
+    pub(crate) fn register(&self, waker: &Waker) {
+        if lock(&self.0)
+            .as_ref()
+            .is_some_and(|known| known.will_wake(waker))
+        {
+            return;
+        }
+        let fresh = waker.clone();
+        let old = lock(&self.0).replace(fresh);
+        quietly(|| drop(old));
+    }
+
+    /// Wakes the parent: the caller's last act, since the scope may be gone before it returns.
+    pub(crate) fn wake(&self) {
+        let waker = lock(&self.0).take();
+        if let Some(waker) = waker {
+            quietly(|| waker.wake());
+        }
+    }
+
+    /// The scope is over: nobody is to be woken any more.
+    pub(crate) fn clear(&self) {
+        let waker = lock(&self.0).take();
+        quietly(|| drop(waker));
+    }
+}

@@ -1,0 +1,235 @@
+//! When to lend: what polls of each kind of future have cost, and what help costs.
+//!
+//! Every constant is here. They come from measurements on two cores (a sleeping pool thread costs its waker
+//! 8 to 18 us and starts 40 us later; handing a child to another core costs 60 to 100 ns) and are flat: half
+//! or double changes little. Costs are learnt from polls of the owner outside lending only; timing polls
+//! while helpers contend for the same lines would feed the contention back and never stop lending.
+
+use std::time::{Duration, Instant};
+
+use crate::sync::plain::{AtomicU32, Ordering};
+
+/// Children that cost less are never lent.
+pub(super) const HEAVY: u64 = 200;
+/// Work that pays for waking a sleeping pool thread, in nanoseconds.
+const ASK_COLD: u64 = 100_000;
+/// Work that pays for a thread that is still awake.
+pub(super) const ASK_HOT: u64 = 5_000;
+/// Work in a packet: long against a lock, short against the window.
+const PACKET: u64 = 4_000;
+/// Children in a packet at most.
+const PACKET_MOST: u64 = 32;
+/// Polls between two looks at the clock.
+const LOOK: u32 = 16;
+/// The same among cheap children, whose polls a clock read would otherwise be felt in.
+const LOOK_CHEAP: u32 = 64;
+/// A child that costs this much is worth asking for help while it is polled.
+pub(super) const BIG: u64 = 30_000;
+/// How long the owner spins for helpers before it parks; parking ruins the placement of threads.
+pub(super) const SPIN: Duration = Duration::from_micros(30);
+/// The owner's nap when it is a worker of a rayon pool and has to look after its queue (rule W9).
+pub(super) const NAP: Duration = Duration::from_micros(200);
+/// Children polled between two polls of a body that is ready.
+pub(super) const BODY_EVERY: u32 = 256;
+/// One window in this many takes a sample of its first poll.
+const SAMPLE_EVERY: u32 = 16;
+/// The budget of a window (rule W5), in polls and in time. It bounds how long the tasks beside the scope
+/// wait; closing and opening again costs about a tenth of a microsecond.
+pub(super) const BUDGET_POLLS: u32 = 32_768;
+pub(super) const BUDGET_TIME: Duration = Duration::from_millis(5);
+/// Under the embedded executor nothing runs beside the scope but nested windows.
+pub(super) const BUDGET_ALONE: u32 = 8;
+
+/// Learnt costs by kind of future, in nanoseconds; zero is unknown. A collision costs a wrong guess.
+static SITES: [AtomicU32; 1024] = [const { AtomicU32::new(0) }; 1024];
+
+fn site(key: usize) -> &'static AtomicU32 {
+    // Fibonacci hashing: function addresses differ in their middle bits.
+    let hash = (key as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    &SITES[(hash >> 54) as usize]
+}
+
+/// What is known of this kind of future, in nanoseconds a poll.
+pub(super) fn estimate(key: usize) -> u64 {
+    // Relaxed: a prediction; lost updates are harmless. The same in `learn`.
+    u64::from(site(key).load(Ordering::Relaxed))
+}
+
+fn learn(key: usize, sample: u64) {
+    let slot = site(key);
+    let old = u64::from(slot.load(Ordering::Relaxed));
+    let sample = sample.clamp(1, u64::from(u32::MAX));
+    let new = if old == 0 {
+        sample
+    } else if sample > old {
+        old + (sample - old).div_ceil(2)
+    } else {
+        old - (old - sample) / 16
+    };
+    slot.store(u32::try_from(new).unwrap_or(u32::MAX), Ordering::Relaxed);
+}
+
+/// How many children of this cost make a packet.
+pub(super) fn packet(estimate: u64) -> usize {
+    (PACKET / estimate.max(1)).clamp(1, PACKET_MOST) as usize
+}
+
+fn nanos(since: Instant, until: Instant) -> u64 {
+    u64::try_from(until.saturating_duration_since(since).as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The running estimates of one window.
+#[derive(Debug)]
+pub(super) struct Policy {
+    key: usize,
+    /// What is known of `key`.
+    site: u64,
+    /// Polls since the last look.
+    run: u32,
+    look: u32,
+    /// All polls since the last look were of one kind.
+    single: bool,
+    /// When the last look was; `None` before the first.
+    looked: Option<Instant>,
+    /// Polls still to be timed one by one, after a mixed stretch turned out heavy.
+    probe: u32,
+    /// Time the next poll.
+    timed: bool,
+    sample: bool,
+    polls: u64,
+    time: u64,
+}
+
+/// What the caller does before the next poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Advice {
+    Poll,
+    /// An estimate is new: see whether lending pays.
+    Consider,
+}
+
+impl Policy {
+    pub(super) fn new(window: u32) -> Self {
+        Self {
+            key: 0,
+            site: 0,
+            run: 0,
+            look: LOOK,
+            single: true,
+            looked: None,
+            probe: 0,
+            timed: false,
+            sample: window % SAMPLE_EVERY == 0,
+            polls: 0,
+            time: 0,
+        }
+    }
+
+    /// Before a poll outside lending.
+    #[inline]
+    pub(super) fn before(&mut self, key: usize) -> Advice {
+        if key != self.key {
+            self.turn_to(key);
+            return Advice::Consider;
+        }
+        self.run += 1;
+        if self.run >= self.look {
+            self.look();
+            return Advice::Consider;
+        }
+        self.timed = self.probe > 0;
+        Advice::Poll
+    }
+
+    fn turn_to(&mut self, key: usize) {
+        self.single = self.run == 0;
+        self.key = key;
+        self.site = estimate(key);
+        self.run += 1;
+        self.timed = self.site == 0 || self.sample || self.probe > 0;
+        self.sample = false;
+        if self.run >= self.look {
+            self.look();
+        }
+    }
+
+    #[cold]
+    fn look(&mut self) {
+        let now = Instant::now();
+        if let Some(last) = self.looked.replace(now) {
+            let (time, polls) = (nanos(last, now), u64::from(self.run));
+            self.time += time;
+            self.polls += polls;
+            let mean = time / polls;
+            if self.single {
+                learn(self.key, mean);
+                self.site = estimate(self.key);
+            } else if mean > HEAVY {
+                self.probe = 64;
+            }
+            self.look = if mean < HEAVY / 4 { LOOK_CHEAP } else { LOOK };
+        }
+        self.run = 0;
+        self.single = true;
+    }
+
+    /// Whether the next poll is to be timed by itself.
+    #[inline]
+    pub(super) fn wants_time(&self) -> bool {
+        self.timed
+    }
+
+    /// The poll took this long.
+    #[cold]
+    pub(super) fn timed(&mut self, from: Instant, until: Instant) {
+        self.timed = false;
+        self.probe = self.probe.saturating_sub(1);
+        learn(self.key, nanos(from, until));
+        self.site = estimate(self.key);
+    }
+
+    /// What the next children are taken to cost each.
+    pub(super) fn estimate(&self) -> u64 {
+        let mean = if self.polls >= 32 {
+            self.time / self.polls
+        } else {
+            0
+        };
+        self.site.max(mean)
+    }
+
+    /// Whether help pays for so many children; `hot` tells whether a pool thread is awake.
+    pub(super) fn pays(&self, left: usize, hot: impl FnOnce() -> bool) -> bool {
+        pays(self.estimate(), left, hot)
+    }
+
+    /// The clock, if it was read a short while ago.
+    pub(super) fn looked(&self) -> Option<Instant> {
+        self.looked
+    }
+
+    /// A packet polled while lending: estimates may only fall.
+    pub(super) fn lent(&mut self, key: usize, polls: u64, from: Instant, until: Instant) -> u64 {
+        let mean = nanos(from, until) / polls.max(1);
+        if mean < estimate(key) {
+            learn(key, mean);
+        }
+        let all = self.time / self.polls.max(1);
+        if self.polls >= 32 && mean < all {
+            self.time -= self.time / 16 - mean * self.polls / 16;
+        }
+        if key == self.key {
+            self.site = estimate(key);
+        }
+        self.estimate()
+    }
+}
+
+/// As [`Policy::pays`], with an estimate of the caller's.
+pub(super) fn pays(estimate: u64, left: usize, hot: impl FnOnce() -> bool) -> bool {
+    if left == 0 || estimate < HEAVY {
+        return false;
+    }
+    let work = estimate.saturating_mul(left as u64);
+    work >= ASK_COLD || (work >= ASK_HOT && hot())
+}

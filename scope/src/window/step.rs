@@ -1,0 +1,107 @@
+//! One step of one child: a poll, and at its end the handshake with the handle. The same on owner and helper.
+
+use std::task::Context;
+
+use super::core::Core;
+use super::here::{self, Role};
+use crate::task::{Ended, Header, Heir, Kind, Polled, Rest, Task, quietly, with_waker};
+
+/// What the poller does with the child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Stepped {
+    Idle,
+    /// It was woken during the poll: queue it behind everything else.
+    Again,
+    /// It ended: the owner retires it.
+    Ended,
+}
+
+/// Polls a child.
+///
+/// # Safety
+/// 1. The caller took `header` from a queue of `core`, a child or slot; 2. a window of `core` is open and
+///    this thread is inside it.
+#[inline]
+pub(super) unsafe fn step(core: &Core, header: *const Header) -> Stepped {
+    // SAFETY: 1.; the scope's reference keeps it alive.
+    let head = unsafe { &*header };
+    head.word.start();
+    here::set_task(header);
+    // SAFETY: the cell outlives the call: the scope lets go of it only when it has ended.
+    let polled = unsafe {
+        with_waker(header, |waker| {
+            // SAFETY: `poll` asks that 1. the future lives: a queued task is not DONE; 2. nobody else polls:
+            // we hold RUNNING, by `start`; 3. a window is open: 2.
+            (head.vtable.poll)(header, &mut Context::from_waker(waker))
+        })
+    };
+    here::set_task(std::ptr::null());
+    match polled {
+        Polled::Pending => match head.word.rest() {
+            Rest::Idle => Stepped::Idle,
+            Rest::Again => Stepped::Again,
+        },
+        Polled::Value => {
+            // SAFETY: the future is gone and the output written.
+            unsafe { end(core, header, Ended::Value) };
+            Stepped::Ended
+        }
+        Polled::Panicked => {
+            // SAFETY: the future is gone and the payload with the scope.
+            unsafe { end(core, header, Ended::Panicked) };
+            Stepped::Ended
+        }
+    }
+}
+
+/// Publishes the end of a child and settles who owns its output (rule W11).
+///
+/// # Safety
+/// The child's future is gone; its output is written if it ended with a value.
+#[inline]
+pub(super) unsafe fn end(core: &Core, header: *const Header, ended: Ended) {
+    // SAFETY: the scope's reference keeps it alive.
+    let head = unsafe { &*header };
+    head.word.finish(ended);
+    if head.vtable.kind != Kind::Child {
+        return;
+    }
+    match head.life.finish() {
+        Heir::Handle { wake: false } => {}
+        Heir::Handle { wake: true } => {
+            // SAFETY: a child's header opens a task.
+            let slot = unsafe { (*header.cast::<Task>()).joiner.get() };
+            // SAFETY: `finish` made the filled slot ours.
+            let waker = unsafe { (*slot).assume_init_read() };
+            quietly(|| waker.wake());
+        }
+        Heir::Finisher => {
+            if ended == Ended::Value {
+                // SAFETY: the output was written, and the handle is gone.
+                if let Some(payload) = unsafe { (head.vtable.drop_output)(header) } {
+                    core.panicked(header, payload);
+                }
+            }
+        }
+    }
+}
+
+/// A waker fired: puts its task where the next free poller of its scope finds it.
+///
+/// # Safety
+/// The caller holds the task's `QUEUED` token and a reference to its cell.
+pub(crate) unsafe fn enqueue(header: *const Header) {
+    // SAFETY: the cell keeps its core alive.
+    let core = unsafe { &*(*header).core };
+    match core.role() {
+        // SAFETY: the token says that the task is in no queue.
+        Role::Owner => unsafe { core.owner.local.push_back(header) },
+        // SAFETY: as above; the haul lives as long as the helper's frame.
+        Role::Helper(haul) => unsafe { (*haul).again.push_back(header) },
+        Role::Stranger => {
+            // SAFETY: as above; a dead scope has no use for it.
+            let _ = unsafe { core.push(header) };
+        }
+    }
+}
