@@ -40,7 +40,6 @@ use crate::task::{Join, RawJoin, Task, TaskId};
 ///
 /// # Cancel safety
 /// Nothing is lost by dropping a pending wait, if the handle itself is kept: await `&mut handle`.
-#[must_use = "await the handle for the result, or drop it: the scope waits for the child anyway"]
 pub struct JoinHandle<'env, T> {
     raw: RawJoin<T>,
     yielded: bool,
