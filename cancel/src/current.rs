@@ -22,9 +22,6 @@ pub fn current() -> CancelToken {
 
 /// Whether the running code is to stop: for computations and loops without an await.
 ///
-/// # Errors
-/// [`Cancelled`], with the cause, once the current token is cancelled. Pass it up with `?`.
-///
 /// # Examples
 /// ```
 /// use selvedge_cancel::{self as cancel, Cancelled};
@@ -39,6 +36,9 @@ pub fn current() -> CancelToken {
 /// }
 /// assert_eq!(sum(&[1, 2, 3]).unwrap(), 6);
 /// ```
+///
+/// # Errors
+/// [`Cancelled`], with the cause, once the current token is cancelled. Pass it up with `?`.
 pub fn check() -> Result<(), Cancelled> {
     ambient::check()
 }

@@ -83,9 +83,12 @@ impl Node {
         if self.is_never {
             return;
         }
-        let itself = std::iter::successors(Some(parent), |node| node.parent.get())
-            .any(|node| Arc::ptr_eq(node, self));
-        if itself {
+        // With one reference, the caller's, nothing is below: the usual case looks no further.
+        let circular = Arc::ptr_eq(self, parent)
+            || Arc::strong_count(self) > 1
+                && std::iter::successors(parent.parent.get(), |node| node.parent.get())
+                    .any(|node| Arc::ptr_eq(self, node));
+        if circular {
             return;
         }
         let watched = {

@@ -18,12 +18,6 @@ pub trait FutureCancelExt: Future + Sized {
     /// when it is polled again gives its value, cancelled or not; one that was not begun before
     /// the cancellation is never polled.
     ///
-    /// # Errors
-    /// [`Cancelled`], if the cancellation came first.
-    ///
-    /// # Cancel safety
-    /// Dropping it drops the future inside, as a cancellation would.
-    ///
     /// # Examples
     /// ```
     /// use selvedge_cancel::{CancelToken, FutureCancelExt, ambient};
@@ -39,6 +33,12 @@ pub trait FutureCancelExt: Future + Sized {
     /// token.cancel();
     /// assert!(matches!(wait.poll(&mut cx), Poll::Ready(Err(_))));
     /// ```
+    ///
+    /// # Errors
+    /// [`Cancelled`], if the cancellation came first.
+    ///
+    /// # Cancel safety
+    /// Dropping it drops the future inside, as a cancellation would.
     fn or_cancel(self) -> OrCancel<Self> {
         OrCancel {
             future: Some(self),

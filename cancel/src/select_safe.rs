@@ -58,10 +58,6 @@ pin_project! {
 
 /// Vouches that dropping this future at any of its awaits is fine.
 ///
-/// # Cancel safety
-/// As the caller says: whatever the future has done up to the await at which it is dropped stays
-/// done, the rest does not happen, and its locals are dropped.
-///
 /// # Examples
 /// ```
 /// use selvedge_cancel::{SelectSafe, select_safe};
@@ -70,6 +66,10 @@ pin_project! {
 ///
 /// may_be_dropped(select_safe(async { 1 }));
 /// ```
+///
+/// # Cancel safety
+/// As the caller says: whatever the future has done up to the await at which it is dropped stays
+/// done, the rest does not happen, and its locals are dropped.
 pub fn select_safe<F: Future>(future: F) -> AssertSelectSafe<F> {
     AssertSelectSafe { future }
 }

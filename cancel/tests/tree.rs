@@ -319,6 +319,9 @@ fn attach_under_a_cancelled_parent_calls_back_at_once() {
 
 #[test]
 fn attach_that_would_close_a_circle_is_ignored() {
+    let alone = CancelToken::new();
+    alone.attach_to(&alone);
+    assert!(!alone.is_cancelled());
     let root = CancelToken::new();
     let leaf = root.child().child();
     root.attach_to(&root);
