@@ -8,7 +8,11 @@ pub use selvedge_cancel::{
 pub use selvedge_iter::{
     Drive, IntoPar, ParMutExt, ParRefExt, ParStream, ParStreamExt, Pipe, Step, mark, par_iter,
 };
-pub use selvedge_scope::{block_on, time};
+pub use selvedge_scope::{
+    Join, JoinAll, JoinHandle, JoinTuple, Pool, PoolBuilder, Refused, Scope, Scoped, TaskId,
+    TryJoin, TryJoinAll, TryJoinTuple, TryScope, TryScoped, Why, block_on, join, join_all, scope,
+    time, try_join, try_join_all, try_scope,
+};
 
 /// What the running code asks about its own cancellation, with no token in its hands.
 pub mod cancel {
@@ -25,10 +29,13 @@ pub mod rt {
     pub use selvedge_cancel::{Ticket, Timer};
 }
 
-/// What a first program needs: the traits that add methods.
+/// What a first program needs: scopes, handles, and the traits that add methods.
 pub mod prelude {
+    pub use selvedge_cancel::{CancelToken, Cancelled, FutureCancelExt};
     pub use selvedge_iter::{IntoPar, ParMutExt, ParRefExt, ParStreamExt};
+    pub use selvedge_scope::{JoinHandle, Pool, Scope, TryScope, block_on, scope, try_scope};
 }
 
+pub mod guide;
 #[cfg(feature = "testing")]
 pub mod testing;
