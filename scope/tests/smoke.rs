@@ -112,9 +112,9 @@ fn joins_keep_order() {
         });
         assert_eq!(three, (1, "two", 3.0));
         let failed = with(mode, || {
-            block_on(try_join_all((0..50).map(|i| async move {
-                if i == 7 { Err(i) } else { Ok(i) }
-            })))
+            block_on(try_join_all(
+                (0..50).map(|i| async move { if i == 7 { Err(i) } else { Ok(i) } }),
+            ))
         });
         assert_eq!(failed, Err(7));
     }
@@ -139,8 +139,9 @@ fn first_error_is_the_result() {
 fn wakes_from_another_thread_arrive() {
     for mode in MODES {
         for _ in 0..100 {
-            let (senders, receivers): (Vec<_>, Vec<_>) =
-                (0..10).map(|_| futures_channel::oneshot::channel::<usize>()).unzip();
+            let (senders, receivers): (Vec<_>, Vec<_>) = (0..10)
+                .map(|_| futures_channel::oneshot::channel::<usize>())
+                .unzip();
             let total = std::thread::scope(|threads| {
                 threads.spawn(move || {
                     for (i, sender) in senders.into_iter().enumerate() {

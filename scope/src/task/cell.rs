@@ -171,14 +171,16 @@ unsafe fn poll<F: Future, S: Settle<F::Output>, C: Staged>(
 ) -> Polled {
     // SAFETY: 1.
     let future = unsafe { place::<F>(header, C::STAGE) };
-    // SAFETY: 2. makes the borrow exclusive; cells never move, and the future is dropped in place.
-    let pinned = unsafe { Pin::new_unchecked(&mut *future) };
+    // SAFETY: 2. makes the borrow exclusive.
+    let exclusive = unsafe { &mut *future };
+    // SAFETY: cells never move, and the future is dropped in place.
+    let pinned = unsafe { Pin::new_unchecked(exclusive) };
     let polled = catch_unwind(AssertUnwindSafe(|| pinned.poll(cx)));
     if let Ok(Poll::Pending) = polled {
         return Polled::Pending;
     }
-    // SAFETY: a window is open, so the core is alive.
-    let core = unsafe { &*(*header).core };
+    // SAFETY: the scope's reference keeps the cell, which keeps the core.
+    let core = unsafe { Header::core_of(header) };
     // SAFETY: 2.; the future is not touched again. Its drop is caught apart from the output's.
     let dropped = catch_unwind(AssertUnwindSafe(|| unsafe { ptr::drop_in_place(future) }));
     let settled = match (polled, dropped) {
@@ -202,8 +204,10 @@ unsafe fn poll<F: Future, S: Settle<F::Output>, C: Staged>(
     };
     match settled {
         Ok(output) => {
+            // SAFETY: 1.
+            let stage = unsafe { place::<S::Out>(header, C::STAGE) };
             // SAFETY: the future is gone, so its place is the output's.
-            unsafe { place::<S::Out>(header, C::STAGE).write(output) };
+            unsafe { stage.write(output) };
             Polled::Value
         }
         Err(payload) => {
@@ -221,8 +225,8 @@ unsafe fn drop_future<F: Future, S: Settle<F::Output>, C: Staged>(header: *const
     // SAFETY: as above; the task word says DONE afterwards, so nobody touches it again.
     let dropped = catch_unwind(AssertUnwindSafe(|| unsafe { ptr::drop_in_place(future) }));
     if let Err(payload) = dropped {
-        // SAFETY: the cell keeps its core alive.
-        let core = unsafe { &*(*header).core };
+        // SAFETY: the caller holds the cell, which keeps the core.
+        let core = unsafe { Header::core_of(header) };
         core.panicked(header, payload);
     }
 }

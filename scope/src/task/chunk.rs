@@ -9,7 +9,7 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::Cell;
 use std::ptr;
 
-use super::{Header, RecordSlot, Task};
+use super::{Header, Task};
 use crate::sync::{AtomicPtr, AtomicUsize, Ordering};
 use crate::window::{Core, owned_here};
 
@@ -43,11 +43,16 @@ impl Chunk {
     /// No slot of the chunk is in use and nobody will look at it again.
     unsafe fn free(this: *const Self) {
         // SAFETY: the chunk is still whole.
-        let (core, layout) = unsafe { ((*this).core, (*this).layout) };
+        let Self { core, layout, .. } = *unsafe { &*this };
         // SAFETY: allocated with this layout in `make`.
         unsafe { dealloc(this.cast_mut().cast(), layout) };
         // SAFETY: the chunk held a reference, which ends here.
         unsafe { Core::release(core) };
+    }
+
+    /// The next chunk, and how many slots of this one are in use.
+    fn rest(&self) -> (*const Self, usize) {
+        (self.next.get(), self.live.get() as usize)
     }
 
     /// Makes a chunk for `slots` cells of the given layout; the offset of the first one comes with it.
@@ -155,8 +160,8 @@ impl Arena {
         class.free.set(unsafe { (*slot).next.get() });
         // SAFETY: free slots keep their offset.
         let offset = unsafe { (*slot.cast::<Task>()).offset };
-        // SAFETY: the offset leads to the chunk, which lives while the scope does.
-        let live = unsafe { &(*chunk_of(slot.cast(), offset)).live };
+        // SAFETY: that is the slot's offset; the chunk lives while the scope does.
+        let live = &unsafe { chunk_at(slot, offset) }.live;
         live.set(live.get() + 1);
         (slot.cast_mut().cast(), offset)
     }
@@ -243,8 +248,8 @@ impl Arena {
     unsafe fn take_in(&self, slot: *const Header) {
         // SAFETY: free slots keep their offset.
         let offset = unsafe { (*slot.cast::<Task>()).offset };
-        // SAFETY: the offset leads to the chunk, which lives while the scope does.
-        let chunk = unsafe { &*chunk_of(slot.cast(), offset) };
+        // SAFETY: that is the slot's offset; the chunk lives while the scope does.
+        let chunk = unsafe { chunk_at(slot, offset) };
         chunk.live.set(chunk.live.get() - 1);
         let class = &self.classes[chunk.class as usize];
         // SAFETY: the slot is ours.
@@ -262,7 +267,7 @@ impl Arena {
             if head == dead() {
                 // AcqRel: Release for this slot's last use; Acquire of all others', if this is the last.
                 // SAFETY: the chunk lives until its `after` reaches zero, which needs this step.
-                if unsafe { (*chunk).after.fetch_sub(1, Ordering::AcqRel) } == 1 {
+                if unsafe { &*chunk }.after.fetch_sub(1, Ordering::AcqRel) == 1 {
                     // SAFETY: that was the last slot of a dead scope's chunk.
                     unsafe { Chunk::free(chunk) };
                 }
@@ -301,11 +306,11 @@ impl Arena {
         let mut chunk = self.chunks.replace(ptr::null());
         while !chunk.is_null() {
             // SAFETY: the scope's chunks live until freed here or by their last holder.
-            let (next, live) = unsafe { ((*chunk).next.get(), (*chunk).live.get() as usize) };
+            let (next, live) = unsafe { &*chunk }.rest();
             let unheld = live == 0 || {
                 // AcqRel: as in `give_back`; holders that came first have counted below zero.
                 // SAFETY: the chunk lives until its `after` reaches zero, which needs this step.
-                let old = unsafe { (*chunk).after.fetch_add(live, Ordering::AcqRel) };
+                let old = unsafe { &*chunk }.after.fetch_add(live, Ordering::AcqRel);
                 old.wrapping_add(live) == 0
             };
             if unheld {
@@ -332,6 +337,16 @@ fn stride_of(cell: Layout) -> u32 {
         512
     };
     ((size + step - 1) & !(step - 1)) as u32
+}
+
+/// # Safety
+/// `slot` lies at this offset of a chunk that is alive for `'a`.
+#[inline]
+unsafe fn chunk_at<'a>(slot: *const Header, offset: u32) -> &'a Chunk {
+    // SAFETY: handed on from the caller.
+    let chunk = unsafe { chunk_of(slot.cast(), offset) };
+    // SAFETY: handed on from the caller.
+    unsafe { &*chunk }
 }
 
 /// # Safety
@@ -362,27 +377,23 @@ pub(super) unsafe fn free_task(header: *const Header) {
         unsafe { (*header).word.ended() }.is_some(),
         "a cell is freed only after its future is gone (rule W10)"
     );
-    // SAFETY: nobody refers to the task, so its record can go; it holds no user type but strings.
-    unsafe { ptr::drop_in_place(ptr::addr_of!((*task).record).cast_mut()) };
-    // SAFETY: a `RecordSlot` may be dropped again when it is empty; leave it so for whoever reuses the slot.
-    unsafe {
-        ptr::addr_of!((*task).record)
-            .cast_mut()
-            .write(RecordSlot::new())
-    };
+    // SAFETY: the cell is still whole.
+    let record = &unsafe { &*task }.record;
+    // SAFETY: nobody refers to the task any more, so nobody has its record.
+    unsafe { record.clear() };
     // SAFETY: the cell is still whole.
     let offset = unsafe { (*task).offset };
     // SAFETY: every task lies in a chunk at its offset.
     let chunk = unsafe { chunk_of(task.cast(), offset) };
     // SAFETY: the chunk is alive: this slot is in use.
-    let (core, class) = unsafe { ((*chunk).core, (*chunk).class) };
+    let Chunk { core, class, .. } = *unsafe { &*chunk };
     if class as usize == CLASSES {
         // SAFETY: its only slot is free.
         unsafe { Chunk::free(chunk) };
         return;
     }
     // SAFETY: the chunk keeps the core alive.
-    let arena = unsafe { &(*core).owner.arena };
+    let arena = &unsafe { &*core }.owner.arena;
     if owned_here(core) {
         // SAFETY: this thread is the owner in an open window, and the slot is free.
         unsafe { arena.take_in(header) };
@@ -442,7 +453,8 @@ impl BatchChunk {
     #[inline]
     pub(crate) unsafe fn slot(this: *const Self, index: usize) -> *const Header {
         // SAFETY: the chunk is alive.
-        let offset = unsafe { (*this).first + (*this).stride * index };
+        let Self { first, stride, .. } = *unsafe { &*this };
+        let offset = first + stride * index;
         // SAFETY: the slot lies inside the chunk.
         unsafe { this.byte_add(offset) }.cast()
     }
@@ -452,13 +464,15 @@ impl BatchChunk {
     /// # Safety
     /// Called once, by the owner.
     pub(crate) unsafe fn retire(this: *const Self, survivors: usize) {
-        // AcqRel: as in `Arena::retire`.
-        // SAFETY: the chunk lives until `after` reaches zero, which needs this step.
-        if survivors == 0
-            || unsafe { (*this).after.fetch_add(survivors, Ordering::AcqRel) }
-                .wrapping_add(survivors)
-                == 0
-        {
+        let unheld = survivors == 0 || {
+            // AcqRel: as in `Arena::retire`.
+            // SAFETY: the chunk lives until `after` reaches zero, which needs this step.
+            let old = unsafe { &*this }
+                .after
+                .fetch_add(survivors, Ordering::AcqRel);
+            old.wrapping_add(survivors) == 0
+        };
+        if unheld {
             // SAFETY: no slot is in use.
             unsafe { Self::free(this) };
         }
@@ -468,7 +482,7 @@ impl BatchChunk {
     /// No slot is in use and nobody looks at the chunk again.
     unsafe fn free(this: *const Self) {
         // SAFETY: the chunk is still whole.
-        let (core, layout) = unsafe { ((*this).core, (*this).layout) };
+        let Self { core, layout, .. } = *unsafe { &*this };
         // SAFETY: allocated with this layout in `make`.
         unsafe { dealloc(this.cast_mut().cast(), layout) };
         // SAFETY: the chunk held a reference, which ends here.
@@ -482,10 +496,10 @@ impl BatchChunk {
 /// `header` opens a cell of a batch that nothing refers to any more.
 pub(super) unsafe fn free_batch(header: *const Header) {
     // SAFETY: the chunk keeps the core alive, and a core has one batch at most.
-    let chunk = unsafe { (*(*header).core).batch.get() };
+    let chunk = unsafe { Header::core_of(header) }.batch.get();
     // AcqRel: as in `Arena::give_back`.
     // SAFETY: the chunk lives until `after` reaches zero, which needs this step.
-    if unsafe { (*chunk).after.fetch_sub(1, Ordering::AcqRel) } == 1 {
+    if unsafe { &*chunk }.after.fetch_sub(1, Ordering::AcqRel) == 1 {
         // SAFETY: that was the last slot held.
         unsafe { BatchChunk::free(chunk) };
     }

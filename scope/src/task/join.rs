@@ -108,17 +108,17 @@ impl<T> RawJoin<T> {
 
     /// `false`: the waker is registered. `true`: the outcome is there.
     fn register(task: &Task, waker: &Waker) -> bool {
-        let slot = task.joiner.get();
+        let slot = &task.joiner;
         if task.header.life.is_armed() {
             // SAFETY: the slot was written by this handle, and a finisher only reads it.
-            if unsafe { (*slot).assume_init_ref() }.will_wake(waker) {
+            if unsafe { slot.peek() }.will_wake(waker) {
                 return false;
             }
         }
         let fresh = waker.clone();
         let old = if task.header.life.is_armed() && task.header.life.disarm() {
             // SAFETY: `disarm` gave the filled slot back to the handle.
-            Some(unsafe { (*slot).assume_init_read() })
+            Some(unsafe { slot.take() })
         } else {
             None
         };
@@ -127,11 +127,11 @@ impl<T> RawJoin<T> {
             return true;
         }
         // SAFETY: the slot is the handle's: it is not armed.
-        unsafe { (*slot).write(fresh) };
+        unsafe { slot.put(fresh) };
         let armed = task.header.life.arm();
         if !armed {
             // SAFETY: the finisher did not see the slot, so it is the handle's again, filled just now.
-            drop(unsafe { (*slot).assume_init_read() });
+            drop(unsafe { slot.take() });
         }
         drop(old);
         !armed
@@ -168,7 +168,7 @@ impl<T> RawJoin<T> {
         // SAFETY: the handle keeps the cell alive until this very step.
         if unsafe { &*header }.life.part() {
             // SAFETY: nothing refers to the cell any more, and its future and output are gone.
-            unsafe { ((*header).vtable.free)(header) };
+            unsafe { Header::free(header) };
         }
     }
 
@@ -177,7 +177,7 @@ impl<T> RawJoin<T> {
         let task = self.task()?;
         if task.header.life.is_armed() && task.header.life.disarm() {
             // SAFETY: `disarm` gave the filled slot back to the handle.
-            let waker = unsafe { (*task.joiner.get()).assume_init_read() };
+            let waker = unsafe { task.joiner.take() };
             quietly(|| drop(waker));
         }
         if task.header.life.try_part() == Parting::Gone {
@@ -188,7 +188,7 @@ impl<T> RawJoin<T> {
         let mut payload = None;
         if task.header.word.ended() == Some(Ended::Value) {
             // SAFETY: the task ended with the handle alive, so the output is the handle's.
-            payload = unsafe { (task.header.vtable.drop_output)(&raw const task.header) };
+            payload = unsafe { Header::drop_output(&raw const task.header) };
         }
         self.part();
         payload

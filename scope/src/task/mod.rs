@@ -89,6 +89,52 @@ impl Header {
         }
     }
 
+    /// The core of the cell's scope.
+    ///
+    /// # Safety
+    /// The cell, and so its core, is alive for `'a`.
+    #[inline]
+    pub(crate) unsafe fn core_of<'a>(header: *const Self) -> &'a Core {
+        // SAFETY: handed on from the caller.
+        let header = unsafe { &*header };
+        // SAFETY: a cell lies in a chunk, which holds a reference to the core.
+        unsafe { &*header.core }
+    }
+
+    /// Gives the cell's memory back.
+    ///
+    /// # Safety
+    /// Nothing refers to the cell any more, its future is gone, and its output moved or dropped.
+    #[inline]
+    pub(crate) unsafe fn free(header: *const Self) {
+        // SAFETY: the cell is still whole.
+        let free = unsafe { &*header }.vtable.free;
+        // SAFETY: handed on from the caller.
+        unsafe { free(header) };
+    }
+
+    /// Drops a future that has not ended; its panics go to the scope.
+    ///
+    /// # Safety
+    /// The future lives, and is the caller's alone.
+    pub(crate) unsafe fn drop_future(header: *const Self) {
+        // SAFETY: the cell is whole.
+        let drop_future = unsafe { &*header }.vtable.drop_future;
+        // SAFETY: handed on from the caller.
+        unsafe { drop_future(header) };
+    }
+
+    /// Drops the output; a panic of its destructor comes back.
+    ///
+    /// # Safety
+    /// The output was written, was not taken, and is the caller's.
+    pub(crate) unsafe fn drop_output(header: *const Self) -> Option<Payload> {
+        // SAFETY: the cell is whole.
+        let drop_output = unsafe { &*header }.vtable.drop_output;
+        // SAFETY: handed on from the caller.
+        unsafe { drop_output(header) }
+    }
+
     /// What the cost estimates are kept under: the future's type, first and later polls apart.
     #[inline]
     pub(crate) fn key(&self) -> usize {
@@ -103,7 +149,7 @@ pub(crate) struct Task {
     pub(crate) header: Header,
     pub(crate) links: Links,
     /// Whom to wake at the end; governed by the life word (rule T4).
-    pub(crate) joiner: UnsafeCell<MaybeUninit<Waker>>,
+    pub(crate) joiner: WakerSlot,
     /// Where the task was spawned.
     pub(crate) place: &'static Location<'static>,
     /// Name, number and whatever inspection adds; null until somebody asks.
@@ -121,6 +167,41 @@ impl Task {
             Some(name) => format!("child `{name}` spawned at {}", self.place),
             None => format!("the child spawned at {}", self.place),
         }
+    }
+}
+
+/// Room for a waker. Who may touch it when, the life word says.
+#[derive(Debug)]
+pub(crate) struct WakerSlot(UnsafeCell<MaybeUninit<Waker>>);
+
+impl WakerSlot {
+    pub(crate) const fn new() -> Self {
+        Self(UnsafeCell::new(MaybeUninit::uninit()))
+    }
+
+    /// # Safety
+    /// The slot is filled, and nobody writes it meanwhile.
+    pub(crate) unsafe fn peek(&self) -> &Waker {
+        // SAFETY: nobody writes it, says the caller.
+        let slot = unsafe { &*self.0.get() };
+        // SAFETY: it is filled, says the caller.
+        unsafe { slot.assume_init_ref() }
+    }
+
+    /// # Safety
+    /// The slot is the caller's, and empty.
+    pub(crate) unsafe fn put(&self, waker: Waker) {
+        // SAFETY: the slot is the caller's.
+        unsafe { self.0.get().write(MaybeUninit::new(waker)) };
+    }
+
+    /// # Safety
+    /// The slot is filled and the caller's, who leaves it empty.
+    pub(crate) unsafe fn take(&self) -> Waker {
+        // SAFETY: a plain copy; a handle may be comparing the waker meanwhile, which only reads too.
+        let slot = unsafe { self.0.get().read() };
+        // SAFETY: it was filled, and this copy is the one that counts.
+        unsafe { slot.assume_init() }
     }
 }
 

@@ -81,12 +81,12 @@ impl RecordSlot {
             Ordering::AcqRel,
             Ordering::Acquire,
         ) {
-            // SAFETY: the record was made above and is freed only in this slot's `Drop`.
+            // SAFETY: the record was made above and is freed only when its task is.
             Ok(_) => unsafe { &*fresh },
             Err(first) => {
                 // SAFETY: nobody else has seen `fresh`, which came from a box.
                 drop(unsafe { Box::from_raw(fresh) });
-                // SAFETY: a published record is freed only in this slot's `Drop`.
+                // SAFETY: a published record is freed only when its task is.
                 unsafe { &*first }
             }
         }
@@ -96,18 +96,24 @@ impl RecordSlot {
     pub(crate) fn peek(&self) -> Option<&Record> {
         // Acquire: pairs with the publication in `get`.
         let record = self.0.load(Ordering::Acquire);
-        // SAFETY: a published record is freed only in this slot's `Drop`.
+        // SAFETY: a published record is freed only when its task is.
         unsafe { record.as_ref() }
     }
 }
 
-impl Drop for RecordSlot {
-    fn drop(&mut self) {
-        // Acquire: as in `peek`.
-        let record = self.0.load(Ordering::Acquire);
-        if !record.is_null() {
-            // SAFETY: it came from a box in `get`, and `&mut self` says that nobody else sees it.
-            drop(unsafe { Box::from_raw(record) });
+impl RecordSlot {
+    /// Empties the slot of a task that is being freed: nobody else has the slot, or a record from it.
+    ///
+    /// # Safety
+    /// As said: no reference to the record is left.
+    pub(crate) unsafe fn clear(&self) {
+        // Relaxed: the holder's last reference already ordered what others did.
+        if self.0.load(Ordering::Relaxed).is_null() {
+            return;
         }
+        // AcqRel: takes what `get` has published.
+        let record = self.0.swap(std::ptr::null_mut(), Ordering::AcqRel);
+        // SAFETY: it came from a box in `get`; the last holder of the task takes it, once.
+        drop(unsafe { Box::from_raw(record) });
     }
 }

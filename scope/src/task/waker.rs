@@ -51,6 +51,6 @@ unsafe fn drop(data: *const ()) {
     // SAFETY: the waker keeps the cell alive until here.
     if unsafe { &*header }.life.release() {
         // SAFETY: nothing refers to the cell any more; the scope let go, so its future is gone.
-        unsafe { ((*header).vtable.free)(header) };
+        unsafe { Header::free(header) };
     }
 }

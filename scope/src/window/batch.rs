@@ -198,7 +198,7 @@ impl<F: Future> Drop for BatchEngine<F> {
                 }
                 Some(Ended::Value) => {
                     // SAFETY: the output was written and not taken.
-                    if let Some(payload) = unsafe { ((*header).vtable.drop_output)(header) } {
+                    if let Some(payload) = unsafe { Header::drop_output(header) } {
                         self.core.panicked(header, payload);
                     }
                 }

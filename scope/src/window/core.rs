@@ -397,7 +397,7 @@ impl Core {
                 .set(self.owner.survivors.get() + usize::from(!last));
         } else if last {
             // SAFETY: nothing refers to the cell any more.
-            unsafe { ((*header).vtable.free)(header) };
+            unsafe { Header::free(header) };
         }
     }
 

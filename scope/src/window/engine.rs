@@ -19,7 +19,7 @@ use super::here;
 use super::owner::{self, Window};
 use super::step;
 use crate::sync::{Mutex, lock};
-use crate::task::{Ended, Payload, Plain, Rest, TaskId, Trying, drop_payload};
+use crate::task::{Ended, Header, Payload, Plain, Rest, TaskId, Trying, drop_payload};
 
 /// A kind of scope: what it keeps of its members' errors.
 pub(crate) trait Sinks {
@@ -332,9 +332,9 @@ pub(super) fn end_early(core: &Core, drop_body: impl FnOnce() -> Option<Payload>
 
 /// # Safety
 /// The child's future lives, nobody polls it, and the scope's reference keeps its cell.
-pub(super) unsafe fn drop_child(core: &Core, header: *const crate::task::Header) {
+pub(super) unsafe fn drop_child(core: &Core, header: *const Header) {
     // SAFETY: handed on from the caller.
-    unsafe { ((*header).vtable.drop_future)(header) };
+    unsafe { Header::drop_future(header) };
     // SAFETY: the future is gone; there is no output.
     unsafe { step::end(core, header, Ended::Dropped) };
 }

@@ -4,11 +4,10 @@
 //! the same, invariant, so that everything a child borrows outlives it.
 
 use std::alloc::Layout;
-use std::cell::{Cell, UnsafeCell};
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
 use std::panic::Location;
 use std::ptr::NonNull;
 
@@ -19,7 +18,7 @@ use super::here::{self, Lending, Role};
 use super::inbox::Pushed;
 use super::policy;
 use crate::task::{
-    Header, Links, Plain, RawJoin, RecordSlot, Settle, Task, TaskCell, Trying, solo,
+    Header, Links, Plain, RawJoin, RecordSlot, Settle, Task, TaskCell, Trying, WakerSlot, solo,
 };
 
 /// A counted handle to a scope of one family.
@@ -135,7 +134,7 @@ unsafe fn spawn<F: Future, S: Settle<F::Output>>(
     let task = Task {
         header: Header::new(&raw const **core, const { &TaskCell::<F, S>::VTABLE }, true),
         links: Links::new(),
-        joiner: UnsafeCell::new(MaybeUninit::uninit()),
+        joiner: WakerSlot::new(),
         place,
         record: RecordSlot::new(),
         offset,
@@ -159,12 +158,14 @@ unsafe fn spawn<F: Future, S: Settle<F::Output>>(
         }
         Role::Helper(haul) => {
             core.expect_newborn();
-            // SAFETY: the haul lives as long as the helper's frame; the mark was for the inbox only.
+            // SAFETY: the child is ours until it is queued; the mark is for the inbox only.
             unsafe { (*task).newborn.set(false) };
-            // SAFETY: the child is alive, not registered and in no queue; the same for the next call.
-            unsafe { (*haul).add_newborn(task) };
-            // SAFETY: as above.
-            unsafe { (*haul).again.push_back(header) };
+            // SAFETY: the haul lives as long as the helper's frame.
+            let haul = unsafe { &*haul };
+            // SAFETY: the child is alive and not registered.
+            unsafe { haul.add_newborn(task) };
+            // SAFETY: a new child holds its token and is in no queue.
+            unsafe { haul.again.push_back(header) };
         }
         Role::Stranger => {
             core.expect_newborn();
@@ -198,7 +199,7 @@ unsafe fn refuse<F: Future, S: Settle<F::Output>>(cell: *mut TaskCell<F, S>) -> 
     // SAFETY: the cell is still whole.
     unsafe { &*header }.word.finish(crate::task::Ended::Dropped);
     // SAFETY: nothing refers to the cell any more, and its future is moved out.
-    unsafe { ((*header).vtable.free)(header) };
+    unsafe { Header::free(header) };
     future
 }
 

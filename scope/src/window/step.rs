@@ -1,6 +1,6 @@
 //! One step of one child: a poll, and at its end the handshake with the handle. The same on owner and helper.
 
-use std::task::Context;
+use std::task::{Context, Waker};
 
 use super::core::Core;
 use super::here::{self, Role};
@@ -28,14 +28,13 @@ pub(super) unsafe fn step(core: &Core, header: *const Header) -> Stepped {
     let head = unsafe { &*header };
     head.word.start();
     here::set_task(header);
-    // SAFETY: the cell outlives the call: the scope lets go of it only when it has ended.
-    let polled = unsafe {
-        with_waker(header, |waker| {
-            // SAFETY: `poll` asks that 1. the future lives: a queued task is not DONE; 2. nobody else polls:
-            // we hold RUNNING, by `start`; 3. a window is open: 2.
-            (head.vtable.poll)(header, &mut Context::from_waker(waker))
-        })
+    let poll = |waker: &Waker| {
+        // SAFETY: `poll` asks that 1. the future lives: a queued task is not DONE; 2. nobody else polls:
+        // we hold RUNNING, by `start`; 3. a window is open: 2.
+        unsafe { (head.vtable.poll)(header, &mut Context::from_waker(waker)) }
     };
+    // SAFETY: the cell outlives the call: the scope lets go of it only when it has ended.
+    let polled = unsafe { with_waker(header, poll) };
     here::set_task(std::ptr::null());
     match polled {
         Polled::Pending => match head.word.rest() {
@@ -71,15 +70,15 @@ pub(super) unsafe fn end(core: &Core, header: *const Header, ended: Ended) {
         Heir::Handle { wake: false } => {}
         Heir::Handle { wake: true } => {
             // SAFETY: a child's header opens a task.
-            let slot = unsafe { (*header.cast::<Task>()).joiner.get() };
+            let slot = unsafe { &(*header.cast::<Task>()).joiner };
             // SAFETY: `finish` made the filled slot ours.
-            let waker = unsafe { (*slot).assume_init_read() };
+            let waker = unsafe { slot.take() };
             quietly(|| waker.wake());
         }
         Heir::Finisher => {
             if ended == Ended::Value {
                 // SAFETY: the output was written, and the handle is gone.
-                if let Some(payload) = unsafe { (head.vtable.drop_output)(header) } {
+                if let Some(payload) = unsafe { Header::drop_output(header) } {
                     core.panicked(header, payload);
                 }
             }
@@ -92,13 +91,17 @@ pub(super) unsafe fn end(core: &Core, header: *const Header, ended: Ended) {
 /// # Safety
 /// The caller holds the task's `QUEUED` token and a reference to its cell.
 pub(crate) unsafe fn enqueue(header: *const Header) {
-    // SAFETY: the cell keeps its core alive.
-    let core = unsafe { &*(*header).core };
+    // SAFETY: the caller's reference keeps the cell, which keeps the core.
+    let core = unsafe { Header::core_of(header) };
     match core.role() {
         // SAFETY: the token says that the task is in no queue.
         Role::Owner => unsafe { core.owner.local.push_back(header) },
-        // SAFETY: as above; the haul lives as long as the helper's frame.
-        Role::Helper(haul) => unsafe { (*haul).again.push_back(header) },
+        Role::Helper(haul) => {
+            // SAFETY: the haul lives as long as the helper's frame.
+            let haul = unsafe { &*haul };
+            // SAFETY: as above.
+            unsafe { haul.again.push_back(header) };
+        }
         Role::Stranger => {
             // SAFETY: as above; a dead scope has no use for it.
             let _ = unsafe { core.push(header) };
