@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
+use selvedge_scope::Pool;
 use selvedge_scope::batch::Batch;
 
 use crate::lane::Lane;
@@ -72,7 +73,7 @@ impl<P: Pipe, S: Sink<P::Item, Out = O>, O> Future for Drive<P, S, O> {
         let mut this = self.project();
         if let Some((pipe, sink, knobs)) = this.start.take() {
             let shared = this.shared.insert(Arc::new(lay_out(pipe, sink, &knobs)));
-            this.lanes.set(Some(start(shared, &knobs)));
+            this.lanes.set(Some(start(shared, knobs)));
         }
         let lanes = this
             .lanes
@@ -91,20 +92,25 @@ impl<P: Pipe, S: Sink<P::Item, Out = O>, O> Future for Drive<P, S, O> {
 
 /// What the lanes of a pipeline will share.
 fn lay_out<P: Pipe, S: Sink<P::Item>>(pipe: P, sink: S, knobs: &Knobs) -> Shared<P, S> {
-    let plan = Plan::new::<P>(knobs, workers(), pipe.source().upper());
+    // Threads that may work on it: the helpers, and the one that polls.
+    let helpers = knobs
+        .pool
+        .as_ref()
+        .map_or_else(|| Pool::global().threads(), Pool::threads);
+    let plan = Plan::new::<P>(knobs, helpers.saturating_add(1), pipe.source().upper());
     let runs = knobs.ordered && S::RUNS;
     Shared::new(pipe, sink, plan, knobs.ordered, runs)
 }
 
 /// The lanes, as children of one window.
-fn start<P: Pipe, S: Sink<P::Item>>(
-    shared: &Arc<Shared<P, S>>,
-    _knobs: &Knobs,
-) -> Batch<Lane<P, S>> {
-    Batch::new((0..shared.plan.lanes).map(|lane| Lane::new(shared, lane)))
-}
-
-/// Threads that may work on a pipeline: the helpers, and the one that polls.
-fn workers() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from) + 1
+fn start<P: Pipe, S: Sink<P::Item>>(shared: &Arc<Shared<P, S>>, knobs: Knobs) -> Batch<Lane<P, S>> {
+    let mut batch = Batch::new((0..shared.plan.lanes).map(|lane| Lane::new(shared, lane)));
+    if let Some(pool) = &knobs.pool {
+        batch = batch.on(pool);
+    }
+    if let Some(name) = knobs.name {
+        batch = batch.name(name);
+    }
+    shared.set_token(batch.token());
+    batch
 }

@@ -4,6 +4,8 @@
 
 use std::borrow::Cow;
 
+use selvedge_scope::Pool;
+
 use crate::pace::{BATCH_MAX, PIECE_MAX, Pace};
 use crate::pipe::Pipe;
 use crate::source::Source;
@@ -23,6 +25,7 @@ pub(crate) struct Knobs {
     pub(crate) batch: Option<usize>,
     pub(crate) ordered: bool,
     pub(crate) name: Option<Cow<'static, str>>,
+    pub(crate) pool: Option<Pool>,
 }
 
 impl Default for Knobs {
@@ -32,6 +35,7 @@ impl Default for Knobs {
             batch: None,
             ordered: true,
             name: None,
+            pool: None,
         }
     }
 }

@@ -7,6 +7,8 @@ mod terminals;
 use std::borrow::Cow;
 use std::fmt;
 
+use selvedge_scope::Pool;
+
 use crate::pipe::Pipe;
 use crate::plan::Knobs;
 
@@ -157,6 +159,24 @@ impl<P: Pipe> ParStream<P> {
     /// ```
     pub fn unordered(mut self) -> Self {
         self.knobs.ordered = false;
+        self
+    }
+
+    /// Lets helpers of this pool work on the pipeline instead of the global one's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use selvedge_iter::IntoPar;
+    /// use selvedge_scope::Pool;
+    ///
+    /// # selvedge_scope::block_on(async {
+    /// let alone = Pool::builder().threads(0).build();
+    /// assert_eq!((0..100).into_par().on(&alone).count().await, 100);
+    /// # });
+    /// ```
+    pub fn on(mut self, pool: &Pool) -> Self {
+        self.knobs.pool = Some(pool.clone());
         self
     }
 
