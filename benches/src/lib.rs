@@ -1,1 +1,11 @@
-//! Shared workloads and the interleaved runner of the benchmarks.
+//! Workloads and the interleaved runner that the benchmarks and the `bars` program share.
+//!
+//! Contestants run in turn in one process, because malloc, clock and neighbours have slow phases: a ratio
+//! of runs a millisecond apart says more than two numbers of two processes. Not a test of correctness,
+//! though every workload checks that its work was done.
+
+pub mod fleet;
+pub mod load;
+pub mod quiet;
+pub mod runner;
+pub mod work;
