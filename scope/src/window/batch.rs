@@ -78,6 +78,7 @@ impl<F: Future> BatchEngine<F> {
     fn fill(&mut self, mut iter: impl Iterator<Item = F>, room: usize) {
         self.chunk = BatchChunk::make(&self.core, Layout::new::<BatchCell<F>>(), room);
         self.core.batch.set(self.chunk);
+        let mut before: Option<*const Header> = None;
         // An iterator that lies about its length is cut off; one that panics leaves a shorter batch.
         while self.len < room {
             let Some(future) = iter.next() else { break };
@@ -90,9 +91,14 @@ impl<F: Future> BatchEngine<F> {
             let slot = unsafe { BatchChunk::slot(self.chunk, self.len) };
             // SAFETY: the slot has the cell's layout and nobody has seen it.
             unsafe { BatchCell::write(slot.cast_mut().cast(), header, future) };
+            if let Some(before) = before.replace(slot) {
+                // SAFETY: both slots are written and in no queue.
+                unsafe { &*before }.next.set(slot);
+            }
             self.len += 1;
+            // At once: if `next` panics, `Drop` retires what is there.
+            self.core.set_live(self.len);
         }
-        self.core.set_live(self.len);
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -124,9 +130,10 @@ impl<F: Future> BatchEngine<F> {
             if let Some(outer) = ambient::token() {
                 this.core.token.attach_to(&outer);
             }
-            for index in 0..this.len {
-                // SAFETY: a new slot is in no queue, and nobody else touches `local` between polls.
-                unsafe { this.core.owner.local.push_back(this.slot(index)) };
+            if this.len > 0 {
+                let (head, tail) = (this.slot(0), this.slot(this.len - 1));
+                // SAFETY: `fill` has linked the slots, which are in no queue.
+                unsafe { this.core.owner.local.install(head, tail, this.len) };
             }
             this.stage = Stage::Running;
         }
