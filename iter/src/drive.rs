@@ -12,10 +12,10 @@ use selvedge_scope::Pool;
 use selvedge_scope::batch::Batch;
 
 use crate::lane::Lane;
-use crate::pipe::Pipe;
+use crate::pipe::{Pipe, Shape};
 use crate::plan::{Knobs, Plan};
 use crate::shared::Shared;
-use crate::sink::Sink;
+use crate::sink::{Sink, SinkShape};
 use crate::source::Source;
 use crate::sync::Arc;
 
@@ -38,7 +38,7 @@ pin_project! {
     /// inside the stages notices the cancellation and fails, and a fallible terminal ends
     /// with its error. The result covers all items or there is none.
     #[must_use = "futures do nothing unless polled"]
-    pub struct Drive<P: Pipe, S: Sink<P::Item>, O> {
+    pub struct Drive<P: Shape, S: SinkShape, O> {
         start: Option<(P, S, Knobs)>,
         shared: Option<Arc<Shared<P, S>>>,
         #[pin]
@@ -47,7 +47,7 @@ pin_project! {
     }
 }
 
-impl<P: Pipe, S: Sink<P::Item>, O> fmt::Debug for Drive<P, S, O> {
+impl<P: Shape, S: SinkShape, O> fmt::Debug for Drive<P, S, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Drive")
             .field("started", &self.start.is_none())
@@ -55,7 +55,7 @@ impl<P: Pipe, S: Sink<P::Item>, O> fmt::Debug for Drive<P, S, O> {
     }
 }
 
-impl<P: Pipe, S: Sink<P::Item>, O> Drive<P, S, O> {
+impl<P: Shape, S: SinkShape, O> Drive<P, S, O> {
     pub(crate) fn new(pipe: P, sink: S, knobs: Knobs) -> Self {
         Self {
             start: Some((pipe, sink, knobs)),

@@ -11,9 +11,9 @@ use std::time::Duration;
 use pin_project_lite::pin_project;
 
 use crate::pace::{Pace, Watch};
-use crate::pipe::{Begun, Pipe};
+use crate::pipe::{Begun, Pipe, Shape};
 use crate::shared::Shared;
-use crate::sink::{Sink, Verdict};
+use crate::sink::{Sink, SinkShape, Verdict};
 use crate::source::{Ask, Source};
 use crate::sync::Arc;
 
@@ -21,33 +21,34 @@ use crate::sync::Arc;
 /// by one there, and a reading costs as much as the rest of a round.
 const ROUNDS: u32 = 16;
 
+/// What a lane does in a poll. Behind a pointer so that a lane is a future without a bound on
+/// closures (see `Shape`); one call a poll costs nothing against what happens in it.
+type Turn<P, S> = for<'a, 'b, 'c> fn(
+    &'a Shared<P, S>,
+    &'a mut Desk<P, S>,
+    Pin<&'a mut Option<<P as Shape>::Flow>>,
+    &'b mut Context<'c>,
+) -> Poll<<S as SinkShape>::Share>;
+
 pin_project! {
     /// One lane of a running pipeline; its output is its share of the result.
-    pub(crate) struct Lane<P: Pipe, S: Sink<P::Item>> {
+    pub(crate) struct Lane<P: Shape, S: SinkShape> {
         shared: Arc<Shared<P, S>>,
+        turn: Turn<P, S>,
         desk: Desk<P, S>,
         // The item that waits.
         #[pin]
         flow: Option<P::Flow>,
     }
-
-    impl<P: Pipe, S: Sink<P::Item>> PinnedDrop for Lane<P, S> {
-        fn drop(this: Pin<&mut Self>) {
-            let this = this.project();
-            if this.desk.waiting {
-                this.shared.pipe.source().leave(this.desk.lane);
-            }
-        }
-    }
 }
 
 /// What a lane keeps between polls, besides the item that waits.
-struct Desk<P: Pipe, S: Sink<P::Item>> {
+struct Desk<P: Shape, S: SinkShape> {
     lane: usize,
     pace: Pace,
     /// The stages' state and the share; out while a batch is worked through.
     work: Option<(P::State, S::Share)>,
-    chunk: <P::Source as Source>::Chunk,
+    chunk: P::Chunk,
     /// The present batch: its size, the source positions it spans, and the next one.
     count: usize,
     first: u64,
@@ -89,6 +90,7 @@ impl<P: Pipe, S: Sink<P::Item>> Lane<P, S> {
         };
         Self {
             shared: Arc::clone(shared),
+            turn: poll::<P, S>,
             desk,
             flow: None,
         }
@@ -109,31 +111,40 @@ impl<P: Pipe, S> Drop for Alarm<'_, P, S> {
     }
 }
 
-impl<P: Pipe, S: Sink<P::Item>> Future for Lane<P, S> {
+impl<P: Shape, S: SinkShape> Future for Lane<P, S> {
     type Output = S::Share;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<S::Share> {
         let this = self.project();
-        let (shared, desk) = (&**this.shared, this.desk);
-        if !desk.up {
-            if !shared.roster.enter(desk.lane, desk.listed, cx.waker()) {
-                desk.listed = true;
-                return Poll::Pending;
-            }
-            desk.up = true;
-        }
-        if desk.suspended {
-            desk.suspended = false;
-            shared.roster.resumed();
-        }
-        let mut alarm = Alarm {
-            shared,
-            armed: true,
-        };
-        let out = turn(shared, desk, this.flow, cx);
-        alarm.armed = false;
-        out
+        (this.turn)(this.shared, this.desk, this.flow, cx)
     }
+}
+
+/// One poll of a lane.
+fn poll<P: Pipe, S: Sink<P::Item>>(
+    shared: &Shared<P, S>,
+    desk: &mut Desk<P, S>,
+    flow: Pin<&mut Option<P::Flow>>,
+    cx: &mut Context<'_>,
+) -> Poll<S::Share> {
+    if !desk.up {
+        if !shared.roster.enter(desk.lane, desk.listed, cx.waker()) {
+            desk.listed = true;
+            return Poll::Pending;
+        }
+        desk.up = true;
+    }
+    if desk.suspended {
+        desk.suspended = false;
+        shared.roster.resumed();
+    }
+    let mut alarm = Alarm {
+        shared,
+        armed: true,
+    };
+    let out = turn(shared, desk, flow, cx);
+    alarm.armed = false;
+    out
 }
 
 /// Works until there is nothing to do, an item waits, or the slice is over.

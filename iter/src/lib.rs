@@ -42,10 +42,10 @@ pub mod sources {
 /// The types of the stages, for code that has to name one.
 pub mod stages {
     #[doc(hidden)]
-    pub use crate::pipe::{Begun, Never};
+    pub use crate::pipe::{Begun, Never, Shape};
     pub use crate::stage::each::Each;
     #[doc(hidden)]
-    pub use crate::stage::each::Nothing;
+    pub use crate::stage::each::{Late, Nothing};
     pub use crate::stage::fold::{Fold, TryFold};
     pub use crate::stage::map::{Filter, FilterMap, Inspect, Map};
     #[doc(hidden)]
@@ -64,5 +64,5 @@ pub mod sinks {
     pub use crate::sink::reduce::{Join, Joined};
     pub use crate::sink::tally::{Count, ForEach, Total};
     #[doc(hidden)]
-    pub use crate::sink::{Sink, Verdict};
+    pub use crate::sink::{Sink, SinkShape, Verdict};
 }

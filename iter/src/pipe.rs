@@ -8,24 +8,39 @@ use std::task::{Context, Poll};
 
 use crate::source::Source;
 
+/// The types of what a lane keeps for a pipe.
+///
+/// Apart from [`Pipe`], and implemented without a bound on closures, for the compiler's sake:
+/// whether a `Drive` that a task awaits is `Send` is decided with lifetimes erased, and no
+/// closure over borrowed items is "general enough" then. So nothing in a `Drive` may depend
+/// on what its closures can be called with; such types are parameters of the stages instead.
+#[doc(hidden)]
+pub trait Shape {
+    /// Items taken and not yet begun, in source order.
+    type Chunk;
+    /// What stages keep between items: the accumulators of `fold`.
+    type State;
+    /// An item that has to wait: the future of an asynchronous stage.
+    type Flow;
+}
+
 /// A source of items and the stages behind it; what a [`ParStream`](crate::ParStream) runs.
 ///
 /// The trait is sealed: it appears in bounds (`P: Pipe<Item = u64>`), but only the sources
 /// and stages of this crate implement it. Its hidden methods are no part of the public
 /// surface and may change at any time.
-pub trait Pipe: sealed::Sealed + Send + Sync {
+pub trait Pipe:
+    Shape<Chunk: Iterator<Item: Send> + Default + Send, State: Send, Flow: Send>
+    + sealed::Sealed
+    + Send
+    + Sync
+{
     /// What comes out of the last stage.
     type Item: Send;
 
     /// Where the items come from.
     #[doc(hidden)]
-    type Source: Source;
-    /// What each lane keeps between items: the accumulators of `fold` stages.
-    #[doc(hidden)]
-    type State: Send;
-    /// An item that has to wait: the future of an asynchronous stage.
-    #[doc(hidden)]
-    type Flow: Send;
+    type Source: Source<Chunk = Self::Chunk, Item = <Self::Chunk as Iterator>::Item>;
     /// Whether a stage may have to wait. Decides how many lanes run.
     #[doc(hidden)]
     const SUSPENDS: bool;
@@ -87,8 +102,6 @@ impl<S: Source> sealed::Sealed for S {}
 impl<S: Source> Pipe for S {
     type Item = S::Item;
     type Source = S;
-    type State = ();
-    type Flow = Never;
     const SUSPENDS: bool = false;
 
     #[inline]

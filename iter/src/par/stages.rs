@@ -108,7 +108,7 @@ impl<P: Pipe> ParStream<P> {
     ///
     /// Compares with `buffered` and `buffer_unordered`, which run on one core, allocate for
     /// each item, and stand still while the loop over them is busy.
-    pub fn then<Fut, F>(self, f: F) -> ParStream<Then<P, F>>
+    pub fn then<Fut, F>(self, f: F) -> ParStream<Then<P, F, Fut>>
     where
         Fut: Future<Output: Send> + Send,
         F: Fn(P::Item) -> Fut + Send + Sync,
@@ -134,7 +134,7 @@ impl<P: Pipe> ParStream<P> {
     /// assert_eq!(there, [1, 3]);
     /// # });
     /// ```
-    pub fn then_filter<Fut, F>(self, f: F) -> ParStream<ThenFilter<P, F>>
+    pub fn then_filter<Fut, F>(self, f: F) -> ParStream<ThenFilter<P, F, Fut, P::Item>>
     where
         Fut: Future<Output = bool> + Send,
         F: Fn(&P::Item) -> Fut + Send + Sync,
@@ -164,7 +164,7 @@ impl<P: Pipe> ParStream<P> {
     /// assert_eq!(text, "abcde");
     /// # });
     /// ```
-    pub fn fold<A, I, F>(self, init: I, f: F) -> ParStream<Fold<P, I, F>>
+    pub fn fold<A, I, F>(self, init: I, f: F) -> ParStream<Fold<P, I, F, A>>
     where
         A: Send,
         I: Fn() -> A + Send + Sync,
@@ -189,7 +189,7 @@ impl<P: Pipe> ParStream<P> {
     /// assert_eq!(sum, Err("too much"));
     /// # });
     /// ```
-    pub fn try_fold<A, E, I, F>(self, init: I, f: F) -> ParStream<TryFold<P, I, F>>
+    pub fn try_fold<A, E, I, F>(self, init: I, f: F) -> ParStream<TryFold<P, I, F, A>>
     where
         A: Send,
         E: Send,

@@ -1,6 +1,7 @@
 //! The terminals of a `ParStream`: each gives a `Drive`, the future of its result. How
 //! results are gathered is in the files under `sink`.
 
+use std::convert::Infallible;
 use std::iter::Sum;
 use std::marker::PhantomData;
 
@@ -34,7 +35,7 @@ impl<P: Pipe> ParStream<P> {
     /// assert_eq!(picks, [20, 30, 40]);
     /// # });
     /// ```
-    pub fn for_each<M, R, F>(self, f: F) -> Drive<Each<P, F, (), M>, ForEach, ()>
+    pub fn for_each<M, R, F>(self, f: F) -> Drive<Each<P, F, R, (), M>, ForEach, ()>
     where
         R: Step<(), M>,
         F: Fn(P::Item) -> R + Send + Sync,
@@ -66,7 +67,7 @@ impl<P: Pipe> ParStream<P> {
     pub fn try_for_each<M, E, R, F>(
         self,
         f: F,
-    ) -> Drive<Each<P, F, Result<(), E>, M>, TryForEach<E>, Result<(), E>>
+    ) -> Drive<Each<P, F, R, Result<(), E>, M>, TryForEach<E>, Result<(), E>>
     where
         E: Send,
         R: Step<Result<(), E>, M>,
@@ -97,7 +98,7 @@ impl<P: Pipe> ParStream<P> {
         self,
         identity: I,
         f: F,
-    ) -> Drive<P, Reduce<WithIdentity<I, F>, P::Item>, P::Item>
+    ) -> Drive<P, Reduce<WithIdentity<I, F>, P::Item, Infallible>, P::Item>
     where
         I: Fn() -> P::Item + Send + Sync,
         F: Fn(P::Item, P::Item) -> P::Item + Send + Sync,
@@ -118,7 +119,10 @@ impl<P: Pipe> ParStream<P> {
     /// assert_eq!(None::<i32>.into_par().reduce_with(i32::max).await, None);
     /// # });
     /// ```
-    pub fn reduce_with<F>(self, f: F) -> Drive<P, Reduce<Without<F>, P::Item>, Option<P::Item>>
+    pub fn reduce_with<F>(
+        self,
+        f: F,
+    ) -> Drive<P, Reduce<Without<F>, P::Item, Infallible>, Option<P::Item>>
     where
         F: Fn(P::Item, P::Item) -> P::Item + Send + Sync,
     {
@@ -150,7 +154,7 @@ impl<P: Pipe> ParStream<P> {
         self,
         identity: I,
         f: F,
-    ) -> Drive<P, Reduce<Fallible<I, F>, Result<T, E>>, Result<T, E>>
+    ) -> Drive<P, Reduce<Fallible<I, F>, T, E>, Result<T, E>>
     where
         P: Pipe<Item = Result<T, E>>,
         T: Send,
@@ -211,7 +215,7 @@ impl<P: Pipe> ParStream<P> {
     /// assert_eq!(lengths["selvedge"], 8);
     /// # });
     /// ```
-    pub fn collect<C: Default + Extend<P::Item>>(self) -> Drive<P, Collect<C>, C> {
+    pub fn collect<C: Default + Extend<P::Item>>(self) -> Drive<P, Collect<C, P::Item>, C> {
         Drive::new(self.pipe, Collect::new(), self.knobs)
     }
 
@@ -235,7 +239,7 @@ impl<P: Pipe> ParStream<P> {
     /// # Errors
     ///
     /// As [`try_for_each`](Self::try_for_each). What was gathered before is dropped.
-    pub fn try_collect<T, E, C>(self) -> Drive<P, TryCollect<C, E>, Result<C, E>>
+    pub fn try_collect<T, E, C>(self) -> Drive<P, TryCollect<C, T, E>, Result<C, E>>
     where
         P: Pipe<Item = Result<T, E>>,
         T: Send,

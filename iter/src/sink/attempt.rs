@@ -1,7 +1,7 @@
 //! What the fallible terminals share: which of several errors is the result. Also
 //! `try_for_each`, which keeps nothing else.
 
-use super::{Sink, Verdict};
+use super::{Sink, SinkShape, Verdict};
 use crate::pipe::sealed::Sealed;
 use crate::sync::{Mutex, lock};
 
@@ -63,8 +63,11 @@ impl<E> TryForEach<E> {
 
 impl<E> Sealed for TryForEach<E> {}
 
-impl<E: Send> Sink<Result<(), E>> for TryForEach<E> {
+impl<E> SinkShape for TryForEach<E> {
     type Share = ();
+}
+
+impl<E: Send> Sink<Result<(), E>> for TryForEach<E> {
     type Out = Result<(), E>;
     const RUNS: bool = false;
     const FAILS: bool = true;

@@ -5,39 +5,39 @@
 use std::marker::PhantomData;
 
 use super::attempt::FirstError;
-use super::{Sink, Verdict};
+use super::{Sink, SinkShape, Verdict};
 use crate::pipe::sealed::Sealed;
 
 /// The terminal behind [`ParStream::collect`](crate::ParStream::collect).
-pub struct Collect<C> {
-    out: PhantomData<fn() -> C>,
+pub struct Collect<C, T> {
+    out: PhantomData<fn(T) -> C>,
 }
 
 /// The terminal behind [`ParStream::try_collect`](crate::ParStream::try_collect).
-pub struct TryCollect<C, E> {
+pub struct TryCollect<C, T, E> {
     errors: FirstError<E>,
-    out: PhantomData<fn() -> C>,
+    out: PhantomData<fn(T) -> C>,
 }
 
-impl<C> std::fmt::Debug for Collect<C> {
+impl<C, T> std::fmt::Debug for Collect<C, T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Collect").finish_non_exhaustive()
     }
 }
 
-impl<C, E> std::fmt::Debug for TryCollect<C, E> {
+impl<C, T, E> std::fmt::Debug for TryCollect<C, T, E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TryCollect").finish_non_exhaustive()
     }
 }
 
-impl<C> Collect<C> {
+impl<C, T> Collect<C, T> {
     pub(crate) fn new() -> Self {
         Self { out: PhantomData }
     }
 }
 
-impl<C, E> TryCollect<C, E> {
+impl<C, T, E> TryCollect<C, T, E> {
     pub(crate) fn new(ordered: bool) -> Self {
         Self {
             errors: FirstError::new(ordered),
@@ -128,10 +128,13 @@ fn merge<T, C: Default + Extend<T>>(mut heaps: Vec<Heap<T>>) -> C {
     out
 }
 
-impl<C> Sealed for Collect<C> {}
+impl<C, T> Sealed for Collect<C, T> {}
 
-impl<T: Send, C: Default + Extend<T>> Sink<T> for Collect<C> {
+impl<C, T> SinkShape for Collect<C, T> {
     type Share = Heap<T>;
+}
+
+impl<T: Send, C: Default + Extend<T>> Sink<T> for Collect<C, T> {
     type Out = C;
     const RUNS: bool = true;
     const FAILS: bool = false;
@@ -155,10 +158,13 @@ impl<T: Send, C: Default + Extend<T>> Sink<T> for Collect<C> {
     }
 }
 
-impl<C, E> Sealed for TryCollect<C, E> {}
+impl<C, T, E> Sealed for TryCollect<C, T, E> {}
 
-impl<T: Send, E: Send, C: Default + Extend<T>> Sink<Result<T, E>> for TryCollect<C, E> {
+impl<C, T, E> SinkShape for TryCollect<C, T, E> {
     type Share = Heap<T>;
+}
+
+impl<T: Send, E: Send, C: Default + Extend<T>> Sink<Result<T, E>> for TryCollect<C, T, E> {
     type Out = Result<C, E>;
     const RUNS: bool = true;
     const FAILS: bool = true;

@@ -10,13 +10,19 @@ pub(crate) mod gather;
 pub(crate) mod reduce;
 pub(crate) mod tally;
 
+/// The type of one lane's part of a result. Apart from [`Sink`] for the same reason as
+/// `Shape` from `Pipe`.
+#[doc(hidden)]
+pub trait SinkShape {
+    /// One lane's share.
+    type Share;
+}
+
 /// The end of a pipeline.
 ///
 /// Hidden: it is public only because [`Drive`](crate::Drive) is bounded by it.
 #[doc(hidden)]
-pub trait Sink<T>: Send + Sync + crate::pipe::sealed::Sealed {
-    /// One lane's share.
-    type Share: Send;
+pub trait Sink<T>: SinkShape<Share: Send> + Send + Sync + crate::pipe::sealed::Sealed {
     /// The result.
     type Out;
     /// Whether an ordered pipeline has to tell this sink where runs begin and end.

@@ -4,10 +4,9 @@
 //! The list holds at most one entry a lane.
 
 use std::convert::Infallible;
-use std::marker::PhantomData;
 
 use super::attempt::FirstError;
-use super::{Sink, Verdict};
+use super::{Sink, SinkShape, Verdict};
 use crate::pipe::sealed::Sealed;
 use crate::sync::{Mutex, lock};
 
@@ -33,14 +32,10 @@ pub trait Join<T>: Send + Sync {
 }
 
 /// The terminal behind [`ParStream::reduce`](crate::ParStream::reduce) and its like.
-pub struct Reduce<J, T>
-where
-    J: Join<T>,
-{
+pub struct Reduce<J, V, E> {
     join: J,
-    errors: FirstError<J::Error>,
-    done: Mutex<Vec<Run<J::Value>>>,
-    item: PhantomData<fn(T)>,
+    errors: FirstError<E>,
+    done: Mutex<Vec<Run<V>>>,
 }
 
 /// A finished run, or several neighbouring ones: positions `first..end` of the source.
@@ -58,27 +53,25 @@ pub struct Joined<V> {
     value: Option<V>,
 }
 
-impl<T, J: Join<T>> std::fmt::Debug for Reduce<J, T> {
+impl<J, V, E> std::fmt::Debug for Reduce<J, V, E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Reduce").finish_non_exhaustive()
     }
 }
 
-impl<T, J: Join<T>> Reduce<J, T> {
+impl<J, V, E> Reduce<J, V, E> {
     pub(crate) fn new(join: J, ordered: bool) -> Self {
         Self {
             join,
             errors: FirstError::new(ordered),
             done: Mutex::new(Vec::new()),
-            item: PhantomData,
         }
     }
 
-    fn both(
-        &self,
-        left: Option<J::Value>,
-        right: Option<J::Value>,
-    ) -> Result<Option<J::Value>, J::Error> {
+    fn both<T>(&self, left: Option<V>, right: Option<V>) -> Result<Option<V>, E>
+    where
+        J: Join<T, Value = V, Error = E>,
+    {
         match (left, right) {
             (Some(left), Some(right)) => self.join.join(left, right).map(Some),
             (one, None) | (None, one) => Ok(one),
@@ -86,7 +79,10 @@ impl<T, J: Join<T>> Reduce<J, T> {
     }
 
     /// Adds a finished run. User code runs between the locks, never under one.
-    fn publish(&self, mut run: Run<J::Value>) -> Verdict {
+    fn publish<T>(&self, mut run: Run<V>) -> Verdict
+    where
+        J: Join<T, Value = V, Error = E>,
+    {
         loop {
             let mut done = lock(&self.done);
             // Sorted by position; the run itself is not in it.
@@ -114,10 +110,13 @@ impl<T, J: Join<T>> Reduce<J, T> {
     }
 }
 
-impl<T, J: Join<T>> Sealed for Reduce<J, T> {}
+impl<J, V, E> Sealed for Reduce<J, V, E> {}
 
-impl<T, J: Join<T>> Sink<T> for Reduce<J, T> {
-    type Share = Joined<J::Value>;
+impl<J, V, E> SinkShape for Reduce<J, V, E> {
+    type Share = Joined<V>;
+}
+
+impl<T, V: Send, E: Send, J: Join<T, Value = V, Error = E>> Sink<T> for Reduce<J, V, E> {
     type Out = J::Out;
     const RUNS: bool = true;
     const FAILS: bool = J::FAILS;

@@ -4,7 +4,7 @@
 use std::iter::Sum;
 use std::marker::PhantomData;
 
-use super::{Sink, Verdict};
+use super::{Sink, SinkShape, Verdict};
 use crate::pipe::sealed::Sealed;
 
 /// The terminal behind [`ParStream::for_each`](crate::ParStream::for_each).
@@ -23,8 +23,19 @@ impl Sealed for ForEach {}
 impl Sealed for Count {}
 impl<S> Sealed for Total<S> {}
 
-impl Sink<()> for ForEach {
+impl SinkShape for ForEach {
     type Share = ();
+}
+
+impl SinkShape for Count {
+    type Share = usize;
+}
+
+impl<S> SinkShape for Total<S> {
+    type Share = Option<S>;
+}
+
+impl Sink<()> for ForEach {
     type Out = ();
     const RUNS: bool = false;
     const FAILS: bool = false;
@@ -40,7 +51,6 @@ impl Sink<()> for ForEach {
 }
 
 impl<T> Sink<T> for Count {
-    type Share = usize;
     type Out = usize;
     const RUNS: bool = false;
     const FAILS: bool = false;
@@ -62,7 +72,6 @@ impl<T> Sink<T> for Count {
 }
 
 impl<T, S: Sum<T> + Sum<S> + Send> Sink<T> for Total<S> {
-    type Share = Option<S>;
     type Out = S;
     const RUNS: bool = false;
     const FAILS: bool = false;

@@ -44,7 +44,7 @@ where
     ///
     /// A panic of the stream ends the intake; it resumes from the terminal once every item
     /// that was begun has ended.
-    fn par(self) -> ParStream<FromStream<Self>> {
+    fn par(self) -> ParStream<FromStream<Self, Self::Item>> {
         ParStream::new(FromStream::new(self))
     }
 }
@@ -154,7 +154,7 @@ pub trait IntoPar {
 ///
 /// A panic of the iterator ends the intake; it resumes from the terminal once every item
 /// that was begun has ended.
-pub fn par_iter<I>(iter: I) -> ParStream<FromIter<I::IntoIter>>
+pub fn par_iter<I>(iter: I) -> ParStream<FromIter<I::IntoIter, I::Item>>
 where
     I: IntoIterator,
     I::IntoIter: Send,
@@ -230,7 +230,7 @@ impl<'a, T: Send> IntoPar for &'a mut Vec<T> {
 macro_rules! iterated {
     ($([$($g:tt)*] $from:ty => $iter:ty;)*) => { $(
         impl<$($g)*> IntoPar for $from {
-            type Pipe = FromIter<$iter>;
+            type Pipe = FromIter<$iter, <$iter as Iterator>::Item>;
 
             fn into_par(self) -> ParStream<Self::Pipe> {
                 par_iter(self)

@@ -3,16 +3,18 @@
 //! `range` and `slice`.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::task::Poll;
 
-use super::{Ask, Buffer, Pulled, Source};
+use super::{Ask, Buffer, Pulled, Source, source_shape};
 use crate::sync::{Mutex, lock};
 
 /// The source behind [`par_iter`](crate::par_iter) and most collections' `into_par`.
 ///
 /// Items that are never taken are dropped with it.
-pub struct FromIter<I> {
+pub struct FromIter<I, T> {
     inner: Mutex<Inner<I>>,
+    item: PhantomData<fn() -> T>,
 }
 
 struct Inner<I> {
@@ -23,13 +25,13 @@ struct Inner<I> {
     ended: bool,
 }
 
-impl<I> fmt::Debug for FromIter<I> {
+impl<I, T> fmt::Debug for FromIter<I, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FromIter").finish_non_exhaustive()
     }
 }
 
-impl<I> FromIter<I> {
+impl<I, T> FromIter<I, T> {
     pub(crate) fn new(iter: I) -> Self {
         Self {
             inner: Mutex::new(Inner {
@@ -37,12 +39,13 @@ impl<I> FromIter<I> {
                 next: 0,
                 ended: false,
             }),
+            item: PhantomData,
         }
     }
 }
 
-impl<I: Iterator<Item: Send> + Send> FromIter<I> {
-    fn take(&self, want: usize, buffer: &mut Buffer<I::Item>) -> Option<Pulled> {
+impl<T: Send, I: Iterator<Item = T> + Send> FromIter<I, T> {
+    fn take(&self, want: usize, buffer: &mut Buffer<T>) -> Option<Pulled> {
         let mut inner = lock(&self.inner);
         if inner.ended {
             return None;
@@ -70,12 +73,13 @@ impl<I: Iterator<Item: Send> + Send> FromIter<I> {
     }
 }
 
-impl<I: Iterator<Item: Send> + Send> Source for FromIter<I> {
-    type Item = I::Item;
-    type Chunk = Buffer<I::Item>;
+source_shape!([I, T] FromIter<I, T> => Buffer<T>);
+
+impl<T: Send, I: Iterator<Item = T> + Send> Source for FromIter<I, T> {
+    type Item = T;
     const SPLITS: bool = false;
 
-    fn pull(&self, ask: &mut Ask<'_>, chunk: &mut Self::Chunk) -> Poll<Option<Pulled>> {
+    fn pull(&self, ask: &mut Ask<'_>, chunk: &mut Buffer<T>) -> Poll<Option<Pulled>> {
         Poll::Ready(self.take(ask.want, chunk))
     }
 
@@ -88,7 +92,7 @@ impl<I: Iterator<Item: Send> + Send> Source for FromIter<I> {
 ///
 /// Items that are never taken are dropped with it.
 pub struct FromVec<T> {
-    items: FromIter<std::vec::IntoIter<T>>,
+    items: FromIter<std::vec::IntoIter<T>, T>,
 }
 
 impl<T> fmt::Debug for FromVec<T> {
@@ -105,12 +109,13 @@ impl<T> FromVec<T> {
     }
 }
 
+source_shape!([T] FromVec<T> => Buffer<T>);
+
 impl<T: Send> Source for FromVec<T> {
     type Item = T;
-    type Chunk = Buffer<T>;
     const SPLITS: bool = false;
 
-    fn pull(&self, ask: &mut Ask<'_>, chunk: &mut Self::Chunk) -> Poll<Option<Pulled>> {
+    fn pull(&self, ask: &mut Ask<'_>, chunk: &mut Buffer<T>) -> Poll<Option<Pulled>> {
         Poll::Ready(self.items.take(ask.want, chunk))
     }
 

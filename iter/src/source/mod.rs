@@ -11,17 +11,18 @@ pub(crate) mod stream;
 use std::collections::VecDeque;
 use std::task::{Poll, Waker};
 
+use crate::pipe::{Never, Shape};
 use crate::sync::{AtomicU64, Ordering};
 
 /// A place that several lanes take items from.
 ///
 /// Hidden: it is public only because [`Pipe`](crate::Pipe) names it.
 #[doc(hidden)]
-pub trait Source: Send + Sync {
+pub trait Source:
+    Shape<Chunk: Iterator<Item = Self::Item> + Default + Send, State = (), Flow = Never> + Send + Sync
+{
     /// What comes out.
     type Item: Send;
-    /// Items taken and not yet begun, in source order.
-    type Chunk: Iterator<Item = Self::Item> + Default + Send;
     /// Whether taking a chunk costs the same however long it is.
     const SPLITS: bool;
 
@@ -34,11 +35,6 @@ pub trait Source: Send + Sync {
 
     /// Ends the intake and wakes every lane that waits in [`Source::pull`].
     fn close(&self) {}
-
-    /// Called when a lane that was told `Pending` goes away, so that another takes its turn.
-    fn leave(&self, lane: usize) {
-        let _ = lane;
-    }
 }
 
 /// One request for items.
@@ -61,6 +57,18 @@ pub struct Pulled {
     pub(crate) first: u64,
     pub(crate) count: usize,
 }
+
+/// The shape of a source, given its chunk.
+macro_rules! source_shape {
+    ([$($g:tt)*] $source:ty => $chunk:ty) => {
+        impl<$($g)*> crate::pipe::Shape for $source {
+            type Chunk = $chunk;
+            type State = ();
+            type Flow = crate::pipe::Never;
+        }
+    };
+}
+pub(crate) use source_shape;
 
 /// Items that a lane took out of an iterator or stream. Its memory is used again.
 #[doc(hidden)]

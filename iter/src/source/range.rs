@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::{Range, RangeInclusive};
 use std::task::Poll;
 
-use super::{Ask, Cursor, Pulled, Source};
+use super::{Ask, Cursor, Pulled, Source, source_shape};
 
 /// The source behind `(a..b).into_par()` and `(a..=b).into_par()`.
 pub struct FromRange<T> {
@@ -88,9 +88,10 @@ impl<T: Integer> FromRange<T> {
     }
 }
 
+source_shape!([T] FromRange<T> => Integers<T>);
+
 impl<T: Integer> Source for FromRange<T> {
     type Item = T;
-    type Chunk = Integers<T>;
     const SPLITS: bool = true;
 
     fn pull(&self, ask: &mut Ask<'_>, chunk: &mut Integers<T>) -> Poll<Option<Pulled>> {

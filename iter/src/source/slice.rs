@@ -4,7 +4,7 @@
 use std::fmt;
 use std::task::Poll;
 
-use super::{Ask, Cursor, Pulled, Source};
+use super::{Ask, Cursor, Pulled, Source, source_shape};
 use crate::sync::{Mutex, lock};
 
 /// The source behind `slice.par()`: items are `&T`.
@@ -30,9 +30,10 @@ impl<'a, T> FromSlice<'a, T> {
     }
 }
 
+source_shape!(['a, T] FromSlice<'a, T> => std::slice::Iter<'a, T>);
+
 impl<'a, T: Sync> Source for FromSlice<'a, T> {
     type Item = &'a T;
-    type Chunk = std::slice::Iter<'a, T>;
     const SPLITS: bool = true;
 
     fn pull(&self, ask: &mut Ask<'_>, chunk: &mut Self::Chunk) -> Poll<Option<Pulled>> {
@@ -69,9 +70,10 @@ impl<'a, T> FromSliceMut<'a, T> {
     }
 }
 
+source_shape!(['a, T] FromSliceMut<'a, T> => std::slice::IterMut<'a, T>);
+
 impl<'a, T: Send> Source for FromSliceMut<'a, T> {
     type Item = &'a mut T;
-    type Chunk = std::slice::IterMut<'a, T>;
     const SPLITS: bool = true;
 
     fn pull(&self, ask: &mut Ask<'_>, chunk: &mut Self::Chunk) -> Poll<Option<Pulled>> {

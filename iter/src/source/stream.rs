@@ -2,25 +2,26 @@
 //! nothing, exactly one lane's waker is registered with it and the others queue here; a
 //! lane that gets items passes its turn to the next in the queue before it works on them.
 //!
-//! The turn cannot get lost: a lane is woken from the queue only to ask again, a lane that
-//! goes away while it holds the turn passes it on ([`Source::leave`]), and the end of the
-//! intake wakes everybody. Not a channel: items are handed to nobody who did not ask.
+//! The turn cannot get lost: a lane is woken from the queue only to ask again, a lane goes
+//! away before the end only by a panic, and that, like the end, wakes everybody. Not a channel: items are handed to nobody who did not ask.
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
 
-use super::{Ask, Buffer, Pulled, Source};
+use super::{Ask, Buffer, Pulled, Source, source_shape};
 use crate::sync::{Mutex, lock};
 
 /// The source behind `stream.par()`.
 ///
 /// Polled only by lanes, one at a time; what it did not yield is dropped with it.
-pub struct FromStream<S> {
+pub struct FromStream<S, T> {
     inner: Mutex<Inner<S>>,
+    item: PhantomData<fn() -> T>,
 }
 
 struct Inner<S> {
@@ -38,13 +39,13 @@ struct Inner<S> {
     ended: bool,
 }
 
-impl<S> fmt::Debug for FromStream<S> {
+impl<S, T> fmt::Debug for FromStream<S, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FromStream").finish_non_exhaustive()
     }
 }
 
-impl<S: Stream> FromStream<S> {
+impl<S, T> FromStream<S, T> {
     pub(crate) fn new(stream: S) -> Self {
         Self {
             inner: Mutex::new(Inner {
@@ -54,6 +55,7 @@ impl<S: Stream> FromStream<S> {
                 queue: VecDeque::new(),
                 ended: false,
             }),
+            item: PhantomData,
         }
     }
 }
@@ -67,12 +69,13 @@ impl<S> Inner<S> {
     }
 }
 
-impl<S: Stream<Item: Send> + Send> Source for FromStream<S> {
-    type Item = S::Item;
-    type Chunk = Buffer<S::Item>;
+source_shape!([S, T] FromStream<S, T> => Buffer<T>);
+
+impl<T: Send, S: Stream<Item = T> + Send> Source for FromStream<S, T> {
+    type Item = T;
     const SPLITS: bool = false;
 
-    fn pull(&self, ask: &mut Ask<'_>, chunk: &mut Self::Chunk) -> Poll<Option<Pulled>> {
+    fn pull(&self, ask: &mut Ask<'_>, chunk: &mut Buffer<T>) -> Poll<Option<Pulled>> {
         let mut inner = lock(&self.inner);
         if inner.ended {
             return Poll::Ready(None);
@@ -135,24 +138,6 @@ impl<S: Stream<Item: Send> + Send> Source for FromStream<S> {
         let poller = inner.poller.take();
         drop(inner);
         for (_, waker) in poller.into_iter().chain(all) {
-            waker.wake();
-        }
-    }
-
-    fn leave(&self, lane: usize) {
-        let mut inner = lock(&self.inner);
-        inner.queue.retain(|(id, _)| *id != lane);
-        if inner.poller.as_ref().is_some_and(|(id, _)| *id == lane) {
-            inner.poller = None;
-        }
-        // Whether it was registered or had just been called: the next has to ask.
-        let next = if inner.poller.is_none() {
-            inner.queue.pop_front()
-        } else {
-            None
-        };
-        drop(inner);
-        if let Some((_, waker)) = next {
             waker.wake();
         }
     }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use super::stage_debug;
 use super::then::{ThenFlow, ThenFlowProj};
-use crate::pipe::{Begun, Pipe, sealed::Sealed};
+use crate::pipe::{Begun, Pipe, Shape, sealed::Sealed};
 use crate::source::Source;
 
 /// Tells synchronous from asynchronous closures; never written by hand.
@@ -26,16 +26,31 @@ pub mod mark {
 ///
 /// The marker `M` is inferred; it lets one name take both kinds of closure. Sealed: the
 /// implementations here are all there are.
-pub trait Step<T, M>: Send + seal::Sealed<T, M> {
-    /// The future, or a type without values.
-    #[doc(hidden)]
-    type Later: Future<Output = T> + Send;
+pub trait Step<T, M>:
+    Late<T, M, Later: Future<Output = T> + Send> + Send + seal::Sealed<T, M>
+{
     /// Whether there is anything to wait for.
     #[doc(hidden)]
     const SUSPENDS: bool;
     /// The result, or the future to wait for.
     #[doc(hidden)]
     fn step(self) -> Begun<T, Self::Later>;
+}
+
+/// What a closure's result leaves to wait for. Apart from [`Step`] for the same reason as
+/// `Shape` from `Pipe`.
+#[doc(hidden)]
+pub trait Late<T, M> {
+    /// The future, or a type without values.
+    type Later;
+}
+
+impl<R, T> Late<T, mark::Now> for R {
+    type Later = Nothing<T>;
+}
+
+impl<F, T> Late<T, mark::Later> for F {
+    type Later = F;
 }
 
 mod seal {
@@ -66,7 +81,6 @@ impl<T> Future for Nothing<T> {
 }
 
 impl Step<(), mark::Now> for () {
-    type Later = Nothing<()>;
     const SUSPENDS: bool = false;
 
     #[inline]
@@ -79,7 +93,6 @@ impl<T, E> Step<Result<T, E>, mark::Now> for Result<T, E>
 where
     Result<T, E>: Send,
 {
-    type Later = Nothing<Result<T, E>>;
     const SUSPENDS: bool = false;
 
     #[inline]
@@ -89,7 +102,6 @@ where
 }
 
 impl<T, F: Future<Output = T> + Send> Step<T, mark::Later> for F {
-    type Later = F;
     const SUSPENDS: bool = true;
 
     #[inline]
@@ -99,28 +111,31 @@ impl<T, F: Future<Output = T> + Send> Step<T, mark::Later> for F {
 }
 
 /// The closure of a terminal, as a last stage.
-pub struct Each<P, F, T, M> {
+pub struct Each<P, F, R, T, M> {
     pipe: P,
     f: F,
-    mark: PhantomData<fn() -> (T, M)>,
+    result: PhantomData<fn() -> (R, T)>,
+    mark: PhantomData<fn() -> M>,
 }
 
-stage_debug! { Each<P, F, T, M>; }
+stage_debug! { Each<P, F, R, T, M>; }
 
-impl<P, F, T, M> Each<P, F, T, M> {
+impl<P, F, R, T, M> Each<P, F, R, T, M> {
     pub(crate) fn new(pipe: P, f: F) -> Self {
         Self {
             pipe,
             f,
+            result: PhantomData,
             mark: PhantomData,
         }
     }
 }
 
-impl<P: Pipe, F, T, M> Each<P, F, T, M> {
+impl<P: Pipe, F, R, T, M> Each<P, F, R, T, M> {
     #[inline]
-    fn apply<R: Step<T, M>>(&self, item: P::Item) -> Begun<T, ThenFlow<P::Flow, R::Later>>
+    fn apply(&self, item: P::Item) -> Begun<T, ThenFlow<P::Flow, R::Later>>
     where
+        R: Step<T, M>,
         F: Fn(P::Item) -> R,
     {
         match (self.f)(item).step() {
@@ -131,9 +146,15 @@ impl<P: Pipe, F, T, M> Each<P, F, T, M> {
     }
 }
 
-impl<P, F, T, M> Sealed for Each<P, F, T, M> {}
+impl<P, F, R, T, M> Sealed for Each<P, F, R, T, M> {}
 
-impl<P, R, F, T, M> Pipe for Each<P, F, T, M>
+impl<P: Shape, F, R: Late<T, M>, T, M> Shape for Each<P, F, R, T, M> {
+    type Chunk = P::Chunk;
+    type State = P::State;
+    type Flow = ThenFlow<P::Flow, R::Later>;
+}
+
+impl<P, F, R, T, M> Pipe for Each<P, F, R, T, M>
 where
     P: Pipe,
     T: Send,
@@ -142,8 +163,6 @@ where
 {
     type Item = T;
     type Source = P::Source;
-    type State = P::State;
-    type Flow = ThenFlow<P::Flow, R::Later>;
     const SUSPENDS: bool = P::SUSPENDS || R::SUSPENDS;
 
     #[inline]

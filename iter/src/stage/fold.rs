@@ -1,43 +1,52 @@
 //! `fold` and `try_fold`: stages that gather many items into few accumulators, one for each
 //! run of items that a lane works through. What joins the accumulators is a terminal.
 
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::stage_debug;
-use crate::pipe::{Begun, Pipe, sealed::Sealed};
+use crate::pipe::{Begun, Pipe, Shape, sealed::Sealed};
 use crate::source::Source;
 
 /// The stage behind [`ParStream::fold`](crate::ParStream::fold).
-pub struct Fold<P, I, F> {
+pub struct Fold<P, I, F, A> {
     pipe: P,
     init: I,
     f: F,
+    kept: PhantomData<fn() -> A>,
 }
 
 /// The stage behind [`ParStream::try_fold`](crate::ParStream::try_fold).
-pub struct TryFold<P, I, F> {
+pub struct TryFold<P, I, F, A> {
     pipe: P,
     init: I,
     f: F,
+    kept: PhantomData<fn() -> A>,
 }
 
-stage_debug! { Fold<P, I, F>; TryFold<P, I, F>; }
+stage_debug! { Fold<P, I, F, A>; TryFold<P, I, F, A>; }
 
 /// One gathering stage, given how an item changes the accumulator: `Some` goes on to the
 /// next stage at once, `None` was kept.
 macro_rules! gathering {
     ($stage:ident, [$($g:tt)*], $step:ty, $item:ty, |$a:ident| $last:expr,
      |$self:ident, $kept:ident, $x:ident| $take:expr) => {
-        impl<P, I, F> $stage<P, I, F> {
+        impl<P, I, F, A> $stage<P, I, F, A> {
             pub(crate) fn new(pipe: P, init: I, f: F) -> Self {
-                Self { pipe, init, f }
+                Self { pipe, init, f, kept: PhantomData }
             }
         }
 
-        impl<P, I, F> Sealed for $stage<P, I, F> {}
+        impl<P, I, F, A> Sealed for $stage<P, I, F, A> {}
 
-        impl<P: Pipe, A: Send, $($g)* I, F> $stage<P, I, F>
+        impl<P: Shape, I, F, A> Shape for $stage<P, I, F, A> {
+            type Chunk = P::Chunk;
+            type State = (P::State, Option<A>);
+            type Flow = P::Flow;
+        }
+
+        impl<P: Pipe, A: Send, $($g)* I, F> $stage<P, I, F, A>
         where
             I: Fn() -> A + Send + Sync,
             F: Fn(A, P::Item) -> $step + Send + Sync,
@@ -48,15 +57,13 @@ macro_rules! gathering {
             }
         }
 
-        impl<P: Pipe, A: Send, $($g)* I, F> Pipe for $stage<P, I, F>
+        impl<P: Pipe, A: Send, $($g)* I, F> Pipe for $stage<P, I, F, A>
         where
             I: Fn() -> A + Send + Sync,
             F: Fn(A, P::Item) -> $step + Send + Sync,
         {
             type Item = $item;
             type Source = P::Source;
-            type State = (P::State, Option<A>);
-            type Flow = P::Flow;
             const SUSPENDS: bool = P::SUSPENDS;
 
             #[inline]

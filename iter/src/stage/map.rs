@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::stage_debug;
-use crate::pipe::{Begun, Pipe, sealed::Sealed};
+use crate::pipe::{Begun, Pipe, Shape, sealed::Sealed};
 use crate::source::Source;
 
 /// The stage behind [`ParStream::map`](crate::ParStream::map).
@@ -45,11 +45,15 @@ macro_rules! synchronous {
 
         impl<P, F> Sealed for $stage<P, F> {}
 
+        impl<P: Shape, F> Shape for $stage<P, F> {
+            type Chunk = P::Chunk;
+            type State = P::State;
+            type Flow = P::Flow;
+        }
+
         impl<P: Pipe, $($g)* F: $bound + Send + Sync> Pipe for $stage<P, F> {
             type Item = $item;
             type Source = P::Source;
-            type State = P::State;
-            type Flow = P::Flow;
             const SUSPENDS: bool = P::SUSPENDS;
 
             #[inline]

@@ -2,28 +2,31 @@
 //! inside the lane that works on it: no allocation and no task an item.
 
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
 use super::stage_debug;
-use crate::pipe::{Begun, Pipe, sealed::Sealed};
+use crate::pipe::{Begun, Pipe, Shape, sealed::Sealed};
 use crate::source::Source;
 
 /// The stage behind [`ParStream::then`](crate::ParStream::then).
-pub struct Then<P, F> {
+pub struct Then<P, F, T> {
     pipe: P,
     f: F,
+    future: PhantomData<fn() -> T>,
 }
 
 /// The stage behind [`ParStream::then_filter`](crate::ParStream::then_filter).
-pub struct ThenFilter<P, F> {
+pub struct ThenFilter<P, F, T, I> {
     pipe: P,
     f: F,
+    future: PhantomData<fn() -> (T, I)>,
 }
 
-stage_debug! { Then<P, F>; ThenFilter<P, F>; }
+stage_debug! { Then<P, F, T>; ThenFilter<P, F, T, I>; }
 
 pin_project! {
     /// An item that waits in a stage before `then`, or in `then` itself.
@@ -59,15 +62,25 @@ impl<W, T, I> std::fmt::Debug for SiftFlow<W, T, I> {
     }
 }
 
-impl<P, F> Then<P, F> {
+impl<P, F, T> Then<P, F, T> {
     pub(crate) fn new(pipe: P, f: F) -> Self {
-        Self { pipe, f }
+        Self {
+            pipe,
+            f,
+            future: PhantomData,
+        }
     }
 }
 
-impl<P, F> Sealed for Then<P, F> {}
+impl<P, F, T> Sealed for Then<P, F, T> {}
 
-impl<P, Fut, F> Pipe for Then<P, F>
+impl<P: Shape, F, T> Shape for Then<P, F, T> {
+    type Chunk = P::Chunk;
+    type State = P::State;
+    type Flow = ThenFlow<P::Flow, T>;
+}
+
+impl<P, Fut, F> Pipe for Then<P, F, Fut>
 where
     P: Pipe,
     Fut: Future<Output: Send> + Send,
@@ -75,8 +88,6 @@ where
 {
     type Item = Fut::Output;
     type Source = P::Source;
-    type State = P::State;
-    type Flow = ThenFlow<P::Flow, Fut>;
     const SUSPENDS: bool = true;
 
     #[inline]
@@ -142,15 +153,25 @@ where
     }
 }
 
-impl<P, F> ThenFilter<P, F> {
+impl<P, F, T, I> ThenFilter<P, F, T, I> {
     pub(crate) fn new(pipe: P, f: F) -> Self {
-        Self { pipe, f }
+        Self {
+            pipe,
+            f,
+            future: PhantomData,
+        }
     }
 }
 
-impl<P, F> Sealed for ThenFilter<P, F> {}
+impl<P, F, T, I> Sealed for ThenFilter<P, F, T, I> {}
 
-impl<P, Fut, F> Pipe for ThenFilter<P, F>
+impl<P: Shape, F, T, I> Shape for ThenFilter<P, F, T, I> {
+    type Chunk = P::Chunk;
+    type State = P::State;
+    type Flow = SiftFlow<P::Flow, T, I>;
+}
+
+impl<P, Fut, F> Pipe for ThenFilter<P, F, Fut, P::Item>
 where
     P: Pipe,
     Fut: Future<Output = bool> + Send,
@@ -158,8 +179,6 @@ where
 {
     type Item = P::Item;
     type Source = P::Source;
-    type State = P::State;
-    type Flow = SiftFlow<P::Flow, Fut, P::Item>;
     const SUSPENDS: bool = true;
 
     #[inline]
