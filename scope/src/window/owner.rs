@@ -27,6 +27,8 @@ pub(super) struct Window<'a> {
     /// What this packet's polls were like.
     taken: Taken,
     polls: u32,
+    /// Polls of the body.
+    bodies: u32,
     most_polls: u32,
     since_body: u32,
     /// When the budget ends; set when the clock is first read.
@@ -64,6 +66,7 @@ impl<'a> Window<'a> {
                 since: None,
             },
             polls: 0,
+            bodies: 0,
             most_polls,
             since_body: 0,
             until: None,
@@ -94,6 +97,7 @@ impl<'a> Window<'a> {
                 self.since_body = 0;
                 self.polls += 1;
                 owner.body_done.set(body.poll(core));
+                self.count_body();
                 continue;
             }
             if owner.lent.get() && self.settle() {
@@ -107,6 +111,17 @@ impl<'a> Window<'a> {
                 self.over = true;
                 return Poll::Pending;
             }
+        }
+    }
+
+    /// The body obeys the budget too: alone it meets none of the looks that children cause.
+    fn count_body(&mut self) {
+        self.bodies += 1;
+        if self.polls >= self.most_polls {
+            self.spent = true;
+        }
+        if self.bodies % policy::BODY_LOOK == 0 {
+            self.check_time(Instant::now());
         }
     }
 

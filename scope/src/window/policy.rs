@@ -37,6 +37,8 @@ const SAMPLE_EVERY: u32 = 16;
 /// wait; closing and opening again costs about a tenth of a microsecond.
 pub(super) const BUDGET_POLLS: u32 = 32_768;
 pub(super) const BUDGET_TIME: Duration = Duration::from_millis(5);
+/// Polls of the body between two looks at the clock: most windows poll it a few times only.
+pub(super) const BODY_LOOK: u32 = 8;
 /// Under the embedded executor nothing runs beside the scope but nested windows.
 pub(super) const BUDGET_ALONE: u32 = 8;
 
