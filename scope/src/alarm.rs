@@ -1,12 +1,14 @@
-//! The deadline of a scope: cancels its token when the time has come, and wakes it to find out.
+//! The deadline of a scope: cancels its token when the time has come. It stands on whatever [`Timer`] is in
+//! force; it does not poll the scope, since a cancelled token wakes whom it concerns.
 
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use selvedge_cancel::{CancelToken, Cause, CauseKind, Instant, Ticket, Timer, ambient};
 
 use crate::rt::embedded;
+use crate::sync::{Mutex, lock};
 
 /// A deadline that counts from the first poll, on the timer in force there.
 #[derive(Debug)]
@@ -21,7 +23,33 @@ struct Set {
     timer: Option<Arc<dyn Timer>>,
     at: Instant,
     ticket: Ticket,
-    rung: bool,
+    bell: Arc<Bell>,
+}
+
+/// What the timer wakes: it cancels the token by itself. Waking the scope's body instead would not do: a
+/// body that is about to be polled, or has ended, takes no wake.
+#[derive(Debug)]
+struct Bell(Mutex<Option<CancelToken>>);
+
+impl Bell {
+    fn ring(&self) {
+        // Taken out first: cancelling runs user code (rule W15).
+        let token = self.hush();
+        if let Some(token) = token {
+            token.cancel_with(Cause::new(CauseKind::Deadline));
+        }
+    }
+
+    /// Rings no more.
+    fn hush(&self) -> Option<CancelToken> {
+        lock(&self.0).take()
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.ring();
+    }
 }
 
 impl Set {
@@ -48,22 +76,23 @@ impl Alarm {
         self.after = self.after.min(after);
     }
 
-    /// At each poll of the scope: sets the timer at the first, and cancels once the time has come.
-    pub(crate) fn look(&mut self, token: &CancelToken, waker: impl FnOnce() -> Waker) {
+    /// At each poll of the scope: sets the timer at the first, and cancels once the time has come even if
+    /// the timer is late.
+    pub(crate) fn look(&mut self, token: &CancelToken) {
         let set = self.set.get_or_insert_with(|| {
             let timer = ambient::timer();
             let at = clock(timer.as_ref()).now() + self.after;
-            let ticket = clock(timer.as_ref()).schedule(at, &waker());
+            let bell = Arc::new(Bell(Mutex::new(Some(token.clone()))));
+            let ticket = clock(timer.as_ref()).schedule(at, &Waker::from(bell.clone()));
             Set {
                 timer,
                 at,
                 ticket,
-                rung: false,
+                bell,
             }
         });
-        if !set.rung && set.timer().now() >= set.at {
-            set.rung = true;
-            token.cancel_with(Cause::new(CauseKind::Deadline));
+        if set.timer().now() >= set.at {
+            set.bell.ring();
         }
     }
 }
@@ -71,6 +100,8 @@ impl Alarm {
 impl Drop for Alarm {
     fn drop(&mut self) {
         if let Some(set) = self.set.take() {
+            // A scope that ended before its deadline is never cancelled by it.
+            drop(set.bell.hush());
             set.timer().cancel(set.ticket);
         }
     }

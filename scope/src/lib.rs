@@ -9,6 +9,8 @@ mod alarm;
 pub mod batch;
 mod join;
 mod join_handle;
+#[cfg(all(test, selvedge_loom))]
+mod models;
 mod pool;
 mod refused;
 mod rt;

@@ -127,8 +127,7 @@ impl<F: Future> Future for Scoped<'_, F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if let Some(alarm) = this.alarm {
-            let engine = this.engine.as_ref();
-            alarm.look(engine.token(), || engine.waker());
+            alarm.look(this.engine.token());
         }
         let finished = ready!(this.engine.as_mut().poll(cx));
         *this.alarm = None;
@@ -158,6 +157,14 @@ impl<F: Future> fmt::Debug for Scoped<'_, F> {
 #[derive(Clone)]
 pub struct Scope<'env> {
     handle: Handle<'env, Plain>,
+}
+
+#[cfg(all(test, selvedge_loom))]
+impl<'env> Scope<'env> {
+    /// What the models drive from below.
+    pub(crate) fn handle(&self) -> &Handle<'env, Plain> {
+        &self.handle
+    }
 }
 
 impl<'env> Scope<'env> {

@@ -18,8 +18,15 @@ pub(crate) use loom::{
     thread_local,
 };
 
+/// What the loom models in `models/` need besides.
+#[cfg(all(test, selvedge_loom))]
+pub(crate) mod model {
+    pub(crate) use loom::{cell::UnsafeCell, model::Builder, thread};
+}
+
 /// Counters and tables that no protocol depends on; they live in statics, which loom's types cannot.
 pub(crate) mod plain {
+    pub(crate) use std::sync::Mutex;
     pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 }
 

@@ -105,8 +105,7 @@ impl<T, E, F: Future<Output = Result<T, E>>> Future for TryScoped<'_, F, E> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if let Some(alarm) = this.alarm {
-            let engine = this.engine.as_ref();
-            alarm.look(engine.token(), || engine.waker());
+            alarm.look(this.engine.token());
         }
         let finished = ready!(this.engine.as_mut().poll(cx));
         *this.alarm = None;

@@ -9,16 +9,16 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::Cell;
 use std::ptr;
 
-use super::{Header, Task};
+use super::{Header, Task, cache};
 use crate::sync::{AtomicPtr, AtomicUsize, Ordering};
 use crate::window::{Core, owned_here};
 
 /// Layouts a scope keeps chunks for at a time; children of further layouts get an allocation each.
-const CLASSES: usize = 4;
-/// Slots of a scope's first chunk; each next one has twice as many, up to `MOST_SLOTS`. Four keeps small
-/// scopes small; 64 keeps what one stray waker can pin to some kilobytes.
+const CLASSES: usize = 6;
+/// Slots of a scope's first chunk; the next has four times as many, then they have the size that is kept.
+/// Four keeps small scopes small; what one stray waker can pin is one chunk of eight kibibytes.
 const FIRST_SLOTS: u32 = 4;
-const MOST_SLOTS: u32 = 64;
+const MOST_SLOTS: u32 = 16;
 /// Larger cells are allocated one by one.
 const MOST_BYTES: usize = 2048;
 
@@ -44,8 +44,11 @@ impl Chunk {
     unsafe fn free(this: *const Self) {
         // SAFETY: the chunk is still whole.
         let Self { core, layout, .. } = *unsafe { &*this };
-        // SAFETY: allocated with this layout in `make`.
-        unsafe { dealloc(this.cast_mut().cast(), layout) };
+        let memory = this.cast_mut().cast();
+        if layout != KEPT || !cache::put(memory) {
+            // SAFETY: allocated with this layout in `make` or `make_kept`.
+            unsafe { dealloc(memory, layout) };
+        }
         // SAFETY: the chunk held a reference, which ends here.
         unsafe { Core::release(core) };
     }
@@ -65,10 +68,37 @@ impl Chunk {
             .expect("a chunk fits the address space")
             .pad_to_align();
         // SAFETY: the layout is not empty: it holds a chunk's header.
-        let chunk = unsafe { alloc(layout) }.cast::<Self>();
-        if chunk.is_null() {
+        let memory = unsafe { alloc(layout) };
+        if memory.is_null() {
             handle_alloc_error(layout);
         }
+        // SAFETY: just allocated, with room for a chunk.
+        let chunk = unsafe { Self::begin(memory, core, class, layout) };
+        let offset = u32::try_from(offset).expect("the first slot is near");
+        (chunk, offset)
+    }
+
+    /// A chunk of the size that is kept for the next scope; with the offset of its first slot and how many
+    /// there are.
+    fn make_kept(core: &Core, class: u32, stride: u32) -> (*const Self, u32, u32) {
+        let layout = KEPT;
+        let memory = cache::take().unwrap_or_else(|| {
+            // SAFETY: the layout is not empty.
+            unsafe { alloc(layout) }
+        });
+        if memory.is_null() {
+            handle_alloc_error(layout);
+        }
+        // SAFETY: nobody else's, with room for a chunk.
+        let chunk = unsafe { Self::begin(memory, core, class, layout) };
+        let offset = size_of::<Self>().next_multiple_of(16);
+        let slots = (layout.size() - offset) / stride as usize;
+        (chunk, offset as u32, slots as u32)
+    }
+
+    /// # Safety
+    /// `memory` is nobody else's and has room for a chunk's header.
+    unsafe fn begin(memory: *mut u8, core: &Core, class: u32, layout: Layout) -> *const Self {
         core.acquire();
         let value = Self {
             core,
@@ -78,14 +108,18 @@ impl Chunk {
             live: Cell::new(0),
             after: AtomicUsize::new(0),
         };
-        // SAFETY: just allocated with room for it.
+        let chunk = memory.cast::<Self>();
+        // SAFETY: handed on from the caller.
         unsafe { chunk.write(value) };
-        (
-            chunk,
-            u32::try_from(offset).expect("the first slot is near"),
-        )
+        chunk
     }
 }
+
+/// The chunks that are kept for the next scope.
+const KEPT: Layout = match Layout::from_size_align(cache::BYTES, 16) {
+    Ok(layout) => layout,
+    Err(_) => panic!("the size of a kept chunk is a multiple of its alignment"),
+};
 
 /// Slots of one layout.
 #[derive(Debug)]
@@ -99,6 +133,23 @@ struct Class {
     left: Cell<u32>,
     /// Slots of the chunk after this one.
     grow: Cell<u32>,
+}
+
+impl Class {
+    /// The next slot of the open chunk that was never used.
+    #[inline]
+    fn next_slot(&self) -> (*mut u8, u32) {
+        self.left.set(self.left.get() - 1);
+        let offset = self.offset.get();
+        self.offset.set(offset + self.stride.get());
+        let chunk = self.open.get();
+        // SAFETY: the open chunk lives while the scope does.
+        let live = &unsafe { &*chunk }.live;
+        live.set(live.get() + 1);
+        // SAFETY: `left` says that the slot at this offset is inside the chunk.
+        let slot = unsafe { chunk.byte_add(offset as usize) };
+        (slot.cast_mut().cast(), offset)
+    }
 }
 
 /// The chunks of one scope; owner only but for `give_back`.
@@ -147,6 +198,9 @@ impl Arena {
                 // SAFETY: free slots keep their header's link and their offset.
                 unsafe { return self.reuse(recent, slot) };
             }
+            if recent.left.get() != 0 {
+                return recent.next_slot();
+            }
         }
         // SAFETY: handed on from the caller.
         unsafe { self.place_slow(core, cell, stride) }
@@ -183,28 +237,28 @@ impl Arena {
             return unsafe { self.reuse(class, slot) };
         }
         if class.left.get() == 0 {
-            let slots = class.grow.get();
-            class.grow.set((slots * 2).min(MOST_SLOTS));
-            let layout = Layout::from_size_align(stride as usize, 16).expect("strides are small");
-            let (chunk, offset) =
-                Chunk::make(core, u32::try_from(index).unwrap_or(0), layout, slots);
-            // SAFETY: just made.
-            unsafe { (*chunk).next.set(self.chunks.replace(chunk)) };
-            class.open.set(chunk);
-            class.offset.set(offset);
-            class.left.set(slots);
+            self.open_chunk(core, class, index);
         }
-        class.left.set(class.left.get() - 1);
-        let offset = class.offset.replace(class.offset.get() + stride);
-        let chunk = class.open.get();
-        // SAFETY: the open chunk lives while the scope does.
-        let live = unsafe { &(*chunk).live };
-        live.set(live.get() + 1);
-        // SAFETY: `left` says that the slot at this offset is inside the chunk.
-        (
-            unsafe { chunk.byte_add(offset as usize) }.cast_mut().cast(),
-            offset,
-        )
+        class.next_slot()
+    }
+
+    fn open_chunk(&self, core: &Core, class: &Class, index: usize) {
+        let stride = class.stride.get();
+        let index = u32::try_from(index).unwrap_or(0);
+        let slots = class.grow.replace(class.grow.get() * 4);
+        let (chunk, offset, slots) = if slots <= MOST_SLOTS {
+            let layout = Layout::from_size_align(stride as usize, 16).expect("strides are small");
+            let (chunk, offset) = Chunk::make(core, index, layout, slots);
+            (chunk, offset, slots)
+        } else {
+            class.grow.set(slots);
+            Chunk::make_kept(core, index, stride)
+        };
+        // SAFETY: just made.
+        unsafe { &*chunk }.next.set(self.chunks.replace(chunk));
+        class.open.set(chunk);
+        class.offset.set(offset);
+        class.left.set(slots);
     }
 
     fn class_for(&self, stride: u32) -> Option<usize> {
@@ -326,11 +380,11 @@ impl Arena {
 #[inline]
 fn stride_of(cell: Layout) -> u32 {
     let size = cell.size();
-    if size > MOST_BYTES || cell.align() > 16 {
+    if size > MOST_BYTES || cell.align() > 16 || cfg!(selvedge_no_recycle) {
         return 0;
     }
     let step: usize = if size <= 256 {
-        32
+        16
     } else if size <= 1024 {
         128
     } else {
@@ -364,6 +418,27 @@ pub(crate) fn solo(core: &Core, cell: Layout) -> (*mut u8, u32) {
         unsafe { chunk.byte_add(offset as usize) }.cast_mut().cast(),
         offset,
     )
+}
+
+/// As [`free_task`], by the owner of `core`.
+///
+/// # Safety
+/// As for `free_task`, and the caller is the owner of `core`, in an open window.
+#[inline]
+pub(crate) unsafe fn free_owned(core: &Core, header: *const Header) {
+    // SAFETY: the cell is still whole.
+    let task = unsafe { &*header.cast::<Task>() };
+    // SAFETY: nobody else refers to the task any more, so nobody has its record.
+    unsafe { task.record.clear() };
+    // SAFETY: every task lies in a chunk at its offset, which is alive: this slot is in use.
+    let class = unsafe { chunk_at(header, task.offset) }.class;
+    if class as usize == CLASSES {
+        // SAFETY: handed on from the caller.
+        unsafe { free_task(header) };
+    } else {
+        // SAFETY: the slot is free.
+        unsafe { core.owner.arena.take_in(header) };
+    }
 }
 
 /// Frees the cell of a spawned child.

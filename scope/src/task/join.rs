@@ -196,7 +196,20 @@ impl<T> RawJoin<T> {
 }
 
 impl<T> Drop for RawJoin<T> {
+    #[inline]
     fn drop(&mut self) {
+        if let Some(task) = self.task() {
+            // The common case first: dropped at once, never awaited.
+            if !task.header.life.part_fresh() {
+                self.drop_slowly();
+            }
+        }
+    }
+}
+
+impl<T> RawJoin<T> {
+    #[cold]
+    fn drop_slowly(&mut self) {
         if let Some(payload) = self.abandon() {
             if !std::thread::panicking() {
                 std::panic::resume_unwind(payload);

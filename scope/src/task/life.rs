@@ -138,8 +138,20 @@ impl LifeWord {
         self.0.fetch_and(!WAKER, Ordering::AcqRel) & DONE == 0
     }
 
+    /// As `try_part`, for a handle that was never polled and whose task nobody else refers to but the
+    /// scope. `false`: it is not so simple.
+    #[inline]
+    #[must_use]
+    pub(crate) fn part_fresh(&self) -> bool {
+        // Release: as in `try_part`.
+        self.0
+            .compare_exchange(ONE | HANDLE, ONE, Ordering::Release, Ordering::Relaxed)
+            .is_ok()
+    }
+
     /// The handle is dropped with its waker slot empty: the same step as `finish`, on the other side, so
     /// that exactly one of the two owns the output.
+    #[inline]
     pub(crate) fn try_part(&self) -> Parting {
         // Relaxed: the exchange below checks it.
         let mut now = self.0.load(Ordering::Relaxed);

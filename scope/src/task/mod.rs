@@ -4,6 +4,7 @@
 //! the `SAFETY` comments (T1–T6) are its rules. This folder knows nothing of pools or windows beyond the
 //! [`Core`](crate::window::Core) that a wake is pushed to.
 
+mod cache;
 mod cell;
 mod chunk;
 mod join;
@@ -19,7 +20,7 @@ use std::panic::Location;
 use std::task::{Context, Waker};
 
 pub(crate) use self::cell::{BatchCell, Plain, Settle, TaskCell, Trying, place};
-pub(crate) use self::chunk::{Arena, BatchChunk, solo};
+pub(crate) use self::chunk::{Arena, BatchChunk, free_owned, solo};
 pub(crate) use self::join::{Join, RawJoin};
 pub(crate) use self::life::{Heir, LifeWord};
 pub(crate) use self::list::{AllList, Links, List};

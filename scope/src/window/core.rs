@@ -22,7 +22,9 @@ use super::parent::Parent;
 use super::{helper, policy, stats};
 use crate::pool::Pool;
 use crate::sync::{AtomicU32, AtomicUsize, Ordering, fence};
-use crate::task::{AllList, Arena, BatchChunk, Header, Kind, List, Payload, Polled, Task, VTable};
+use crate::task::{
+    AllList, Arena, BatchChunk, Header, Kind, List, Payload, Polled, Task, VTable, free_owned,
+};
 
 /// What only the owner touches, in an open window or in the scope's `Drop`.
 #[derive(Debug)]
@@ -153,6 +155,12 @@ impl Core {
         if self.refs.fetch_add(1, Ordering::Relaxed) > usize::MAX / 2 {
             std::process::abort();
         }
+    }
+
+    /// How many references there are, for the models.
+    #[cfg(all(test, selvedge_loom))]
+    pub(super) fn references(&self) -> usize {
+        self.refs.load(Ordering::Acquire)
     }
 
     /// One reference less; the last frees the core.
@@ -287,6 +295,10 @@ impl Core {
 
     /// Asks the pool for a helper. It cannot fail (rule W3): what goes wrong costs speed only.
     pub(crate) fn ask(&self) {
+        if cfg!(selvedge_loom) {
+            // No pool runs under loom: a model's thread asks in its own name, at any time.
+            return;
+        }
         let pool = self.pool();
         if !self.monitor.ask(pool.most_helpers()) {
             return;
@@ -395,6 +407,9 @@ impl Core {
             self.owner
                 .survivors
                 .set(self.owner.survivors.get() + usize::from(!last));
+        } else if last && here::owned_here(self) {
+            // SAFETY: nothing refers to the cell any more, and this thread is the owner in its window.
+            unsafe { free_owned(self, header) };
         } else if last {
             // SAFETY: nothing refers to the cell any more.
             unsafe { Header::free(header) };

@@ -167,13 +167,6 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
         self.stage == Stage::Fresh
     }
 
-    /// A waker that gets the body, and so the scope, polled.
-    pub(crate) fn waker(&self) -> Waker {
-        self.core.acquire();
-        // SAFETY: the reference was counted just now; the functions of the body's waker keep the contract.
-        unsafe { Waker::from_raw(body_waker(&self.core)) }
-    }
-
     pub(crate) fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Finished<F::Output>> {
         assert!(
             self.stage != Stage::Over,

@@ -66,6 +66,12 @@ impl<'env, K> Handle<'env, K> {
         }
     }
 
+    /// The core, for the models.
+    #[cfg(all(test, selvedge_loom))]
+    pub(super) fn core(&self) -> &Core {
+        &self.core
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.core.len()
     }

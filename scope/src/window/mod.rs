@@ -18,6 +18,8 @@ mod owner;
 mod panics;
 mod parent;
 mod policy;
+#[cfg(all(test, selvedge_loom))]
+pub(crate) mod seam;
 pub(crate) mod stats;
 mod step;
 

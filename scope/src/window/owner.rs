@@ -326,14 +326,17 @@ impl<'a> Window<'a> {
             }
             spin_loop();
             spins += 1;
-            if spins % 32 == 0 && from.elapsed() >= policy::SPIN {
+            if spins % policy::SPINS == 0 && from.elapsed() >= policy::SPIN {
                 break;
             }
         }
         stats::count(&stats::PARKS);
         let worker = core.pool().worker();
         let nap = match worker {
-            Worker::No => None,
+            // No longer than the budget: a helper that polls on and on rings for nothing else.
+            Worker::No => self
+                .until
+                .map(|until| until.saturating_duration_since(Instant::now())),
             Worker::Own | Worker::Foreign => Some(policy::NAP),
         };
         if !core.inbox.park() {

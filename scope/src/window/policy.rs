@@ -26,17 +26,35 @@ const LOOK_CHEAP: u32 = 64;
 /// A child that costs this much is worth asking for help while it is polled.
 pub(super) const BIG: u64 = 30_000;
 /// How long the owner spins for helpers before it parks; parking ruins the placement of threads.
-pub(super) const SPIN: Duration = Duration::from_micros(30);
+pub(super) const SPIN: Duration = if cfg!(selvedge_loom) {
+    Duration::ZERO
+} else {
+    Duration::from_micros(30)
+};
+/// Spins between two looks at the clock.
+pub(super) const SPINS: u32 = if cfg!(selvedge_loom) { 1 } else { 32 };
 /// The owner's nap when it is a worker of a rayon pool and has to look after its queue (rule W9).
-pub(super) const NAP: Duration = Duration::from_micros(200);
+pub(super) const NAP: Duration = if cfg!(selvedge_loom) {
+    Duration::ZERO
+} else {
+    Duration::from_micros(200)
+};
 /// Children polled between two polls of a body that is ready.
 pub(super) const BODY_EVERY: u32 = 256;
+/// A cost this many times what was known is strange, and needs a second look.
+const OUTLIER: u64 = 4;
+/// A first sample that is believed at once.
+const FIRST: u64 = 10_000;
 /// One window in this many takes a sample of its first poll.
 const SAMPLE_EVERY: u32 = 16;
 /// The budget of a window (rule W5), in polls and in time. It bounds how long the tasks beside the scope
 /// wait; closing and opening again costs about a tenth of a microsecond.
 pub(super) const BUDGET_POLLS: u32 = 32_768;
-pub(super) const BUDGET_TIME: Duration = Duration::from_millis(5);
+pub(super) const BUDGET_TIME: Duration = if cfg!(selvedge_loom) {
+    Duration::from_secs(3600)
+} else {
+    Duration::from_millis(5)
+};
 /// Polls of the body between two looks at the clock: most windows poll it a few times only.
 pub(super) const BODY_LOOK: u32 = 8;
 /// Under the embedded executor nothing runs beside the scope but nested windows.
@@ -53,6 +71,10 @@ fn site(key: usize) -> &'static AtomicU32 {
 
 /// What is known of this kind of future, in nanoseconds a poll.
 pub(super) fn estimate(key: usize) -> u64 {
+    if cfg!(selvedge_loom) {
+        // A model decides by itself when to lend, and must not depend on how long anything took.
+        return 1;
+    }
     // Relaxed: a prediction; lost updates are harmless. The same in `learn`.
     u64::from(site(key).load(Ordering::Relaxed))
 }
@@ -98,6 +120,8 @@ pub(super) struct Policy {
     /// Time the next poll.
     timed: bool,
     sample: bool,
+    /// The last stretch was not believed.
+    doubted: bool,
     polls: u64,
     time: u64,
 }
@@ -122,6 +146,7 @@ impl Policy {
             probe: 0,
             timed: false,
             sample: window % SAMPLE_EVERY == 0,
+            doubted: false,
             polls: 0,
             time: 0,
         }
@@ -159,7 +184,8 @@ impl Policy {
     fn look(&mut self) {
         let now = Instant::now();
         if let Some(last) = self.looked.replace(now) {
-            let (time, polls) = (nanos(last, now), u64::from(self.run));
+            let polls = u64::from(self.run);
+            let time = self.doubt(nanos(last, now), polls);
             self.time += time;
             self.polls += polls;
             let mean = time / polls;
@@ -175,6 +201,19 @@ impl Policy {
         self.single = true;
     }
 
+    /// A stretch that took far longer than was known. The system may have put this thread aside meanwhile,
+    /// so the first of its kind is not believed; a second one in a row is.
+    fn doubt(&mut self, time: u64, polls: u64) -> u64 {
+        let known = if self.single { self.site } else { 0 };
+        let known = known.max(self.time.checked_div(self.polls).unwrap_or(0));
+        let strange = known != 0 && time / polls > known * OUTLIER + HEAVY;
+        if strange && !std::mem::replace(&mut self.doubted, true) {
+            return polls * known;
+        }
+        self.doubted = strange;
+        time
+    }
+
     /// Whether the next poll is to be timed by itself.
     #[inline]
     pub(super) fn wants_time(&self) -> bool {
@@ -186,7 +225,14 @@ impl Policy {
     pub(super) fn timed(&mut self, from: Instant, until: Instant) {
         self.timed = false;
         self.probe = self.probe.saturating_sub(1);
-        learn(self.key, nanos(from, until));
+        let cost = nanos(from, until);
+        // As in `doubt`: one poll that took strangely long moves the estimate a little only.
+        let cost = if self.site == 0 {
+            cost
+        } else {
+            cost.min(self.site * OUTLIER + HEAVY)
+        };
+        learn(self.key, cost);
         self.site = estimate(self.key);
     }
 
