@@ -14,13 +14,14 @@ pub struct Tree<'t> {
     follow: bool,
 }
 
-/// A directory on the way down; each borrows the one above it.
-#[derive(Debug)]
-pub struct Dir<'up> {
-    path: PathBuf,
-    /// Device and inode; only looked up where links are followed, for there are no loops elsewhere.
-    id: Option<(u64, u64)>,
-    up: Option<&'up Dir<'up>>,
+/// A directory to visit; the root is the default.
+#[derive(Clone, Debug, Default)]
+pub struct Dir {
+    /// The path from the tree's root, empty for the root itself.
+    pub path: PathBuf,
+    /// Device and inode of the directories above, the nearest last. Only where links are followed: there
+    /// are no loops elsewhere.
+    above: Vec<(u64, u64)>,
 }
 
 /// What a directory holds, in no order; whatever is neither file nor directory is left out.
@@ -29,7 +30,7 @@ pub struct Listing {
     /// Regular files.
     pub files: Vec<PathBuf>,
     /// Directories to visit.
-    pub dirs: Vec<PathBuf>,
+    pub dirs: Vec<Dir>,
     /// What could not be looked at, and links that would lead round in a circle.
     pub problems: Vec<(PathBuf, io::Error)>,
 }
@@ -68,32 +69,40 @@ impl<'t> Tree<'t> {
     }
 }
 
-impl<'up> Dir<'up> {
-    /// Reads the directory at `path`, reached through `up`; the tree's root has the empty path.
+impl Listing {
+    /// The listing of a directory that was not read.
+    pub fn failed(dir: Dir, problem: io::Error) -> Self {
+        let problems = vec![(dir.path, problem)];
+        Self {
+            problems,
+            ..Self::default()
+        }
+    }
+}
+
+impl Dir {
+    /// Reads the directory.
     ///
     /// What goes wrong is among the problems of the listing, and so is a directory that is its own
     /// ancestor: its listing is otherwise empty.
-    pub fn read(tree: Tree<'_>, path: PathBuf, up: Option<&'up Dir<'up>>) -> (Self, Listing) {
+    pub fn list(&self, tree: Tree<'_>) -> Listing {
         let mut listing = Listing::default();
-        let mut dir = Self { path, id: None, up };
-        if let Err(problem) = dir.fill(tree, &mut listing) {
-            listing.problems.push((dir.path.clone(), problem));
+        if let Err(problem) = self.fill(tree, &mut listing) {
+            listing.problems.push((self.path.clone(), problem));
         }
-        (dir, listing)
+        listing
     }
 
-    fn fill(&mut self, tree: Tree<'_>, listing: &mut Listing) -> io::Result<()> {
+    fn fill(&self, tree: Tree<'_>, listing: &mut Listing) -> io::Result<()> {
         let place = tree.root.join(&self.path);
+        let mut above = self.above.clone();
         if tree.follow {
             let metadata = fs::metadata(&place)?;
-            self.id = Some((metadata.dev(), metadata.ino()));
-            let mut above = self.up;
-            while let Some(dir) = above {
-                if dir.id == self.id {
-                    return Err(io::Error::other("File system loop detected"));
-                }
-                above = dir.up;
+            let id = (metadata.dev(), metadata.ino());
+            if above.contains(&id) {
+                return Err(io::Error::other("File system loop detected"));
             }
+            above.push(id);
         }
         for entry in fs::read_dir(place)? {
             let entry = entry?;
@@ -103,7 +112,10 @@ impl<'up> Dir<'up> {
                 .and_then(|kind| resolve(tree, &path, kind))
             {
                 Ok(Some(kind)) if kind.is_file() => listing.files.push(path),
-                Ok(Some(kind)) if kind.is_dir() => listing.dirs.push(path),
+                Ok(Some(kind)) if kind.is_dir() => {
+                    let above = above.clone();
+                    listing.dirs.push(Dir { path, above });
+                }
                 Ok(_) => {}
                 Err(problem) => listing.problems.push((path, problem)),
             }
@@ -136,7 +148,7 @@ mod tests {
     use std::fs::{self, File};
     use std::io::ErrorKind;
     use std::os::unix::fs::symlink;
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
 
     #[test]
     fn links_are_left_out_unless_followed() {
@@ -152,9 +164,10 @@ mod tests {
                 root: root.path(),
                 follow,
             };
-            let (_, listing) = Dir::read(tree, PathBuf::new(), None);
+            let listing = Dir::default().list(tree);
             assert!(listing.problems.is_empty(), "{:?}", listing.problems);
-            let mut found: Vec<_> = listing.files.iter().chain(&listing.dirs).collect();
+            let dirs = listing.dirs.iter().map(|dir| &dir.path);
+            let mut found: Vec<_> = listing.files.iter().chain(dirs).collect();
             found.sort();
             let found: Vec<_> = found.iter().map(|path| path.to_str().unwrap()).collect();
             assert_eq!(found.join(" "), names, "follow: {follow}");
@@ -172,20 +185,25 @@ mod tests {
             root: root.path(),
             follow: true,
         };
-        let (top, _) = Dir::read(tree, PathBuf::new(), None);
-        let (a, listing) = Dir::read(tree, "a".into(), Some(&top));
-        assert_eq!(listing.dirs, [Path::new("a/up")]);
-        let (_, listing) = Dir::read(tree, "a/up".into(), Some(&a));
-        assert!(
-            listing.dirs.is_empty() && listing.files.is_empty(),
-            "{listing:?}"
+        let mut dirs = Dir::default().list(tree).dirs;
+        dirs.sort_by(|a, b| a.path.cmp(&b.path));
+        assert_eq!(
+            (dirs[0].path.as_path(), dirs[1].path.as_path()),
+            (Path::new("a"), Path::new("b"))
         );
-        assert!(
-            listing.problems[0].1.to_string().contains("loop"),
-            "{listing:?}"
-        );
-        let (_, listing) = Dir::read(tree, "b".into(), Some(&top));
-        assert_eq!(listing.dirs, [Path::new("b/up")]);
+        for dir in dirs {
+            let inside = dir.list(tree).dirs;
+            assert_eq!(inside[0].path, dir.path.join("up"), "a sibling is no loop");
+            let listing = inside[0].list(tree);
+            assert!(
+                listing.dirs.is_empty() && listing.files.is_empty(),
+                "{listing:?}"
+            );
+            assert!(
+                listing.problems[0].1.to_string().contains("loop"),
+                "{listing:?}"
+            );
+        }
     }
 
     #[test]
@@ -205,7 +223,11 @@ mod tests {
             root: root.path(),
             follow: false,
         };
-        let (_, listing) = Dir::read(tree, "gone".into(), None);
+        let gone = Dir {
+            path: "gone".into(),
+            ..Dir::default()
+        };
+        let listing = gone.list(tree);
         assert!(listing.files.is_empty() && listing.dirs.is_empty());
         assert_eq!(listing.problems[0].0, Path::new("gone"));
         assert_eq!(listing.problems[0].1.kind(), ErrorKind::NotFound);
