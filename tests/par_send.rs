@@ -66,7 +66,7 @@ fn pipelines_over_borrowed_items_are_send_in_a_task() {
         assert_eq!(longest.await, Some("selvedge"));
         let sum = words
             .par()
-            .try_fold(|| 0, |n, w| n.checked_add(w.len()).ok_or(*w));
+            .try_fold(|| 0usize, |n, w| n.checked_add(w.len()).ok_or(*w));
         assert_eq!(sum.try_reduce(|| 0, |a, b| Ok(a + b)).await, Ok(16));
     }));
 }
