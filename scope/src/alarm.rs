@@ -1,5 +1,5 @@
-//! The deadline of a scope: cancels its token when the time has come. It stands on whatever [`Timer`] is in
-//! force; it does not poll the scope, since a cancelled token wakes whom it concerns.
+//! The deadline of a scope: cancels its token when the time has come, on the timer's thread, so that it is
+//! felt during a long poll too.
 
 use std::sync::Arc;
 use std::task::{Wake, Waker};
@@ -8,61 +8,46 @@ use std::time::Duration;
 use selvedge_cancel::{CancelToken, Cause, CauseKind, Instant, Ticket, Timer, ambient};
 
 use crate::rt::embedded;
-use crate::sync::{Mutex, lock};
 
 /// A deadline that counts from the first poll, on the timer in force there.
 #[derive(Debug)]
 pub(crate) struct Alarm {
     after: Duration,
-    set: Option<Set>,
+    set: Option<(Arc<Bell>, Ticket)>,
 }
 
+/// What the timer rings.
 #[derive(Debug)]
-struct Set {
+struct Bell {
+    token: CancelToken,
     /// `None` stands for the embedded timer.
     timer: Option<Arc<dyn Timer>>,
     at: Instant,
-    ticket: Ticket,
-    bell: Arc<Bell>,
 }
 
-/// What the timer wakes: it cancels the token by itself. Waking the scope's body instead would not do: a
-/// body that is about to be polled, or has ended, takes no wake.
-#[derive(Debug)]
-struct Bell(Mutex<Option<CancelToken>>);
-
 impl Bell {
-    fn ring(&self) {
-        // Taken out first: cancelling runs user code (rule W15).
-        let token = self.hush();
-        if let Some(token) = token {
-            token.cancel_with(Cause::new(CauseKind::Deadline));
+    fn timer(&self) -> &dyn Timer {
+        match &self.timer {
+            Some(timer) => &**timer,
+            None => embedded(),
         }
     }
 
-    /// Rings no more.
-    fn hush(&self) -> Option<CancelToken> {
-        lock(&self.0).take()
+    /// Cancels if the time has come; a timer may ring too often, never too seldom.
+    fn look(&self) {
+        if self.timer().now() >= self.at {
+            self.token.cancel_with(Cause::new(CauseKind::Deadline));
+        }
     }
 }
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
-        self.ring();
+        self.look();
     }
-}
 
-impl Set {
-    fn timer(&self) -> &dyn Timer {
-        clock(self.timer.as_ref())
-    }
-}
-
-/// The timer that was installed, or the embedded one.
-fn clock(timer: Option<&Arc<dyn Timer>>) -> &dyn Timer {
-    match timer {
-        Some(timer) => &**timer,
-        None => embedded(),
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.look();
     }
 }
 
@@ -76,33 +61,31 @@ impl Alarm {
         self.after = self.after.min(after);
     }
 
-    /// At each poll of the scope: sets the timer at the first, and cancels once the time has come even if
-    /// the timer is late.
+    /// At each poll of the scope: sets the timer at the first.
     pub(crate) fn look(&mut self, token: &CancelToken) {
-        let set = self.set.get_or_insert_with(|| {
-            let timer = ambient::timer();
-            let at = clock(timer.as_ref()).now() + self.after;
-            let bell = Arc::new(Bell(Mutex::new(Some(token.clone()))));
-            let ticket = clock(timer.as_ref()).schedule(at, &Waker::from(bell.clone()));
-            Set {
-                timer,
-                at,
-                ticket,
-                bell,
-            }
-        });
-        if set.timer().now() >= set.at {
-            set.bell.ring();
+        if self.set.is_some() {
+            return;
         }
+        let mut bell = Bell {
+            token: token.clone(),
+            timer: ambient::timer(),
+            at: Instant::now(),
+        };
+        bell.at = bell.timer().now() + self.after;
+        let bell = Arc::new(bell);
+        // A deadline that has passed holds from the start, whatever the timer does.
+        bell.look();
+        let ticket = bell
+            .timer()
+            .schedule(bell.at, &Waker::from(Arc::clone(&bell)));
+        self.set = Some((bell, ticket));
     }
 }
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        if let Some(set) = self.set.take() {
-            // A scope that ended before its deadline is never cancelled by it.
-            drop(set.bell.hush());
-            set.timer().cancel(set.ticket);
+        if let Some((bell, ticket)) = self.set.take() {
+            bell.timer().cancel(ticket);
         }
     }
 }

@@ -227,10 +227,11 @@ impl Policy {
         self.probe = self.probe.saturating_sub(1);
         let cost = nanos(from, until);
         // As in `doubt`: one poll that took strangely long moves the estimate a little only.
-        let cost = if self.site == 0 {
-            cost
-        } else {
-            cost.min(self.site * OUTLIER + HEAVY)
+        // The first poll of a kind runs on cold memory: below `FIRST` it says no more than "not big".
+        let cost = match self.site {
+            0 if cost < FIRST => cost.min(HEAVY * 3 / 4),
+            0 => cost,
+            site => cost.min(site * OUTLIER + HEAVY),
         };
         learn(self.key, cost);
         self.site = estimate(self.key);
