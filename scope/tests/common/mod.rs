@@ -1,0 +1,248 @@
+//! What the tests share: a watchdog, counted drops, futures that yield, and the products of situations.
+//! No test lives here.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test program uses a part of this"
+)]
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use selvedge_scope::Pool;
+use selvedge_scope::lending::Lending;
+
+pub const MODES: [Lending; 3] = [Lending::Never, Lending::Adaptive, Lending::Forced];
+pub const POOLS: [usize; 4] = [0, 1, 2, 4];
+
+pub fn pool(threads: usize) -> Pool {
+    Pool::builder().threads(threads).build()
+}
+
+/// Runs `test` on a thread of its own, and fails if it does not end: a hang must not stop the others.
+#[track_caller]
+pub fn guarded<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'static) -> R {
+    guarded_for(Duration::from_secs(60), test)
+}
+
+#[track_caller]
+pub fn guarded_for<R: Send + 'static>(
+    most: Duration,
+    test: impl FnOnce() -> R + Send + 'static,
+) -> R {
+    let (send, receive) = channel();
+    let thread = std::thread::spawn(move || {
+        let _ = send.send(test());
+    });
+    match receive.recv_timeout(most) {
+        Ok(value) => {
+            let _ = thread.join();
+            value
+        }
+        Err(RecvTimeoutError::Timeout) => panic!("hangs: not done after {most:?}"),
+        Err(RecvTimeoutError::Disconnected) => match thread.join() {
+            Err(payload) => std::panic::resume_unwind(payload),
+            Ok(()) => unreachable!("a test that returns has sent its value"),
+        },
+    }
+}
+
+/// Runs `test` in every mode of lending and with pools of every size.
+pub fn everywhere(test: impl Fn(Lending, &Pool) + Send + 'static) {
+    guarded_for(Duration::from_secs(120), move || {
+        for mode in MODES {
+            for threads in POOLS {
+                let pool = pool(threads);
+                selvedge_scope::lending::with(mode, || test(mode, &pool));
+            }
+        }
+    });
+}
+
+/// Counts makings and drops of [`Counted`].
+#[derive(Debug, Default)]
+pub struct Count {
+    pub made: AtomicUsize,
+    pub dropped: AtomicUsize,
+}
+
+impl Count {
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    pub fn one(self: &Arc<Self>) -> Counted {
+        self.made.fetch_add(1, Ordering::SeqCst);
+        Counted(self.clone())
+    }
+
+    pub fn made(&self) -> usize {
+        self.made.load(Ordering::SeqCst)
+    }
+
+    pub fn dropped(&self) -> usize {
+        self.dropped.load(Ordering::SeqCst)
+    }
+
+    /// Everything that was made is gone, and there was something.
+    #[track_caller]
+    pub fn assert_settled(&self, what: &str) {
+        assert!(self.made() > 0, "{what}: nothing was made");
+        assert_eq!(self.made(), self.dropped(), "{what}: made and dropped");
+    }
+}
+
+#[derive(Debug)]
+pub struct Counted(Arc<Count>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dropped.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Borrowed data that knows whether it is alive: whoever looks at it too late is found out.
+#[derive(Debug)]
+pub struct Data {
+    alive: AtomicBool,
+    pub looks: AtomicUsize,
+    text: String,
+}
+
+impl Data {
+    pub fn new() -> Self {
+        Self {
+            alive: AtomicBool::new(true),
+            looks: AtomicUsize::new(0),
+            text: String::from("warp and weft"),
+        }
+    }
+
+    #[track_caller]
+    pub fn look(&self) {
+        assert!(self.alive.load(Ordering::SeqCst), "looked at dead data");
+        assert_eq!(self.text, "warp and weft", "looked at freed data");
+        self.looks.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub fn looks(&self) -> usize {
+        self.looks.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Data {
+    fn drop(&mut self) {
+        self.alive.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Looks at borrowed data when it is dropped.
+#[derive(Debug)]
+pub struct Noisy<'a>(pub &'a Data);
+
+impl Drop for Noisy<'_> {
+    fn drop(&mut self) {
+        self.0.look();
+    }
+}
+
+/// Yields that many times.
+pub async fn yields(times: usize) {
+    let mut left = times;
+    poll_fn(|cx| {
+        if left == 0 {
+            return Poll::Ready(());
+        }
+        left -= 1;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Never ends, and leaves its waker in `kept`.
+pub async fn park_in<T>(kept: &Mutex<Vec<Waker>>) -> T {
+    poll_fn(|cx| {
+        kept.lock().unwrap().push(cx.waker().clone());
+        Poll::Pending
+    })
+    .await
+}
+
+pub async fn never<T>() -> T {
+    std::future::pending().await
+}
+
+/// Spins for about that long.
+pub fn burn(time: Duration) {
+    let from = std::time::Instant::now();
+    while from.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
+/// A waker that counts.
+#[derive(Debug, Default)]
+pub struct Bell(AtomicUsize);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Bell {
+    pub fn new() -> (Arc<Self>, Waker) {
+        let bell = Arc::new(Self::default());
+        (bell.clone(), Waker::from(bell))
+    }
+
+    pub fn rung(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// One poll with a waker that does nothing.
+pub fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Polls until the future ends, or that many times.
+pub fn poll_times<F: Future>(mut future: Pin<&mut F>, times: usize) -> Option<F::Output> {
+    for _ in 0..times {
+        if let Poll::Ready(output) = poll_once(future.as_mut()) {
+            return Some(output);
+        }
+    }
+    None
+}
+
+/// The message of a panic.
+pub fn message(payload: &(dyn std::any::Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| String::from("no text"))
+}
+
+/// What `f` panicked with.
+#[track_caller]
+pub fn panic_of<R>(f: impl FnOnce() -> R) -> String {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)) {
+        Ok(_) => panic!("it did not panic"),
+        Err(payload) => message(&*payload),
+    }
+}
+
+/// Whether this thread helps a pool of ours.
+pub fn on_helper() -> bool {
+    std::thread::current()
+        .name()
+        .is_some_and(|name| name.starts_with("selvedge-"))
+}

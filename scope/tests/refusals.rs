@@ -1,0 +1,129 @@
+//! What a scope refuses: spawns while it dies, a child that awaits itself, an iterator that fails.
+
+mod common;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::{everywhere, guarded, message, panic_of};
+use selvedge_scope::{block_on, join_all, scope};
+
+// V11: a child that awaits its own handle is told so.
+#[test]
+fn child_that_awaits_its_own_handle_panics() {
+    everywhere(|_, pool| {
+        let text = panic_of(|| {
+            block_on(
+                scope(async |s| {
+                    let (give, take) = futures_channel::oneshot::channel();
+                    let handle = s.spawn(async move {
+                        let own: selvedge_scope::JoinHandle<'_, ()> = take.await.unwrap();
+                        own.await;
+                    });
+                    assert!(give.send(handle).is_ok());
+                })
+                .on(pool),
+            );
+        });
+        assert!(text.contains("its own handle"), "{text}");
+    });
+}
+
+// V6, W7: a destructor that spawns into its dying scope is refused, so that `Drop` ends.
+#[test]
+fn destructor_that_spawns_for_ever_is_refused() {
+    everywhere(|_, pool| {
+        let count = common::Count::new();
+        struct Again<'a>(selvedge_scope::Scope<'a>, Arc<common::Count>);
+        impl Drop for Again<'_> {
+            fn drop(&mut self) {
+                let (s, count) = (self.0.clone(), self.1.clone());
+                let handle = self.0.spawn(respawning(s, count));
+                assert!(
+                    handle.is_finished(),
+                    "the child of a dying scope is dead at once"
+                );
+            }
+        }
+        fn respawning(
+            s: selvedge_scope::Scope<'_>,
+            count: Arc<common::Count>,
+        ) -> impl Future<Output = ()> + Send {
+            let one = count.one();
+            async move {
+                let _one = one;
+                let _again = Again(s, count);
+                common::never::<()>().await;
+            }
+        }
+        let mut scoped = Box::pin(
+            scope(async |s| {
+                for _ in 0..5 {
+                    s.spawn(respawning(s.clone(), count.clone()));
+                }
+                common::never::<()>().await;
+            })
+            .on(pool),
+        );
+        assert!(common::poll_once(scoped.as_mut()).is_pending());
+        assert_eq!((count.made(), count.dropped()), (5, 0));
+        drop(scoped);
+        assert_eq!(count.made(), 10, "each destructor spawned once");
+        count.assert_settled("children and refused children");
+    });
+}
+
+// V7: clean-up spawned from a guard while its scope is dropped by unwinding does not abort.
+#[test]
+fn destructor_that_spawns_while_unwinding_is_refused_silently() {
+    everywhere(|_, pool| {
+        let ran = AtomicUsize::new(0);
+        struct Clean<'a>(selvedge_scope::Scope<'a>, &'a AtomicUsize);
+        impl Drop for Clean<'_> {
+            fn drop(&mut self) {
+                self.1.fetch_add(1, Ordering::SeqCst);
+                let handle = self.0.spawn(async { unreachable!("it was refused") });
+                assert!(handle.is_finished());
+            }
+        }
+        let text = panic_of(|| {
+            let mut scoped = Box::pin(
+                scope(async |s| {
+                    let guard = Clean(s.clone(), &ran);
+                    s.spawn(async move {
+                        let _guard = guard;
+                        common::never::<()>().await;
+                    });
+                    let _guard = Clean(s.clone(), &ran);
+                    common::never::<()>().await;
+                })
+                .on(pool),
+            );
+            assert!(common::poll_once(scoped.as_mut()).is_pending());
+            panic!("the parent fails");
+        });
+        assert_eq!(text, "the parent fails");
+        assert_eq!(ran.load(Ordering::SeqCst), 2);
+    });
+}
+
+// W4 for a batch: an iterator that panics midway.
+#[test]
+fn iterator_of_join_all_that_panics_drops_what_it_gave() {
+    guarded(|| {
+        let count = common::Count::new();
+        let payload = std::panic::catch_unwind(|| {
+            join_all((0..10).map(|i| {
+                assert!(i < 5, "the iterator fails");
+                let one = count.one();
+                async move { drop(one) }
+            }))
+        })
+        .map(drop)
+        .unwrap_err();
+        assert_eq!(message(&*payload), "the iterator fails");
+        count.assert_settled("futures");
+        assert_eq!(count.made(), 5);
+    });
+}
