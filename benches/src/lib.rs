@@ -6,6 +6,7 @@
 
 pub mod fleet;
 pub mod load;
+pub mod pipe;
 pub mod quiet;
 pub mod runner;
 pub mod work;

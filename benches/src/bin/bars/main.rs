@@ -4,6 +4,7 @@
 //! filter are run, or all. Not a gate: numbers of a busy machine say little, so it always exits with zero.
 
 mod cheap;
+mod items;
 mod report;
 mod share;
 
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
     println!("{} threads", setting.fleet.threads);
     cheap::bars(&setting, &mut report);
     share::bars(&setting, &mut report);
+    items::bars(&setting, &mut report);
     report.summary();
     ExitCode::SUCCESS
 }

@@ -1,0 +1,47 @@
+//! Runs one load again and again, for a profiler: `profile LOAD ROUNDS`, as in
+//! `valgrind --tool=callgrind target/release/profile no-op 20`. Measures nothing itself.
+
+use std::process::ExitCode;
+
+use selvedge::Pool;
+use selvedge_benches::work::yield_once;
+use selvedge_benches::{load, quiet};
+
+async fn no_op(i: u64) -> u64 {
+    i
+}
+
+async fn yielding(i: u64) -> u64 {
+    yield_once().await;
+    i
+}
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let name = args.next().unwrap_or_default();
+    let rounds: u64 = args.next().and_then(|n| n.parse().ok()).unwrap_or(20);
+    let pool = Pool::global();
+    let run: &dyn Fn() -> u64 = match name.as_str() {
+        "no-op" => &|| load::ours(&pool, 10_000, false, no_op),
+        "no-op-inline" => &|| load::ours(&pool, 10_000, true, no_op),
+        "no-op-awaited" => &|| load::ours_awaited(&pool, 10_000, false, no_op),
+        "no-op-unordered" => &|| load::futures_unordered(10_000, no_op),
+        "yield" => &|| load::ours(&pool, 10_000, false, yielding),
+        "yield-unordered" => &|| load::futures_unordered(10_000, yielding),
+        "small-2" => &|| load::small_scopes(&pool, 4000, 2, false, no_op),
+        "small-8" => &|| load::small_scopes(&pool, 4000, 8, false, no_op),
+        "small-2-unordered" => &|| load::small_unordered(4000, 2, no_op),
+        "quiet" => &|| quiet::ours(&pool, 1000, false) as u64,
+        "join-all" => {
+            &|| selvedge::block_on(selvedge::join_all((0..10_000).map(no_op))).len() as u64
+        }
+        _ => {
+            eprintln!("no load is called {name:?}; see src/bin/profile.rs");
+            return ExitCode::from(2);
+        }
+    };
+    for _ in 0..rounds {
+        std::hint::black_box(run());
+    }
+    ExitCode::SUCCESS
+}
