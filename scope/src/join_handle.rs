@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use selvedge_cancel::{Cancelled, SelectSafe, WaitCancelled, ambient};
 
-use crate::task::{Join, RawJoin, Task, TaskId};
+use crate::task::{Fault, RawJoin, Task, TaskId};
 
 /// Waits for a child and yields its output.
 ///
@@ -42,17 +42,23 @@ use crate::task::{Join, RawJoin, Task, TaskId};
 /// Nothing is lost by dropping a pending wait, if the handle itself is kept: await `&mut handle`.
 pub struct JoinHandle<'env, T> {
     raw: RawJoin<T>,
-    yielded: bool,
-    wait: Option<WaitCancelled>,
+    state: State,
     env: PhantomData<fn(&'env ()) -> &'env ()>,
+}
+
+/// How far the wait is; one word, since programs keep many handles.
+enum State {
+    Waiting,
+    /// In a `try_scope`: the wait for the cancellation of the awaiting task.
+    Watching(Box<WaitCancelled>),
+    Yielded,
 }
 
 impl<T> JoinHandle<'_, T> {
     pub(crate) fn new(raw: RawJoin<T>) -> Self {
         Self {
             raw,
-            yielded: false,
-            wait: None,
+            state: State::Waiting,
             env: PhantomData,
         }
     }
@@ -90,15 +96,42 @@ impl<T> JoinHandle<'_, T> {
 
     /// In a `try_scope`: whether the awaiting task is cancelled.
     fn cut_short(&mut self, cx: &mut Context<'_>) -> Option<T> {
-        if self.wait.is_none() {
-            self.wait = Some(ambient::token()?.cancelled());
+        if !matches!(self.state, State::Watching(_)) {
+            self.state = State::Watching(Box::new(ambient::token()?.cancelled()));
         }
-        let wait = self.wait.as_mut()?;
-        match Pin::new(wait).poll(cx) {
+        let State::Watching(wait) = &mut self.state else {
+            return None;
+        };
+        match Pin::new(&mut **wait).poll(cx) {
             Poll::Pending => None,
             Poll::Ready(cause) => {
-                self.wait = None;
+                self.state = State::Waiting;
                 self.raw.cut_short(|| Some(Cancelled::new(cause)))
+            }
+        }
+    }
+
+    /// There is no value: panics with what became of the child.
+    #[cold]
+    fn fail(&mut self) -> ! {
+        assert!(
+            !matches!(self.state, State::Yielded),
+            "a join handle was polled after it had yielded"
+        );
+        let child = self.describe();
+        let fault = self.raw.fault();
+        match fault {
+            Fault::Itself => panic!("{child} awaits its own handle, which would never end"),
+            Fault::Dropped => {
+                self.state = State::Yielded;
+                panic!("{child} was dropped with its scope before it ended")
+            }
+            Fault::Panicked(payload) => {
+                self.state = State::Yielded;
+                match payload {
+                    Some(payload) => resume_unwind(payload),
+                    None => panic!("{child} panicked, and its scope has raised the panic already"),
+                }
             }
         }
     }
@@ -109,40 +142,17 @@ impl<T> Future for JoinHandle<'_, T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         let this = &mut *self;
-        assert!(
-            !this.yielded,
-            "a join handle was polled after it had yielded"
-        );
-        let can_be_cut_short = this.raw.can_be_cut_short();
-        let described = match this.raw.poll(cx.waker()) {
-            Poll::Pending if can_be_cut_short => {
-                return this.cut_short(cx).map_or(Poll::Pending, Poll::Ready);
+        match this.raw.poll(cx.waker()) {
+            Poll::Ready(Some(value)) => {
+                this.state = State::Yielded;
+                Poll::Ready(value)
             }
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Join::Value(value)) => {
-                this.yielded = true;
-                this.wait = None;
-                return Poll::Ready(value);
+            Poll::Ready(None) => this.fail(),
+            Poll::Pending if this.raw.can_be_cut_short() => {
+                this.cut_short(cx).map_or(Poll::Pending, Poll::Ready)
             }
-            Poll::Ready(Join::Itself) => {
-                panic!(
-                    "{} awaits its own handle, which would never end",
-                    this.describe()
-                )
-            }
-            Poll::Ready(Join::Dropped(described)) => described,
-            Poll::Ready(Join::Panicked(payload, described)) => {
-                this.yielded = true;
-                match payload {
-                    Some(payload) => resume_unwind(payload),
-                    None => {
-                        panic!("{described} panicked, and its scope has raised the panic already")
-                    }
-                }
-            }
-        };
-        this.yielded = true;
-        panic!("{described} was dropped with its scope before it ended")
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 
@@ -153,7 +163,7 @@ impl<T> Unpin for JoinHandle<'_, T> {}
 impl<T> Drop for JoinHandle<'_, T> {
     /// Says to the borrow checker that `'env` is alive here: the output may hold borrows of it.
     fn drop(&mut self) {
-        self.wait = None;
+        self.state = State::Yielded;
     }
 }
 

@@ -15,14 +15,13 @@ use super::life::Parting;
 use super::{Ended, Header, Payload, Task, TaskId, place, quietly};
 use crate::window;
 
-/// What became of the task.
+/// Why a handle has no value.
 #[derive(Debug)]
-pub(crate) enum Join<T> {
-    Value(T),
-    /// It panicked; the payload comes along unless the scope has raised it already, and who it was.
-    Panicked(Option<Payload>, String),
-    /// Its scope ended without it, or never took it; and who it was.
-    Dropped(String),
+pub(crate) enum Fault {
+    /// The child panicked; the payload comes along unless the scope has raised it already.
+    Panicked(Option<Payload>),
+    /// Its scope ended without it, or never took it.
+    Dropped,
     /// The task that awaits the handle is the task itself.
     Itself,
 }
@@ -88,22 +87,52 @@ impl<T> RawJoin<T> {
             .is_some_and(|task| task.header.vtable.cut_short.is_some())
     }
 
-    /// Takes the outcome, or has `waker` woken when it is there.
-    pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Join<T>> {
+    /// Takes the value, or has `waker` woken when the outcome is there. `None`: there is no value, and
+    /// `fault` says why.
+    #[inline]
+    pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Option<T>> {
         let Some(task) = self.task() else {
-            return Poll::Ready(Join::Dropped(String::from(
-                "a child refused by its dying scope",
-            )));
+            return Poll::Ready(None);
         };
         if !task.header.life.is_done() {
             if window::is_current_task(&task.header) {
-                return Poll::Ready(Join::Itself);
+                return Poll::Ready(None);
             }
             if !Self::register(task, waker) {
                 return Poll::Pending;
             }
         }
-        Poll::Ready(self.take())
+        if task.header.word.ended() != Some(Ended::Value) {
+            return Poll::Ready(None);
+        }
+        // SAFETY: the output lies at this offset of the cell.
+        let output = unsafe { place::<T>(&task.header, task.header.vtable.output) };
+        // SAFETY: it was written, and the life word made it the handle's (rule W11).
+        let output = unsafe { output.read() };
+        self.part();
+        Poll::Ready(Some(output))
+    }
+
+    /// Why `poll` gave no value; the handle is spent, unless it is the task's own.
+    #[cold]
+    pub(crate) fn fault(&mut self) -> Fault {
+        let Some(task) = self.task() else {
+            return Fault::Dropped;
+        };
+        let header = &task.header;
+        if !header.life.is_done() {
+            return Fault::Itself;
+        }
+        let fault = match header.word.ended() {
+            Some(Ended::Panicked) => {
+                // SAFETY: the cell keeps its core alive.
+                let core = unsafe { Header::core_of(header) };
+                Fault::Panicked(core.take_panic(header))
+            }
+            _ => Fault::Dropped,
+        };
+        self.part();
+        fault
     }
 
     /// `false`: the waker is registered. `true`: the outcome is there.
@@ -135,30 +164,6 @@ impl<T> RawJoin<T> {
         }
         drop(old);
         !armed
-    }
-
-    /// Takes the outcome of an ended task and lets go of it.
-    fn take(&mut self) -> Join<T> {
-        let Some(task) = self.task() else {
-            return Join::Dropped(String::new());
-        };
-        let header = &task.header;
-        let join = match header.word.ended() {
-            Some(Ended::Value) => {
-                // SAFETY: the output lies at this offset of the cell.
-                let output = unsafe { place::<T>(header, header.vtable.output) };
-                // SAFETY: it was written, and the life word made it the handle's (rule W11).
-                Join::Value(unsafe { output.read() })
-            }
-            Some(Ended::Panicked) => {
-                // SAFETY: the cell keeps its core alive.
-                let core = unsafe { &*header.core };
-                Join::Panicked(core.take_panic(header), task.describe())
-            }
-            _ => Join::Dropped(task.describe()),
-        };
-        self.part();
-        join
     }
 
     /// Lets go of an ended task whose output is taken or dropped.

@@ -15,6 +15,7 @@ const WAKER: u32 = 2;
 const DONE: u32 = 4;
 /// One reference.
 const ONE: u32 = 8;
+const HANDLE_AND_ONE: u32 = ONE | HANDLE;
 /// Beyond half of the range a count is taken for a leak and the process is ended (rule W13).
 #[cfg(not(selvedge_small_counts))]
 const LIMIT: u32 = u32::MAX / 2;
@@ -29,6 +30,18 @@ pub(crate) enum Heir {
     Handle { wake: bool },
     /// Nobody waits for it: the finisher drops the output.
     Finisher,
+}
+
+/// What `finish_alone` came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Alone {
+    /// Nobody but the scope refers to the task: its output and memory are the scope's to drop.
+    Last,
+    /// The handle owns output and memory now.
+    Handed,
+    /// There are wakers; nothing was done.
+    No,
 }
 
 /// What the drop of a handle came to.
@@ -100,6 +113,30 @@ impl LifeWord {
             Heir::Handle {
                 wake: old & WAKER != 0,
             }
+        }
+    }
+
+    /// `finish` and `release` in one, for a scope that has unlinked the task: the cases without wakers.
+    #[inline]
+    pub(crate) fn finish_alone(&self) -> Alone {
+        // Acquire: as in `finish` and `release`.
+        match self.0.load(Ordering::Acquire) {
+            ONE => Alone::Last,
+            // AcqRel: as in `finish`; after it the cell is the handle's alone.
+            HANDLE_AND_ONE
+                if self
+                    .0
+                    .compare_exchange(
+                        HANDLE_AND_ONE,
+                        HANDLE | DONE,
+                        Ordering::AcqRel,
+                        Ordering::Relaxed,
+                    )
+                    .is_ok() =>
+            {
+                Alone::Handed
+            }
+            _ => Alone::No,
         }
     }
 
@@ -178,6 +215,10 @@ impl LifeWord {
     /// The handle of an ended task lets go. `true`: no reference is left, the caller frees the cell.
     #[must_use]
     pub(crate) fn part(&self) -> bool {
+        // Acquire: as in `is_last`: with no reference left but the handle, nobody can make another.
+        if self.0.load(Ordering::Acquire) & !(WAKER | DONE) == HANDLE {
+            return true;
+        }
         // AcqRel: as in `release`.
         self.0.fetch_and(!(HANDLE | WAKER), Ordering::AcqRel) & !(ONE - 1) == 0
     }

@@ -21,8 +21,8 @@ use std::task::{Context, Waker};
 
 pub(crate) use self::cell::{BatchCell, Plain, Settle, TaskCell, Trying, place};
 pub(crate) use self::chunk::{Arena, BatchChunk, free_owned, solo};
-pub(crate) use self::join::{Join, RawJoin};
-pub(crate) use self::life::{Heir, LifeWord};
+pub(crate) use self::join::{Fault, RawJoin};
+pub(crate) use self::life::{Alone, Heir, LifeWord};
 pub(crate) use self::list::{AllList, Links, List};
 pub(crate) use self::record::RecordSlot;
 pub use self::record::TaskId;

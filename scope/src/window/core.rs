@@ -19,11 +19,12 @@ use super::inbox::{Chain, Inbox, Pushed};
 use super::monitor::Monitor;
 use super::panics::Panics;
 use super::parent::Parent;
-use super::{helper, policy, stats};
+use super::{helper, policy, stats, step};
 use crate::pool::Pool;
 use crate::sync::{AtomicU32, AtomicUsize, Ordering, fence};
 use crate::task::{
-    AllList, Arena, BatchChunk, Header, Kind, List, Payload, Polled, Task, VTable, free_owned,
+    AllList, Alone, Arena, BatchChunk, Ended, Header, Kind, List, Payload, Polled, Task, VTable,
+    free_owned,
 };
 
 /// What only the owner touches, in an open window or in the scope's `Drop`.
@@ -385,6 +386,46 @@ impl Core {
             // SAFETY: newborn children are not registered.
             unsafe { self.register(task) };
             task = next;
+        }
+    }
+
+    /// Publishes the end of a child that the owner polled, and lets go of it: `end` and `retire` in one.
+    ///
+    /// # Safety
+    /// As for `end` and `retire`; a window is open and this thread is its owner.
+    #[inline]
+    pub(super) unsafe fn end_here(&self, header: *const Header, ended: Ended) {
+        // SAFETY: the scope's reference keeps it alive.
+        let head = unsafe { &*header };
+        if head.vtable.kind != Kind::Child {
+            head.word.finish(ended);
+            // SAFETY: handed on from the caller.
+            return unsafe { self.retire(header) };
+        }
+        head.word.finish(ended);
+        // SAFETY: it is registered.
+        unsafe { self.owner.all.unlink(header.cast()) };
+        self.set_live(self.live() - 1);
+        match head.life.finish_alone() {
+            Alone::Handed => {}
+            Alone::Last => {
+                if ended == Ended::Value {
+                    // SAFETY: the output was written, and nobody else refers to the task.
+                    if let Some(payload) = unsafe { Header::drop_output(header) } {
+                        self.panicked(header, payload);
+                    }
+                }
+                // SAFETY: nothing refers to the cell any more, and this thread is the owner.
+                unsafe { free_owned(self, header) };
+            }
+            Alone::No => {
+                // SAFETY: handed on from the caller.
+                unsafe { step::settle(self, header, ended) };
+                if head.life.release() {
+                    // SAFETY: nothing refers to the cell any more, and this thread is the owner.
+                    unsafe { free_owned(self, header) };
+                }
+            }
         }
     }
 

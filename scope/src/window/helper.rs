@@ -7,7 +7,7 @@ use super::core::Core;
 use super::here::{self, Frame};
 use super::monitor::{Monitor, Next};
 use super::stats;
-use super::step::{Stepped, step};
+use super::step::{Stepped, end, step};
 use crate::task::{Kind, List, Task};
 
 /// What a helper has gathered since its last exchange.
@@ -119,12 +119,16 @@ fn work(core: &Core) {
         }
         while let Some(header) = packet.pop_front() {
             // SAFETY: the packet came from a queue of this core, inside its window.
-            match unsafe { step(core, header) } {
+            match unsafe { step(header) } {
                 Stepped::Idle => {}
                 // SAFETY: the token is ours, so the task is in no queue.
                 Stepped::Again => unsafe { haul.again.push_back(header) },
-                // SAFETY: an ended task is in no queue.
-                Stepped::Ended => unsafe { haul.done.push_back(header) },
+                Stepped::Ended(ended) => {
+                    // SAFETY: the child has just ended here.
+                    unsafe { end(core, header, ended) };
+                    // SAFETY: an ended task is in no queue.
+                    unsafe { haul.done.push_back(header) };
+                }
             }
         }
     }

@@ -158,12 +158,12 @@ impl<'a> Window<'a> {
     fn poll(&self, header: *const Header) {
         let core = self.core;
         // SAFETY: the child came from a queue of this core, and this thread is the owner in its window.
-        match unsafe { step(core, header) } {
+        match unsafe { step(header) } {
             Stepped::Idle => {}
             // SAFETY: the token is ours, so the child is in no queue.
             Stepped::Again => unsafe { core.owner.local.push_back(header) },
-            // SAFETY: it has ended and was registered when it was taken in.
-            Stepped::Ended => unsafe { core.retire(header) },
+            // SAFETY: it has just ended, and was registered when it was taken in.
+            Stepped::Ended(ended) => unsafe { core.end_here(header, ended) },
         }
     }
 

@@ -6,12 +6,34 @@ use std::ptr;
 use super::context::Carried;
 use super::handle::Handle;
 use super::helper::{self, Haul};
-use super::inbox::{Chain, Inbox};
 pub(crate) use super::inbox::Pushed;
+use super::inbox::{Chain, Inbox};
 use super::monitor::Monitor;
 pub(crate) use super::monitor::Next;
 use crate::sync::model::UnsafeCell;
 use crate::task::{Header, Kind, List, Payload, Polled, VTable};
+
+/// Something whose readers and writers loom watches: two of which one writes are ordered, or the model fails.
+pub(crate) struct Mark(UnsafeCell<()>);
+
+// SAFETY: there is nothing behind it, and loom reports every race.
+unsafe impl Send for Mark {}
+// SAFETY: as above.
+unsafe impl Sync for Mark {}
+
+impl Mark {
+    pub(crate) fn new() -> Self {
+        Self(UnsafeCell::new(()))
+    }
+
+    pub(crate) fn read(&self) {
+        self.0.with(|_| ());
+    }
+
+    pub(crate) fn write(&self) {
+        self.0.with_mut(|_| ());
+    }
+}
 
 /// A pool job of this scope that starts now. `false`: help is not wanted, or no more of it.
 pub(crate) fn help<K>(handle: &Handle<'_, K>) -> bool {
@@ -56,7 +78,7 @@ unsafe fn no_output(_: *const Header) -> Option<Payload> {
 /// A queue node with a mark that loom watches: whoever owns the node may touch it.
 struct Node {
     header: Header,
-    mark: UnsafeCell<()>,
+    mark: Mark,
 }
 
 /// Some nodes, which live as long as the queues that they go through.
@@ -72,14 +94,14 @@ impl Nodes {
     fn new(count: usize) -> Self {
         let node = || Node {
             header: Header::new(ptr::null(), &VTABLE, false),
-            mark: UnsafeCell::new(()),
+            mark: Mark::new(),
         };
         Self(std::iter::repeat_with(node).take(count).collect())
     }
 
     /// The node, which the caller owns.
     fn give(&self, index: usize) -> *const Header {
-        self.0[index].mark.with_mut(|_| ());
+        self.0[index].mark.write();
         &raw const self.0[index].header
     }
 
@@ -87,7 +109,7 @@ impl Nodes {
     fn got(&self, header: *const Header) -> usize {
         let is_it = |node: &Node| ptr::eq(&raw const node.header, header);
         let index = self.0.iter().position(is_it).expect("a node of these");
-        self.0[index].mark.with_mut(|_| ());
+        self.0[index].mark.write();
         index
     }
 
@@ -138,7 +160,7 @@ pub(crate) struct Shop {
     pub(crate) mail: Mail,
     pub(crate) monitor: Monitor,
     /// What polls touch: never from without a window.
-    pub(crate) window: UnsafeCell<()>,
+    pub(crate) window: Mark,
 }
 
 // SAFETY: as for `Nodes`; the rest is locked or atomic, and loom watches `window`.
@@ -159,7 +181,7 @@ impl Shop {
         Self {
             mail: Mail::new(count),
             monitor: Monitor::new(),
-            window: UnsafeCell::new(()),
+            window: Mark::new(),
         }
     }
 

@@ -13,17 +13,18 @@ pub(super) enum Stepped {
     Idle,
     /// It was woken during the poll: queue it behind everything else.
     Again,
-    /// It ended: the owner retires it.
-    Ended,
+    /// It ended: the future is gone, and the output written if there is a value. What is left is to
+    /// publish the end and to retire the child.
+    Ended(Ended),
 }
 
 /// Polls a child.
 ///
 /// # Safety
-/// 1. The caller took `header` from a queue of `core`, a child or slot; 2. a window of `core` is open and
+/// 1. The caller took `header`, a child or slot, from a queue of its core; 2. a window of that core is open and
 ///    this thread is inside it.
 #[inline]
-pub(super) unsafe fn step(core: &Core, header: *const Header) -> Stepped {
+pub(super) unsafe fn step(header: *const Header) -> Stepped {
     // SAFETY: 1.; the scope's reference keeps it alive.
     let head = unsafe { &*header };
     head.word.start();
@@ -41,16 +42,8 @@ pub(super) unsafe fn step(core: &Core, header: *const Header) -> Stepped {
             Rest::Idle => Stepped::Idle,
             Rest::Again => Stepped::Again,
         },
-        Polled::Value => {
-            // SAFETY: the future is gone and the output written.
-            unsafe { end(core, header, Ended::Value) };
-            Stepped::Ended
-        }
-        Polled::Panicked => {
-            // SAFETY: the future is gone and the payload with the scope.
-            unsafe { end(core, header, Ended::Panicked) };
-            Stepped::Ended
-        }
+        Polled::Value => Stepped::Ended(Ended::Value),
+        Polled::Panicked => Stepped::Ended(Ended::Panicked),
     }
 }
 
@@ -66,6 +59,17 @@ pub(super) unsafe fn end(core: &Core, header: *const Header, ended: Ended) {
     if head.vtable.kind != Kind::Child {
         return;
     }
+    // SAFETY: handed on from the caller.
+    unsafe { settle(core, header, ended) };
+}
+
+/// Settles who owns the output of a child that has ended, and wakes whoever waits for it.
+///
+/// # Safety
+/// As for `end`, which has stored the end in the task word.
+pub(super) unsafe fn settle(core: &Core, header: *const Header, ended: Ended) {
+    // SAFETY: the scope's reference keeps it alive.
+    let head = unsafe { &*header };
     match head.life.finish() {
         Heir::Handle { wake: false } => {}
         Heir::Handle { wake: true } => {
