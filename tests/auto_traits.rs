@@ -62,6 +62,27 @@ table! {
     selvedge::time::Sleep: true true true;
     selvedge::time::Instant: true true true;
     selvedge::rt::Ticket: true true true;
+
+    selvedge::Scope<'static>: true true true;
+    selvedge::TryScope<'static, Stays>: true true true;
+    // Body, output and errors live in the scope future: it follows them to other threads or stays.
+    selvedge::Scoped<'static, Now>: true true false;
+    selvedge::Scoped<'static, std::future::Ready<Stays>>: false false false;
+    selvedge::TryScoped<'static, Now, u8>: true true false;
+    selvedge::TryScoped<'static, Now, Stays>: false false false;
+    selvedge::JoinHandle<'static, u8>: true true true;
+    selvedge::JoinHandle<'static, Stays>: false false true;
+    selvedge::Join<(Now, Now)>: true true false;
+    selvedge::JoinAll<Now>: true true false;
+    selvedge::TryJoinAll<std::future::Ready<Result<u8, u8>>>: true true false;
+    selvedge::Pool: true true true;
+    selvedge::PoolBuilder: true true true;
+    selvedge::TaskId: true true true;
+    selvedge::Refused<Now>: true true true;
+    selvedge::Why: true true true;
+
+    selvedge::ParStream<selvedge::iter::sources::FromRange<u8>>: true true true;
+    selvedge::ParStream<selvedge::iter::sources::FromVec<Inner>>: true true false;
 }
 
 #[test]
