@@ -154,8 +154,8 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
     mut flow: Pin<&mut Option<P::Flow>>,
     cx: &mut Context<'_>,
 ) -> Poll<S::Share> {
-    let mut watch = Watch::start();
-    let mut upkeep = Duration::ZERO;
+    let mut watch = (!P::SUSPENDS).then(Watch::start);
+    let mut worked = Duration::ZERO;
     let mut rounds = 0_u32;
     loop {
         if let Some(waits) = flow.as_mut().as_pin_mut() {
@@ -181,9 +181,9 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
             continue;
         }
         if desk.run || desk.ended {
-            if desk.run && !P::SUSPENDS {
+            if let (true, Some(watch)) = (desk.run && !P::SUSPENDS, &mut watch) {
                 // Ending a run can be dear; how dear decides how long runs are.
-                upkeep = watch.lap();
+                worked = watch.lap();
             }
             if let Some(waits) = flush(shared, desk) {
                 flow.set(Some(waits));
@@ -202,19 +202,23 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
             return Poll::Ready(share);
         }
         rounds += 1;
-        if !P::SUSPENDS || rounds % ROUNDS == 0 {
+        if P::SUSPENDS {
+            // The clock is not even started before it is needed: most polls end sooner.
+            if rounds % ROUNDS == 0 && watch.get_or_insert_with(Watch::start).over() {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        } else if let Some(watch) = &mut watch {
             let lap = watch.lap();
-            // With runs, the first lap is the work and the second its upkeep.
-            let (work, upkeep) = if shared.runs && !P::SUSPENDS {
-                (upkeep, lap)
+            // With runs, this lap was the upkeep, and the one before it the work.
+            let (work, upkeep) = if shared.runs {
+                (worked, lap)
             } else {
                 (lap, Duration::ZERO)
             };
-            if !P::SUSPENDS {
-                desk.pace.learn(desk.count, work + upkeep, upkeep);
-            }
+            desk.pace.learn(desk.count, work + upkeep, upkeep);
             desk.count = 0;
-            if watch.over() {
+            if watch.used_up() {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }

@@ -20,6 +20,8 @@ mod sink;
 mod source;
 mod stage;
 mod sync;
+#[cfg(test)]
+mod tests;
 
 pub use drive::Drive;
 pub use par::ParStream;

@@ -107,8 +107,14 @@ impl Watch {
     }
 
     /// Whether the slice was used up at the last lap.
-    pub(crate) fn over(&self) -> bool {
+    pub(crate) fn used_up(&self) -> bool {
         self.last - self.began >= SLICE
+    }
+
+    /// Whether the slice is used up by now.
+    pub(crate) fn over(&mut self) -> bool {
+        self.lap();
+        self.used_up()
     }
 }
 

@@ -41,6 +41,13 @@ use crate::plan::Knobs;
 /// items where they belong, `reduce` joins neighbours only, and of several errors the first
 /// in source order is the result.
 ///
+/// # What must be `Send`
+///
+/// Items, results and the futures of asynchronous stages are `Send`, since any thread may
+/// poll a lane; closures are `Sync` too. A collection that `collect` makes, and the value a
+/// terminal gives, need not be. For items that are not `Send` there are the combinators of
+/// the `futures` crate, on one thread.
+///
 /// # Cancel safety
 ///
 /// See [`Drive`](crate::Drive), the future of every terminal.
