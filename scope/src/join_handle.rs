@@ -162,9 +162,8 @@ impl<T> Unpin for JoinHandle<'_, T> {}
 
 impl<T> Drop for JoinHandle<'_, T> {
     /// Says to the borrow checker that `'env` is alive here: the output may hold borrows of it.
-    fn drop(&mut self) {
-        self.state = State::Yielded;
-    }
+    #[inline]
+    fn drop(&mut self) {}
 }
 
 impl<T> fmt::Debug for JoinHandle<'_, T> {

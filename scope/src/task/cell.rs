@@ -5,7 +5,7 @@
 use std::cell::UnsafeCell;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::mem::{ManuallyDrop, offset_of};
+use std::mem::{ManuallyDrop, needs_drop, offset_of};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::ptr;
@@ -86,6 +86,7 @@ impl<F: Future, S: Settle<F::Output>> TaskCell<F, S> {
         poll: poll::<F, S, Self>,
         drop_future: drop_future::<F, S, Self>,
         drop_output: drop_output::<F, S, Self>,
+        output_needs_drop: needs_drop::<S::Out>(),
         free: chunk::free_task,
         output: offset_of!(Self, stage),
         cut_short: S::CUT_SHORT,
@@ -122,6 +123,7 @@ impl<F: Future> BatchCell<F> {
         poll: poll::<F, Plain, Self>,
         drop_future: drop_future::<F, Plain, Self>,
         drop_output: drop_output::<F, Plain, Self>,
+        output_needs_drop: needs_drop::<F::Output>(),
         free: chunk::free_batch,
         output: offset_of!(Self, stage),
         cut_short: None,

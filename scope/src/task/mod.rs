@@ -22,6 +22,8 @@ use std::task::{Context, Waker};
 pub(crate) use self::cell::{BatchCell, Plain, Settle, TaskCell, Trying, place};
 pub(crate) use self::chunk::{Arena, BatchChunk, free_owned, solo};
 pub(crate) use self::join::{Fault, RawJoin};
+#[cfg(all(test, selvedge_loom))]
+pub(crate) use self::life::Parting;
 pub(crate) use self::life::{Alone, Heir, LifeWord};
 pub(crate) use self::list::{AllList, Links, List};
 pub(crate) use self::record::RecordSlot;
@@ -61,6 +63,8 @@ pub(crate) struct VTable {
     pub(crate) drop_output: unsafe fn(*const Header) -> Option<Payload>,
     /// Gives the memory back. Runs no user code (rule W10).
     pub(crate) free: unsafe fn(*const Header),
+    /// Whether dropping the output does anything.
+    pub(crate) output_needs_drop: bool,
     /// Where the output lies, in bytes from the header.
     pub(crate) output: usize,
     /// Writes the handle's output for an awaiting task that is itself cancelled; `try_scope` only.
@@ -131,9 +135,12 @@ impl Header {
     /// The output was written, was not taken, and is the caller's.
     pub(crate) unsafe fn drop_output(header: *const Self) -> Option<Payload> {
         // SAFETY: the cell is whole.
-        let drop_output = unsafe { &*header }.vtable.drop_output;
+        let vtable = unsafe { &*header }.vtable;
+        if !vtable.output_needs_drop {
+            return None;
+        }
         // SAFETY: handed on from the caller.
-        unsafe { drop_output(header) }
+        unsafe { (vtable.drop_output)(header) }
     }
 
     /// What the cost estimates are kept under: the future's type, first and later polls apart.

@@ -129,29 +129,48 @@ impl<'a> Window<'a> {
     fn poll_children(&mut self) {
         let core = self.core;
         loop {
-            let lent = core.owner.lent.get();
-            let next = if lent {
-                self.next_lent()
-            } else {
-                core.owner.local.pop_front()
-            };
-            let Some(header) = next else { return };
-            if lent {
+            if core.owner.lent.get() {
+                let Some(header) = self.next_lent() else {
+                    return;
+                };
                 self.taken.polls += 1;
                 self.poll(header);
+                self.count(1);
             } else {
-                self.poll_inline(header);
-            }
-            self.polls += 1;
-            self.since_body += 1;
-            if self.polls >= self.most_polls {
-                self.spent = true;
+                self.poll_stretch();
+                if core.owner.local.is_empty() && !core.owner.lent.get() {
+                    return;
+                }
             }
             if self.spent || (self.since_body >= policy::BODY_EVERY && core.owner.body_ready.get())
             {
                 return;
             }
         }
+    }
+
+    fn count(&mut self, polls: u32) {
+        self.polls += polls;
+        self.since_body += polls;
+        self.spent |= self.polls >= self.most_polls;
+    }
+
+    /// Polls children outside lending, up to the next look at the clock.
+    fn poll_stretch(&mut self) {
+        let core = self.core;
+        let mut polls = 0;
+        while let Some(header) = core.owner.local.pop_front() {
+            polls += 1;
+            // SAFETY: queued children are alive.
+            let key = unsafe { &*header }.key();
+            if self.policy.before(key) == Advice::Poll {
+                self.poll(header);
+                continue;
+            }
+            self.poll_with_care(header);
+            break;
+        }
+        self.count(polls);
     }
 
     #[inline]
@@ -167,14 +186,9 @@ impl<'a> Window<'a> {
         }
     }
 
-    /// A poll outside lending: costs are learnt, and help is asked for when it pays.
-    #[inline]
-    fn poll_inline(&mut self, header: *const Header) {
-        // SAFETY: queued children are alive.
-        let key = unsafe { (*header).key() };
-        if self.policy.before(key) == Advice::Consider {
-            self.consider();
-        }
+    /// A poll before which there is something to consider, or that is to be timed.
+    fn poll_with_care(&mut self, header: *const Header) {
+        self.consider();
         if !self.policy.wants_time() {
             return self.poll(header);
         }

@@ -45,6 +45,8 @@ pub(super) const BODY_EVERY: u32 = 256;
 const OUTLIER: u64 = 4;
 /// A first sample that is believed at once.
 const FIRST: u64 = 10_000;
+/// Polls timed one by one after a mixed stretch turned out heavy.
+const PROBE: u32 = 64;
 /// One window in this many takes a sample of its first poll.
 const SAMPLE_EVERY: u32 = 16;
 /// The budget of a window (rule W5), in polls and in time. It bounds how long the tasks beside the scope
@@ -155,27 +157,29 @@ impl Policy {
     /// Before a poll outside lending.
     #[inline]
     pub(super) fn before(&mut self, key: usize) -> Advice {
-        if key != self.key {
-            self.turn_to(key);
-            return Advice::Consider;
-        }
         self.run += 1;
-        if self.run >= self.look {
-            self.look();
-            return Advice::Consider;
+        if key == self.key && self.run < self.look {
+            return Advice::Poll;
         }
-        self.timed = self.probe > 0;
-        Advice::Poll
+        self.pause(key);
+        Advice::Consider
     }
 
-    fn turn_to(&mut self, key: usize) {
-        self.single = self.run == 0;
-        self.key = key;
-        self.site = estimate(key);
-        self.run += 1;
-        self.timed = self.site == 0 || self.sample || self.probe > 0;
-        self.sample = false;
-        if self.run >= self.look {
+    /// Another kind of future comes up, or it is time to look at the clock.
+    fn pause(&mut self, key: usize) {
+        if key != self.key {
+            self.single = self.run <= 1;
+            self.key = key;
+            self.site = estimate(key);
+            self.timed = self.site == 0 || self.sample;
+            self.sample = false;
+        }
+        if self.probe > 0 {
+            // Every poll pauses until the probe is over.
+            self.timed = true;
+            self.run = 0;
+            self.looked = None;
+        } else if self.run >= self.look {
             self.look();
         }
     }
@@ -193,9 +197,15 @@ impl Policy {
                 learn(self.key, mean);
                 self.site = estimate(self.key);
             } else if mean > HEAVY {
-                self.probe = 64;
+                self.probe = PROBE;
             }
-            self.look = if mean < HEAVY / 4 { LOOK_CHEAP } else { LOOK };
+            self.look = if self.probe > 0 {
+                0
+            } else if mean < HEAVY / 4 {
+                LOOK_CHEAP
+            } else {
+                LOOK
+            };
         }
         self.run = 0;
         self.single = true;
@@ -224,7 +234,12 @@ impl Policy {
     #[cold]
     pub(super) fn timed(&mut self, from: Instant, until: Instant) {
         self.timed = false;
-        self.probe = self.probe.saturating_sub(1);
+        if self.probe > 0 {
+            self.probe -= 1;
+            if self.probe == 0 {
+                self.look = LOOK;
+            }
+        }
         let cost = nanos(from, until);
         // As in `doubt`: one poll that took strangely long moves the estimate a little only.
         // The first poll of a kind runs on cold memory: below `FIRST` it says no more than "not big".

@@ -36,7 +36,6 @@ pub(super) unsafe fn step(header: *const Header) -> Stepped {
     };
     // SAFETY: the cell outlives the call: the scope lets go of it only when it has ended.
     let polled = unsafe { with_waker(header, poll) };
-    here::set_task(std::ptr::null());
     match polled {
         Polled::Pending => match head.word.rest() {
             Rest::Idle => Stepped::Idle,
