@@ -8,9 +8,17 @@ use std::sync::Arc;
 
 use crate::{CancelToken, Cancelled, Timer};
 
+#[cfg(not(selvedge_loom))]
 thread_local! {
     static TOKEN: Cell<Option<CancelToken>> = const { Cell::new(None) };
     static TIMER: Cell<Option<Arc<dyn Timer>>> = const { Cell::new(None) };
+}
+
+// All threads of a model run on one thread of the system.
+#[cfg(selvedge_loom)]
+crate::sync::thread_local! {
+    static TOKEN: Cell<Option<CancelToken>> = Cell::new(None);
+    static TIMER: Cell<Option<Arc<dyn Timer>>> = Cell::new(None);
 }
 
 /// Swaps this thread's current token; touches no count.

@@ -11,9 +11,12 @@ pub(crate) use std::sync::{
 };
 
 #[cfg(selvedge_loom)]
-pub(crate) use loom::sync::{
-    Mutex, MutexGuard,
-    atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
+pub(crate) use loom::{
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
+    },
+    thread_local,
 };
 
 pub(crate) use std::sync::{Arc, OnceLock, Weak};

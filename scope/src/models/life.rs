@@ -1,1 +1,273 @@
-//! x
+//! The life word: the handshake between a task's end and its handle, and the count that frees the cell.
+//! The steps are those of `RawJoin` and `step::end`, on a cell whose parts loom watches.
+
+use std::sync::Arc;
+
+use super::{Seen, check_all};
+use crate::sync::model::thread;
+use crate::sync::plain;
+use crate::task::{Heir, LifeWord, Parting};
+use crate::window::seam::Mark;
+
+/// Counts one part of the cell: who let go of it.
+#[derive(Default)]
+struct Tally(plain::AtomicU32);
+
+impl Tally {
+    fn add(&self) {
+        // Relaxed: one thread of the system runs a model. The same below.
+        self.0.fetch_add(1, plain::Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u32 {
+        self.0.load(plain::Ordering::Relaxed)
+    }
+}
+
+struct Cell {
+    life: LifeWord,
+    output: Mark,
+    joiner: Mark,
+    /// The memory itself: read by whoever holds a reference, written by whoever frees it.
+    whole: Mark,
+    /// Outputs taken or dropped, join wakers cloned, join wakers woken or dropped, cells freed.
+    outputs: Tally,
+    armed: Tally,
+    disarmed: Tally,
+    freed: Tally,
+    woken: Tally,
+}
+
+impl Cell {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            life: LifeWord::new(true),
+            output: Mark::new(),
+            joiner: Mark::new(),
+            whole: Mark::new(),
+            outputs: Tally::default(),
+            armed: Tally::default(),
+            disarmed: Tally::default(),
+            freed: Tally::default(),
+            woken: Tally::default(),
+        })
+    }
+
+    fn use_memory(&self) {
+        self.whole.read();
+    }
+
+    fn free(&self) {
+        self.whole.write();
+        self.freed.add();
+    }
+
+    /// A waker, or the scope, lets go.
+    fn release(&self) {
+        self.use_memory();
+        if self.life.release() {
+            self.free();
+        }
+    }
+
+    /// As `step::end` and `Core::retire`. `true`: the finisher had the output.
+    fn end(&self) -> bool {
+        self.use_memory();
+        self.output.write();
+        let heir = self.life.finish();
+        match heir {
+            Heir::Handle { wake: false } => {}
+            Heir::Handle { wake: true } => {
+                // The waker is read out of the slot, which loom is told as a write: nobody else may have it.
+                self.joiner.write();
+                self.woken.add();
+                self.disarmed.add();
+            }
+            Heir::Finisher => {
+                self.output.write();
+                self.outputs.add();
+            }
+        }
+        self.release();
+        heir == Heir::Finisher
+    }
+
+    /// As `RawJoin::register`, with a waker other than the last.
+    fn register(&self) -> bool {
+        let taken_back = self.life.is_armed() && self.life.disarm();
+        if taken_back {
+            self.joiner.write();
+            self.disarmed.add();
+        }
+        if self.life.is_done() {
+            return true;
+        }
+        self.joiner.write();
+        self.armed.add();
+        let armed = self.life.arm();
+        if !armed {
+            self.joiner.write();
+            self.disarmed.add();
+        }
+        !armed
+    }
+
+    /// As `RawJoin::take` and `RawJoin::part`.
+    fn take(&self) {
+        self.output.write();
+        self.outputs.add();
+        self.use_memory();
+        if self.life.part() {
+            self.free();
+        }
+    }
+
+    /// As `RawJoin::poll`.
+    fn poll(&self) -> bool {
+        let done = self.life.is_done() || self.register();
+        if done {
+            self.take();
+        }
+        done
+    }
+
+    /// As `RawJoin::abandon`. `true`: the handle had the output.
+    fn abandon(&self) -> bool {
+        self.use_memory();
+        if self.life.is_armed() && self.life.disarm() {
+            self.joiner.write();
+            self.disarmed.add();
+        }
+        let done = self.life.try_part() == Parting::Done;
+        if done {
+            self.take();
+        }
+        done
+    }
+
+    fn assert_clean(&self) {
+        assert_eq!(self.outputs.get(), 1, "outputs taken or dropped");
+        assert_eq!(self.armed.get(), self.disarmed.get(), "join wakers");
+        assert_eq!(self.freed.get(), 1, "cells freed");
+    }
+}
+
+/// Runs the finisher, and a waker kept elsewhere if `kept`, against `handle`; `true` from the handle goes
+/// to the even outcomes.
+fn against_the_end(
+    seen: &'static Seen<2>,
+    kept: bool,
+    handle: impl Fn(&Cell) -> bool + Send + Sync + Clone + 'static,
+) {
+    check_all(move || {
+        let cell = Cell::new();
+        if kept {
+            cell.life.acquire();
+        }
+        let finisher = thread::spawn({
+            let cell = Arc::clone(&cell);
+            move || cell.end()
+        });
+        let keeper = kept.then(|| {
+            let cell = Arc::clone(&cell);
+            thread::spawn(move || cell.release())
+        });
+        let handle = handle(&cell);
+        finisher.join().unwrap();
+        if let Some(keeper) = keeper {
+            keeper.join().unwrap();
+        }
+        cell.assert_clean();
+        seen.note(usize::from(handle));
+    });
+    seen.assert_all();
+}
+
+#[test]
+fn end_against_a_dropped_handle_leaves_the_output_to_one_of_them() {
+    static SEEN: Seen<2> = Seen::new();
+    against_the_end(&SEEN, false, Cell::abandon);
+}
+
+#[test]
+fn end_against_a_handle_dropped_at_once_leaves_the_output_to_one_of_them() {
+    static SEEN: Seen<2> = Seen::new();
+    against_the_end(&SEEN, false, |cell| {
+        cell.use_memory();
+        !cell.life.part_fresh() && cell.abandon()
+    });
+}
+
+#[test]
+fn end_against_a_dropped_handle_and_a_kept_waker_frees_the_cell_once() {
+    static SEEN: Seen<2> = Seen::new();
+    against_the_end(&SEEN, true, Cell::abandon);
+}
+
+#[test]
+fn end_against_a_handle_dropped_at_once_and_a_kept_waker_frees_the_cell_once() {
+    static SEEN: Seen<2> = Seen::new();
+    against_the_end(&SEEN, true, |cell| {
+        cell.use_memory();
+        !cell.life.part_fresh() && cell.abandon()
+    });
+}
+
+#[test]
+fn end_against_a_handle_that_waited_and_is_dropped_gives_the_waker_one_owner() {
+    static SEEN: Seen<2> = Seen::new();
+    against_the_end(&SEEN, false, |cell| cell.poll() || cell.abandon());
+}
+
+#[test]
+fn end_against_a_handle_that_changes_its_waker_gives_each_waker_one_owner() {
+    static SEEN: Seen<2> = Seen::new();
+    against_the_end(&SEEN, false, |cell| {
+        cell.poll() || cell.poll() || cell.abandon()
+    });
+}
+
+#[test]
+fn end_against_a_waiting_handle_wakes_it_or_is_seen() {
+    static SEEN: Seen<2> = Seen::new();
+    check_all(|| {
+        let cell = Cell::new();
+        let finisher = thread::spawn({
+            let cell = Arc::clone(&cell);
+            move || cell.end()
+        });
+        let seen = cell.poll();
+        finisher.join().unwrap();
+        assert!(seen || cell.woken.get() == 1, "the handle is never told");
+        if !seen {
+            assert!(cell.poll(), "a handle that was woken finds the outcome");
+        }
+        cell.assert_clean();
+        SEEN.note(usize::from(seen));
+    });
+    SEEN.assert_all();
+}
+
+#[test]
+fn references_dropped_on_three_threads_free_the_cell_once() {
+    check_all(|| {
+        let cell = Cell::new();
+        assert_eq!(cell.life.try_part(), Parting::Gone);
+        assert!(cell.end(), "the handle is gone");
+        assert_eq!(cell.freed.get(), 1);
+
+        let cell = Cell::new();
+        cell.life.acquire();
+        cell.life.acquire();
+        assert_eq!(cell.life.try_part(), Parting::Gone);
+        let keepers = [(); 2].map(|()| {
+            let cell = Arc::clone(&cell);
+            thread::spawn(move || cell.release())
+        });
+        cell.end();
+        for keeper in keepers {
+            keeper.join().unwrap();
+        }
+        cell.assert_clean();
+    });
+}

@@ -46,7 +46,10 @@ impl<const N: usize> Seen<N> {
     /// For a static, which must not remember an earlier run.
     fn assert_all(&self) {
         let times = self.0.each_ref().map(|times| times.load(Ordering::Relaxed));
-        assert!(times.iter().all(|times| *times > 0), "not all seen: {times:?}");
+        assert!(
+            times.iter().all(|times| *times > 0),
+            "not all seen: {times:?}"
+        );
     }
 }
 

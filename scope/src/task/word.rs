@@ -103,7 +103,12 @@ impl TaskWord {
         };
         // Release: `ended` reads it without the life word too. A wake that this store overwrites found
         // the task RUNNING or QUEUED, and so pushes nothing.
+        #[cfg(not(selvedge_loom))]
         self.0.store(bits, Ordering::Release);
+        // Loom takes a store and another thread's read-modify-write to be in no order afterwards, though one
+        // of them has to read or overwrite the other's value.
+        #[cfg(selvedge_loom)]
+        self.0.swap(bits, Ordering::Release);
     }
 
     /// How the task ended; `None` while its future lives.

@@ -54,6 +54,7 @@ static VTABLE: VTable = VTable {
     poll: never_polled,
     drop_future: nothing,
     drop_output: no_output,
+    output_needs_drop: false,
     free: nothing,
     output: 0,
     cut_short: None,
