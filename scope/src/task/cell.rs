@@ -129,6 +129,39 @@ impl<F: Future> BatchCell<F> {
         cut_short: None,
     };
 
+    /// Polls the future of a slot; the same as through the vtable, but open to the optimiser.
+    ///
+    /// # Safety
+    /// As for `VTable::poll`.
+    #[inline(always)]
+    pub(crate) unsafe fn poll(header: *const Header, cx: &mut Context<'_>) -> Polled {
+        // SAFETY: handed on from the caller.
+        unsafe { poll::<F, Plain, Self>(header, cx) }
+    }
+
+    /// Moves the output out of a slot.
+    ///
+    /// # Safety
+    /// It was written, and is not read again.
+    #[inline]
+    pub(crate) unsafe fn output(header: *const Header) -> F::Output {
+        // SAFETY: the output lies at this offset of the cell.
+        let output = unsafe { place::<F::Output>(header, offset_of!(Self, stage)) };
+        // SAFETY: handed on from the caller.
+        unsafe { output.read() }
+    }
+
+    /// Moves the future out of a slot that was never polled.
+    ///
+    /// # Safety
+    /// It is not touched again.
+    pub(crate) unsafe fn take_back(header: *const Header) -> F {
+        // SAFETY: the future lies at this offset of the cell.
+        let future = unsafe { place::<F>(header, offset_of!(Self, stage)) };
+        // SAFETY: handed on from the caller.
+        unsafe { future.read() }
+    }
+
     /// # Safety
     /// `cell` is valid for a write of `Self`.
     #[inline]
@@ -167,6 +200,7 @@ pub(crate) unsafe fn place<T>(header: *const Header, offset: usize) -> *mut T {
 /// # Safety
 /// 1. `header` opens a `C` whose future lives; 2. no other thread polls or drops it: the caller holds
 ///    `RUNNING`; 3. what the future borrows is alive: a window is open (rule W1).
+#[inline]
 unsafe fn poll<F: Future, S: Settle<F::Output>, C: Staged>(
     header: *const Header,
     cx: &mut Context<'_>,

@@ -108,18 +108,6 @@ impl List {
             unsafe { other.push_back(node) };
         }
     }
-
-    /// Takes over a chain that is linked through `next` already.
-    ///
-    /// # Safety
-    /// The chain has `len` nodes from `head` to `tail`, whose `next` is null, and they are in no queue.
-    pub(crate) unsafe fn install(&self, head: *const Header, tail: *const Header, len: usize) {
-        self.append(&Self {
-            head: Cell::new(head),
-            tail: Cell::new(tail),
-            len: Cell::new(len),
-        });
-    }
 }
 
 /// Neighbours of a task in its scope's list of all tasks; owner only.

@@ -3,16 +3,19 @@
 use std::alloc::Layout;
 use std::future::Future;
 use std::marker::PhantomPinned;
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use selvedge_cancel::{CancelToken, ambient};
 
 use super::core::{Core, CoreRef, Settings};
 use super::engine::{drop_child, raise};
 use super::owner::{Body, Window};
-use crate::task::{BatchCell, BatchChunk, Ended, Header, Payload, place, quietly};
+use super::policy;
+use super::step::{Stepped, step_by};
+use crate::task::{BatchCell, BatchChunk, Ended, Header, Payload, quietly};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -27,6 +30,10 @@ pub(crate) struct BatchEngine<F: Future> {
     chunk: *const BatchChunk,
     len: usize,
     stage: Stage,
+    /// Slots polled for the first time, or queued for it.
+    started: usize,
+    /// The outputs of the first so many slots, once they are there.
+    outputs: Vec<F::Output>,
     token: Option<CancelToken>,
     futures: std::marker::PhantomData<F>,
     _pin: PhantomPinned,
@@ -37,12 +44,84 @@ unsafe impl<F: Future<Output: Send> + Send> Send for BatchEngine<F> {}
 // SAFETY: `&BatchEngine` reaches neither futures nor outputs.
 unsafe impl<F: Future> Sync for BatchEngine<F> {}
 
-/// A batch has no body.
-struct NoBody;
+/// Polls the futures of a batch for the first time, in order and straight from their slots, as long as
+/// they are not worth lending; what is left then goes to the ready list. It plays the part of a body.
+struct Starter<'a, F: Future> {
+    chunk: *const BatchChunk,
+    len: usize,
+    started: &'a mut usize,
+    outputs: &'a mut Vec<F::Output>,
+}
 
-impl Body for NoBody {
-    fn poll(&mut self, _: &Core) -> bool {
-        true
+/// First polls between two looks at the clock.
+const STRETCH: usize = 128;
+
+impl<F: Future> Starter<'_, F> {
+    fn slot(&self, index: usize) -> *const Header {
+        // SAFETY: `len` slots were written, and the chunk lives until `retire`.
+        unsafe { BatchChunk::slot(self.chunk, index) }
+    }
+
+    /// # Safety
+    /// The slot was not started, and this thread is the owner in an open window of `core`.
+    #[inline]
+    unsafe fn start(&mut self, core: &Core, index: usize) {
+        let header = self.slot(index);
+        // SAFETY: a slot that was not started holds its token; the poll is that of its type.
+        match unsafe { step_by(header, BatchCell::<F>::poll) } {
+            Stepped::Idle => {}
+            // SAFETY: the token is ours, so the slot is in no queue.
+            Stepped::Again => unsafe { core.owner.local.push_back(header) },
+            Stepped::Ended(Ended::Value) if self.outputs.len() == index => {
+                // SAFETY: it was written just now.
+                self.outputs.push(unsafe { BatchCell::<F>::output(header) });
+                // SAFETY: future and output are gone; the slot has not been retired.
+                unsafe { core.end_here(header, Ended::Dropped) };
+            }
+            // SAFETY: it has just ended.
+            Stepped::Ended(ended) => unsafe { core.end_here(header, ended) },
+        }
+    }
+
+    /// Leaves the rest to the window.
+    fn queue_rest(&mut self, core: &Core) {
+        for index in *self.started..self.len {
+            // SAFETY: a slot that was not started is in no queue.
+            unsafe { core.owner.local.push_back(self.slot(index)) };
+        }
+        *self.started = self.len;
+    }
+}
+
+impl<F: Future> Body for Starter<'_, F> {
+    fn poll(&mut self, core: &Core) -> bool {
+        let left = self.len - *self.started;
+        if left == 0 {
+            return true;
+        }
+        // SAFETY: the slot is not retired before it was started.
+        let key = unsafe { &*self.slot(*self.started) }.key();
+        let known = policy::estimate(key);
+        if core.may_lend_now(known, left) {
+            self.queue_rest(core);
+            return true;
+        }
+        let stretch = match known {
+            0 => 1,
+            cost if cost >= policy::HEAVY => 8,
+            _ => STRETCH,
+        };
+        let polls = stretch.min(left);
+        let from = Instant::now();
+        for _ in 0..polls {
+            let index = *self.started;
+            *self.started += 1;
+            // SAFETY: it was counted as started just now, by the owner.
+            unsafe { self.start(core, index) };
+        }
+        policy::learn_stretch(key, polls, from, Instant::now());
+        core.owner.body_ready.set(*self.started < self.len);
+        *self.started == self.len
     }
 }
 
@@ -51,13 +130,15 @@ impl<F: Future> BatchEngine<F> {
         futures: impl IntoIterator<Item = F>,
         place: &'static Location<'static>,
     ) -> Self {
-        let core = Core::make(place, false);
+        let core = Core::make(place, true);
         let token = Some(core.token.clone());
         let mut engine = Self {
             core,
             chunk: std::ptr::null(),
             len: 0,
             stage: Stage::Fresh,
+            started: 0,
+            outputs: Vec::new(),
             token,
             futures: std::marker::PhantomData,
             _pin: PhantomPinned,
@@ -65,21 +146,17 @@ impl<F: Future> BatchEngine<F> {
         let iter = futures.into_iter();
         match iter.size_hint() {
             (least, Some(most)) if least == most => engine.fill(iter, most),
-            _ => {
-                let all: Vec<F> = iter.collect();
-                let len = all.len();
-                engine.fill(all.into_iter(), len);
-            }
+            _ => engine.refill(iter.collect()),
         }
         engine
     }
 
     /// Takes up to `room` futures, which the iterator was said to have.
-    fn fill(&mut self, mut iter: impl Iterator<Item = F>, room: usize) {
+    fn fill(&mut self, iter: impl Iterator<Item = F>, room: usize) {
         self.chunk = BatchChunk::make(&self.core, Layout::new::<BatchCell<F>>(), room);
         self.core.batch.set(self.chunk);
-        let mut before: Option<*const Header> = None;
-        // An iterator that lies about its length is cut off; one that panics leaves a shorter batch.
+        let mut iter = iter;
+        // One that panics leaves a shorter batch.
         while self.len < room {
             let Some(future) = iter.next() else { break };
             let header = Header::new(
@@ -91,14 +168,38 @@ impl<F: Future> BatchEngine<F> {
             let slot = unsafe { BatchChunk::slot(self.chunk, self.len) };
             // SAFETY: the slot has the cell's layout and nobody has seen it.
             unsafe { BatchCell::write(slot.cast_mut().cast(), header, future) };
-            if let Some(before) = before.replace(slot) {
-                // SAFETY: both slots are written and in no queue.
-                unsafe { &*before }.next.set(slot);
-            }
             self.len += 1;
             // At once: if `next` panics, `Drop` retires what is there.
             self.core.set_live(self.len);
         }
+        let mut more = iter.peekable();
+        if more.peek().is_some() {
+            // It had more than it said.
+            let mut all = self.take_back();
+            all.extend(more);
+            self.refill(all);
+        }
+    }
+
+    fn refill(&mut self, all: Vec<F>) {
+        let len = all.len();
+        self.fill(all.into_iter(), len);
+    }
+
+    /// Moves all futures out again, before the first poll, and gives the slots back.
+    fn take_back(&mut self) -> Vec<F> {
+        let mut all = Vec::with_capacity(self.len);
+        for index in 0..std::mem::take(&mut self.len) {
+            // SAFETY: the slot was written.
+            let slot = unsafe { BatchChunk::slot(self.chunk, index) };
+            // SAFETY: it was never polled, and its chunk is given back below.
+            all.push(unsafe { BatchCell::<F>::take_back(slot) });
+        }
+        self.core.set_live(0);
+        let chunk = std::mem::replace(&mut self.chunk, std::ptr::null());
+        // SAFETY: every slot is empty, and no waker of one exists.
+        unsafe { BatchChunk::retire(chunk, 0) };
+        all
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -130,17 +231,19 @@ impl<F: Future> BatchEngine<F> {
             if let Some(outer) = ambient::token() {
                 this.core.token.attach_to(&outer);
             }
-            if this.len > 0 {
-                let (head, tail) = (this.slot(0), this.slot(this.len - 1));
-                // SAFETY: `fill` has linked the slots, which are in no queue.
-                unsafe { this.core.owner.local.install(head, tail, this.len) };
-            }
+            this.outputs.reserve_exact(this.len);
             this.stage = Stage::Running;
         }
         this.core.parent.register(cx.waker());
         let outer = ambient::replace(this.token.take());
         let mut window = Window::open(&this.core);
-        let ended = window.run(cx, &mut NoBody);
+        let mut starter: Starter<'_, F> = Starter {
+            chunk: this.chunk,
+            len: this.len,
+            started: &mut this.started,
+            outputs: &mut this.outputs,
+        };
+        let ended = window.run(cx, &mut starter);
         drop(window);
         this.token = ambient::replace(outer);
         if ended.is_pending() {
@@ -153,21 +256,24 @@ impl<F: Future> BatchEngine<F> {
     /// Everything has ended: moves the outputs out and gives the memory back.
     fn finish(&mut self) -> Result<Vec<F::Output>, Payload> {
         let panic = self.core.finish_panics();
-        let mut outputs = Vec::with_capacity(if panic.is_some() { 0 } else { self.len });
-        for index in 0..self.len {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        for index in outputs.len()..self.len {
             let header = self.slot(index);
             // SAFETY: the slot is the batch's until it is retired.
-            if unsafe { (*header).word.ended() } != Some(Ended::Value) {
+            if unsafe { &*header }.word.ended() != Some(Ended::Value) {
                 continue;
             }
-            // SAFETY: the output lies at this offset of the cell.
-            let output = unsafe { place::<F::Output>(header, BatchCell::<F>::VTABLE.output) };
             // SAFETY: it was written and is read once.
-            let output = unsafe { output.read() };
+            let output = unsafe { BatchCell::<F>::output(header) };
             if panic.is_some() {
                 quietly(|| drop(output));
             } else {
                 outputs.push(output);
+            }
+        }
+        if panic.is_some() {
+            for output in std::mem::take(&mut outputs) {
+                quietly(|| drop(output));
             }
         }
         self.give_back();
@@ -210,6 +316,11 @@ impl<F: Future> Drop for BatchEngine<F> {
                     }
                 }
                 Some(_) => {}
+            }
+        }
+        for output in std::mem::take(&mut self.outputs).into_iter().rev() {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(output))) {
+                self.core.panicked(&raw const self.core.body, payload);
             }
         }
         let panic = self.core.finish_panics();

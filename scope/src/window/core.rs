@@ -286,6 +286,12 @@ impl Core {
         may
     }
 
+    /// Whether lending that many children of this cost pays, and is allowed. Owner only.
+    pub(crate) fn may_lend_now(&self, estimate: u64, left: usize) -> bool {
+        let forced = here::lending() == Lending::Forced;
+        (forced || policy::pays(estimate, left, || self.pool().is_hot())) && self.may_lend()
+    }
+
     /// Shares what is ready and asks for one helper. Owner only, in an open window that may lend.
     pub(crate) fn lend(&self, estimate: u64) {
         let packet = policy::packet(estimate);

@@ -95,6 +95,23 @@ fn learn(key: usize, sample: u64) {
     slot.store(u32::try_from(new).unwrap_or(u32::MAX), Ordering::Relaxed);
 }
 
+/// The time that so many polls of one kind took, by the owner outside lending.
+pub(super) fn learn_stretch(key: usize, polls: usize, from: Instant, until: Instant) {
+    let mean = nanos(from, until) / (polls as u64).max(1);
+    learn(key, believable(estimate(key), mean));
+}
+
+/// What to make of a poll, or a stretch, that took strangely long: the first poll of a kind runs on cold
+/// memory, and below `FIRST` says no more than "not big"; later ones move the estimate step by step, since
+/// the system may have put this thread aside.
+fn believable(known: u64, cost: u64) -> u64 {
+    match known {
+        0 if cost < FIRST => cost.min(HEAVY * 3 / 4),
+        0 => cost,
+        known => cost.min(known * OUTLIER + HEAVY),
+    }
+}
+
 /// How many children of this cost make a packet.
 pub(super) fn packet(estimate: u64) -> usize {
     (PACKET / estimate.max(1)).clamp(1, PACKET_MOST) as usize
@@ -242,12 +259,7 @@ impl Policy {
         }
         let cost = nanos(from, until);
         // As in `doubt`: one poll that took strangely long moves the estimate a little only.
-        // The first poll of a kind runs on cold memory: below `FIRST` it says no more than "not big".
-        let cost = match self.site {
-            0 if cost < FIRST => cost.min(HEAVY * 3 / 4),
-            0 => cost,
-            site => cost.min(site * OUTLIER + HEAVY),
-        };
+        let cost = believable(self.site, cost);
         learn(self.key, cost);
         self.site = estimate(self.key);
     }

@@ -21,18 +21,33 @@ pub(super) enum Stepped {
 /// Polls a child.
 ///
 /// # Safety
-/// 1. The caller took `header`, a child or slot, from a queue of its core; 2. a window of that core is open and
-///    this thread is inside it.
+/// 1. The caller took `header`, a child or slot, from a queue of its core; 2. a window of that core is open
+///    and this thread is inside it.
 #[inline]
 pub(super) unsafe fn step(header: *const Header) -> Stepped {
     // SAFETY: 1.; the scope's reference keeps it alive.
+    let poll = unsafe { &*header }.vtable.poll;
+    // SAFETY: handed on from the caller; the poll is the cell's own.
+    unsafe { step_by(header, poll) }
+}
+
+/// As [`step`], for a caller that knows the cell's type.
+///
+/// # Safety
+/// As for `step`, and `poll` is the cell's own.
+#[inline]
+pub(super) unsafe fn step_by(
+    header: *const Header,
+    poll: unsafe fn(*const Header, &mut Context<'_>) -> Polled,
+) -> Stepped {
+    // SAFETY: the scope's reference keeps it alive.
     let head = unsafe { &*header };
     head.word.start();
     here::set_task(header);
     let poll = |waker: &Waker| {
         // SAFETY: `poll` asks that 1. the future lives: a queued task is not DONE; 2. nobody else polls:
-        // we hold RUNNING, by `start`; 3. a window is open: 2.
-        unsafe { (head.vtable.poll)(header, &mut Context::from_waker(waker)) }
+        // we hold RUNNING, by `start`; 3. a window is open, says the caller.
+        unsafe { poll(header, &mut Context::from_waker(waker)) }
     };
     // SAFETY: the cell outlives the call: the scope lets go of it only when it has ended.
     let polled = unsafe { with_waker(header, poll) };
