@@ -10,10 +10,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use super::{Seen, Signal, check_some};
 use crate::lending::{self, Lending};
 use crate::sync::model::thread;
-use crate::sync::{Mutex, lock};
+use crate::sync::{AtomicUsize, Mutex, Ordering, lock};
 use crate::window::seam;
 use crate::window::seam::Mark;
-use crate::{Scope, scope};
+use crate::{Scope, Scoped, scope};
 
 impl Wake for Signal {
     fn wake(self: Arc<Self>) {
@@ -88,7 +88,7 @@ type Handed = Arc<Mutex<Option<Scope<'static>>>>;
 #[test]
 fn child_woken_from_another_thread_ends_its_scope() {
     static SEEN: Seen<2> = Seen::new();
-    check_some(|| {
+    check_some(2, || {
         let event = Event::new();
         let waker = thread::spawn({
             let event = Arc::clone(&event);
@@ -112,7 +112,7 @@ fn child_woken_from_another_thread_ends_its_scope() {
 #[test]
 fn scope_dropped_while_its_child_is_woken_leaves_nothing() {
     static SEEN: Seen<2> = Seen::new();
-    check_some(|| {
+    check_some(2, || {
         let event = Event::new();
         let kept: Handed = Arc::new(Mutex::new(None));
         let mut scoped = Box::pin(scope({
@@ -145,4 +145,244 @@ fn scope_dropped_while_its_child_is_woken_leaves_nothing() {
             "a chunk was not freed, or twice"
         );
     });
+}
+
+/// A scope, polled by nobody yet, and a handle to it.
+fn opened<F: Future>(
+    body: impl FnOnce(Scope<'static>) -> F,
+) -> (Pin<Box<Scoped<'static, F>>>, Scope<'static>) {
+    let mut handle = None;
+    let scoped = scope(|s| {
+        handle = Some(s.clone());
+        body(s)
+    });
+    (Box::pin(scoped), handle.expect("the closure was called"))
+}
+
+/// A pool job of the scope that starts at any time, once.
+fn helper(handle: &Scope<'static>) -> thread::JoinHandle<bool> {
+    let handle = handle.clone();
+    thread::spawn(move || seam::help(handle.handle()))
+}
+
+/// What children borrow, and how they end: all reads come before the scope's end.
+struct Lent {
+    data: Mark,
+    ended: AtomicUsize,
+}
+
+impl Lent {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            data: Mark::new(),
+            ended: AtomicUsize::new(0),
+        })
+    }
+
+    fn touch(&self) {
+        self.data.read();
+        // Relaxed: the end of the scope is to order it.
+        self.ended.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// After the scope: what was borrowed is the caller's again.
+    fn reclaim(&self) -> usize {
+        self.data.write();
+        // Relaxed: as above.
+        self.ended.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn children_polled_by_owner_and_helper_end_before_their_scope() {
+    static SEEN: Seen<2> = Seen::new();
+    check_some(2, || {
+        let lent = Lent::new();
+        let (scoped, handle) = opened({
+            let lent = Arc::clone(&lent);
+            async move |s| {
+                for _ in 0..2 {
+                    let lent = Arc::clone(&lent);
+                    drop(s.spawn(async move { lent.touch() }));
+                }
+            }
+        });
+        let helper = helper(&handle);
+        lending::with(Lending::Forced, || run(scoped));
+        assert_eq!(lent.reclaim(), 2);
+        SEEN.note(usize::from(helper.join().unwrap()));
+        assert_eq!(
+            seam::references(handle.handle()),
+            1,
+            "a chunk was not freed, or twice"
+        );
+    });
+    SEEN.assert_all();
+}
+
+#[test]
+fn handle_awaited_by_the_body_of_a_child_on_a_helper_yields_once() {
+    static SEEN: Seen<2> = Seen::new();
+    check_some(2, || {
+        let lent = Lent::new();
+        let (scoped, handle) = opened({
+            let lent = Arc::clone(&lent);
+            async move |s| {
+                let child = s.spawn(async move {
+                    lent.touch();
+                    Arc::clone(&lent)
+                });
+                child.await.touch();
+            }
+        });
+        let helper = helper(&handle);
+        lending::with(Lending::Forced, || run(scoped));
+        assert_eq!(lent.reclaim(), 2);
+        assert_eq!(Arc::strong_count(&lent), 1, "an output was not dropped");
+        SEEN.note(usize::from(helper.join().unwrap()));
+    });
+    SEEN.assert_all();
+}
+
+#[test]
+fn child_woken_from_outside_while_a_helper_is_inside_is_polled_again() {
+    static SEEN: Seen<2> = Seen::new();
+    check_some(2, || {
+        let event = Event::new();
+        let lent = Lent::new();
+        let (scoped, handle) = opened({
+            let (event, lent) = (Arc::clone(&event), Arc::clone(&lent));
+            async move |s| {
+                drop(s.spawn(async move {
+                    event.wait().await;
+                    lent.touch();
+                }));
+            }
+        });
+        let helper = helper(&handle);
+        let waker = thread::spawn(move || event.happen());
+        lending::with(Lending::Forced, || run(scoped));
+        assert_eq!(lent.reclaim(), 1);
+        SEEN.note(usize::from(helper.join().unwrap()));
+        waker.join().unwrap();
+        assert_eq!(
+            seam::references(handle.handle()),
+            1,
+            "a chunk was not freed, or twice"
+        );
+    });
+    SEEN.assert_all();
+}
+
+#[test]
+fn spawn_from_outside_against_the_end_runs_or_comes_back() {
+    static SEEN: Seen<2> = Seen::new();
+    check_some(2, || {
+        let lent = Lent::new();
+        let (scoped, handle) = opened(async |_| ());
+        let spawner = thread::spawn({
+            let (handle, lent) = (handle.clone(), Arc::clone(&lent));
+            move || handle.try_spawn(async move { lent.touch() }).is_ok()
+        });
+        lending::with(Lending::Never, || run(scoped));
+        let ended = lent.reclaim();
+        let accepted = spawner.join().unwrap();
+        assert_eq!(
+            ended,
+            usize::from(accepted),
+            "neither run nor refused, or both"
+        );
+        assert_eq!(Arc::strong_count(&lent), 1, "the future was not dropped");
+        SEEN.note(usize::from(accepted));
+        assert_eq!(
+            seam::references(handle.handle()),
+            1,
+            "a chunk was not freed, or twice"
+        );
+    });
+    SEEN.assert_all();
+}
+
+#[test]
+fn spawn_from_outside_against_the_drop_is_dropped_or_comes_back() {
+    static SEEN: Seen<2> = Seen::new();
+    check_some(2, || {
+        let lent = Lent::new();
+        let (scoped, handle) = opened(async |_| ());
+        let spawner = thread::spawn({
+            let (handle, lent) = (handle.clone(), Arc::clone(&lent));
+            move || handle.try_spawn(async move { lent.touch() }).is_ok()
+        });
+        drop(scoped);
+        let accepted = spawner.join().unwrap();
+        assert_eq!(lent.reclaim(), 0, "a child of a dropped scope ran");
+        assert_eq!(Arc::strong_count(&lent), 1, "the future was not dropped");
+        SEEN.note(usize::from(accepted));
+        assert_eq!(
+            seam::references(handle.handle()),
+            1,
+            "a chunk was not freed, or twice"
+        );
+    });
+    SEEN.assert_all();
+}
+
+#[test]
+fn handle_dropped_elsewhere_while_its_child_ends_drops_the_output_once() {
+    static SEEN: Seen<2> = Seen::new();
+    check_some(2, || {
+        let lent = Lent::new();
+        let (mut scoped, handle) = opened(async |_| ());
+        let child = handle.spawn({
+            let lent = Arc::clone(&lent);
+            async move { lent }
+        });
+        let dropper = thread::spawn(move || {
+            let finished = child.is_finished();
+            drop(child);
+            finished
+        });
+        lending::with(Lending::Never, || run(scoped.as_mut()));
+        SEEN.note(usize::from(dropper.join().unwrap()));
+        assert_eq!(Arc::strong_count(&lent), 1, "the output was not dropped");
+        drop(scoped);
+        assert_eq!(
+            seam::references(handle.handle()),
+            1,
+            "a chunk was not freed, or twice"
+        );
+    });
+    SEEN.assert_all();
+}
+
+#[test]
+fn waker_dropped_elsewhere_while_the_scope_ends_frees_its_chunk_once() {
+    static SEEN: Seen<2> = Seen::new();
+    check_some(2, || {
+        let event = Event::new();
+        let (mut scoped, handle) = opened({
+            let event = Arc::clone(&event);
+            async move |s| {
+                // The child leaves a waker behind and ends.
+                drop(s.spawn(poll_fn(move |cx| {
+                    lock(&event.state).1 = Some(cx.waker().clone());
+                    Poll::Ready(())
+                })));
+            }
+        });
+        let keeper = thread::spawn(move || {
+            let waker = lock(&event.state).1.take();
+            waker.map(Waker::wake).is_some()
+        });
+        lending::with(Lending::Never, || run(scoped.as_mut()));
+        drop(scoped);
+        // If the waker came too late for the thread, it went with the event, which the thread held.
+        SEEN.note(usize::from(keeper.join().unwrap()));
+        assert_eq!(
+            seam::references(handle.handle()),
+            1,
+            "a chunk was not freed, or twice"
+        );
+    });
+    SEEN.assert_all();
 }

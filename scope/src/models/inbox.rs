@@ -126,7 +126,7 @@ fn spawns_against_the_drop_are_accepted_or_refused() {
 #[test]
 fn helper_and_owner_take_each_node_once() {
     static SEEN: Seen<3> = Seen::new();
-    check_some(|| {
+    check_some(2, || {
         let mail = opened(2);
         let pushes = [pusher(&mail, 0), pusher(&mail, 1)];
         let helper = thread::spawn({
@@ -187,7 +187,7 @@ fn push_against_park_and_a_helper_is_told_or_seen() {
 #[test]
 fn node_pushed_again_under_a_taker_comes_out_once_each_time() {
     static SEEN: Seen<2> = Seen::new();
-    check_some(|| {
+    check_some(2, || {
         let mail = opened(2);
         assert_eq!(mail.push(0), Pushed::Quiet);
         let helper = thread::spawn({

@@ -61,9 +61,6 @@ impl Chunk {
 
     /// Slots that have come back.
     fn recycle(&self) -> usize {
-        if self.returned.load(Ordering::Acquire) == 0 {
-            return 0;
-        }
         let came = self.returned.swap(0, Ordering::Acquire);
         if came > 0 {
             self.memory.write();

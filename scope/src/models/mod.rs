@@ -22,10 +22,10 @@ fn check_all(model: impl Fn() + Send + Sync + 'static) {
     builder.check(model);
 }
 
-/// Every execution with a few preemptions: `LOOM_MAX_PREEMPTIONS` of them, else two.
-fn check_some(model: impl Fn() + Send + Sync + 'static) {
+/// Every execution with `least` preemptions, or `LOOM_MAX_PREEMPTIONS` of them if that is more.
+fn check_some(least: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(2));
+    builder.preemption_bound = builder.preemption_bound.max(Some(least));
     builder.max_branches = 20_000;
     builder.check(model);
 }

@@ -91,7 +91,7 @@ fn settle(shop: &Shop) -> Till {
 #[test]
 fn enter_against_close_is_inside_before_or_never() {
     static SEEN: Seen<3> = Seen::new();
-    check_some(|| {
+    check_some(3, || {
         let shop = open_shop(1, &[0]);
         assert!(shop.monitor.ask(1));
         assert!(!shop.monitor.ask(1), "one is enough");
@@ -109,7 +109,7 @@ fn enter_against_close_is_inside_before_or_never() {
 #[test]
 fn owner_that_waits_is_rung_by_the_last_helper() {
     static SEEN: Seen<4> = Seen::new();
-    check_some(|| {
+    check_some(3, || {
         let shop = open_shop(2, &[0, 1]);
         assert!(shop.monitor.ask(2));
         assert!(shop.monitor.ask(2));
@@ -126,7 +126,7 @@ fn owner_that_waits_is_rung_by_the_last_helper() {
 #[test]
 fn body_woken_on_a_helper_reaches_the_owner_in_this_window() {
     static SEEN: Seen<3> = Seen::new();
-    check_some(|| {
+    check_some(3, || {
         let shop = open_shop(1, &[0]);
         assert!(shop.monitor.ask(1));
         let helper = helper(&shop, true);
@@ -148,7 +148,7 @@ fn body_woken_on_a_helper_reaches_the_owner_in_this_window() {
 #[test]
 fn push_reaches_an_owner_that_waits_for_a_helper() {
     static SEEN: Seen<3> = Seen::new();
-    check_some(|| {
+    check_some(3, || {
         let shop = open_shop(2, &[0]);
         assert!(shop.monitor.ask(1));
         let helper = thread::spawn({
@@ -195,7 +195,7 @@ fn push_reaches_an_owner_that_waits_for_a_helper() {
 #[test]
 fn ring_alone_wakes_an_owner_whose_helper_is_busy() {
     static SEEN: Seen<2> = Seen::new();
-    check_some(|| {
+    check_some(3, || {
         let shop = open_shop(1, &[]);
         assert!(shop.monitor.ask(1));
         let _context = shop.monitor.enter(false);
@@ -229,7 +229,7 @@ fn ring_alone_wakes_an_owner_whose_helper_is_busy() {
 #[test]
 fn drained_window_gets_everything_back() {
     static SEEN: Seen<3> = Seen::new();
-    check_some(|| {
+    check_some(3, || {
         let shop = open_shop(2, &[0, 1]);
         assert!(shop.monitor.ask(1));
         let helper = helper(&shop, false);
@@ -258,7 +258,7 @@ fn drained_window_gets_everything_back() {
 #[test]
 fn job_that_starts_in_a_later_window_helps_there() {
     static SEEN: Seen<2> = Seen::new();
-    check_some(|| {
+    check_some(3, || {
         let shop = open_shop(1, &[]);
         assert!(shop.monitor.ask(1));
         let helper = helper(&shop, false);

@@ -97,7 +97,7 @@ fn wake_against_a_poll_gets_the_task_polled_once_more() {
 #[test]
 fn two_wakers_against_a_poll_are_both_heard() {
     static SEEN: Seen<3> = Seen::new();
-    check_some(|| {
+    check_some(2, || {
         let bench = Bench::new();
         bench.word.start();
         let wakers = [0, 1].map(|which| {
