@@ -4,6 +4,7 @@
 //! of runs a millisecond apart says more than two numbers of two processes. Not a test of correctness,
 //! though every workload checks that its work was done.
 
+pub mod burst;
 pub mod fleet;
 pub mod load;
 pub mod pipe;

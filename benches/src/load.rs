@@ -4,8 +4,6 @@
 
 use std::future::Future;
 use std::hint::black_box;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -203,19 +201,44 @@ where
     results.len() as u64
 }
 
-/// Counts from several threads.
-#[derive(Clone, Debug, Default)]
-pub struct Tally(Arc<AtomicU64>);
+/// A scope of `moro`, on one thread.
+pub fn moro<'env, Fut>(count: u64, child: impl Fn(u64) -> Fut + Send + Sync + 'env) -> u64
+where
+    Fut: Future<Output = u64> + Send + 'env,
+{
+    block_on(moro::async_scope!(|scope| {
+        for i in 0..count {
+            drop(scope.spawn(child(i)));
+        }
+        count
+    }))
+}
 
-impl Tally {
-    /// One more.
-    pub fn note(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
+/// Our `join_all`.
+pub fn join_all<Fut>(count: u64, child: impl Fn(u64) -> Fut) -> u64
+where
+    Fut: Future<Output = u64> + Send,
+{
+    block_on(selvedge::join_all((0..count).map(child))).len() as u64
+}
 
-    /// How many so far.
-    #[must_use]
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
+/// The `join_all` of `futures`.
+pub fn join_all_futures<Fut: Future<Output = u64>>(count: u64, child: impl Fn(u64) -> Fut) -> u64 {
+    block_on(futures::future::join_all((0..count).map(child))).len() as u64
+}
+
+/// The `join_all` of `futures-buffered`.
+pub fn join_all_buffered<Fut: Future<Output = u64>>(count: u64, child: impl Fn(u64) -> Fut) -> u64 {
+    block_on(futures_buffered::join_all((0..count).map(child))).len() as u64
+}
+
+/// `join` of `futures-concurrency` on a vector.
+pub fn join_all_concurrency<Fut: Future<Output = u64>>(
+    count: u64,
+    child: impl Fn(u64) -> Fut,
+) -> u64 {
+    use futures_concurrency::future::Join;
+
+    let all: Vec<_> = (0..count).map(child).collect();
+    block_on(all.join()).len() as u64
 }

@@ -32,9 +32,7 @@ fn main() -> ExitCode {
         "small-8" => &|| load::small_scopes(&pool, 4000, 8, false, no_op),
         "small-2-unordered" => &|| load::small_unordered(4000, 2, no_op),
         "quiet" => &|| quiet::ours(&pool, 1000, false) as u64,
-        "join-all" => {
-            &|| selvedge::block_on(selvedge::join_all((0..10_000).map(no_op))).len() as u64
-        }
+        "join-all" => &|| load::join_all(10_000, no_op),
         _ => {
             eprintln!("no load is called {name:?}; see src/bin/profile.rs");
             return ExitCode::from(2);

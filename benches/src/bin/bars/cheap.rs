@@ -1,7 +1,5 @@
 //! Children too cheap to share: what a child costs, and what being allowed to lend costs when it is pointless.
 
-use std::future::ready;
-
 use selvedge_benches::load;
 use selvedge_benches::quiet;
 use selvedge_benches::runner::Contest;
@@ -97,6 +95,9 @@ fn no_op_children(setting: &Setting, report: &mut Report) {
         })
         .add("JoinSet", || load::join_set(&fleet.tokio, n, no_op))
         .add("tokio::spawn", || load::tokio_spawn(&fleet.tokio, n, no_op))
+        .add("async-scoped", || {
+            load::async_scoped(&fleet.tokio, n, no_op)
+        })
         .run(setting.effort);
     report.rows("10,000 no-op children, tokio", "a child", &results);
     report.ratio(
@@ -109,15 +110,12 @@ fn no_op_children(setting: &Setting, report: &mut Report) {
 fn join_all(setting: &Setting, report: &mut Report) {
     let n = 10_000;
     let results = Contest::new(10_000)
-        .add("ours", || {
-            selvedge::block_on(selvedge::join_all((0..n).map(no_op))).len() as u64
+        .add("ours", || load::join_all(n, no_op))
+        .add("futures-buffered", || load::join_all_buffered(n, no_op))
+        .add("futures-concurrency", || {
+            load::join_all_concurrency(n, no_op)
         })
-        .add("futures-buffered", || {
-            selvedge::block_on(futures_buffered::join_all((0..n).map(no_op))).len() as u64
-        })
-        .add("futures", || {
-            selvedge::block_on(futures::future::join_all((0..n).map(no_op))).len() as u64
-        })
+        .add("futures", || load::join_all_futures(n, no_op))
         .run(setting.effort);
     report.rows("join_all of 10,000 no-op futures", "a child", &results);
     report.ratio(
@@ -160,7 +158,7 @@ fn small_scopes(setting: &Setting, report: &mut Report, children: u64) {
             load::small_scopes(&fleet.ours, n, children, true, no_op)
         })
         .add("FuturesUnordered", || {
-            load::small_unordered(n, children, |i| ready(i))
+            load::small_unordered(n, children, no_op)
         })
         .run(setting.effort);
     asked(report, &format!("small scopes of {children}"), asks);

@@ -1,5 +1,6 @@
 //! Children worth sharing: how near to all cores, and how far from rayon.
 
+use selvedge_benches::burst::Firer;
 use selvedge_benches::load;
 use selvedge_benches::runner::Contest;
 use selvedge_benches::work::Work;
@@ -20,6 +21,9 @@ pub(crate) fn bars(setting: &Setting, report: &mut Report) {
     }
     if report.wants("heavy") {
         one_percent_heavy(setting, report);
+    }
+    if report.wants("burst") {
+        burst(setting, report);
     }
 }
 
@@ -123,5 +127,33 @@ fn one_percent_heavy(setting: &Setting, report: &mut Report) {
         "heavy 1 %: ours / rayon::scope",
         results.ratio("allowed", "rayon::scope", 1.0),
         Bar::AtMost(1.1),
+    );
+}
+
+fn burst(setting: &Setting, report: &mut Report) {
+    let work = Work::micros(20.0);
+    let fleet = &setting.fleet;
+    let firer = Firer::default();
+    let results = Contest::new(1)
+        .settled()
+        .add("allowed", || firer.ours(&fleet.ours, 32, false, work))
+        .add("inline", || firer.ours(&fleet.ours, 32, true, work))
+        .add("FuturesUnordered", || firer.futures_unordered(32, work))
+        .add("tokio::spawn", || firer.tokio_spawn(&fleet.tokio, 32, work))
+        .run(setting.effort);
+    report.rows(
+        "a burst from another thread: 32 children of 20 us",
+        "a burst",
+        &results,
+    );
+    report.ratio(
+        "burst: allowed / inline",
+        results.ratio("allowed", "inline", 1.0),
+        Bar::Open,
+    );
+    report.ratio(
+        "burst: ours / tokio::spawn",
+        results.ratio("allowed", "tokio::spawn", 1.0),
+        Bar::Open,
     );
 }
