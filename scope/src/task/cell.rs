@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 
 use selvedge_cancel::Cancelled;
 
-use super::{Header, Kind, Payload, Polled, Task, VTable, chunk, quietly};
+use super::{Header, Kind, Payload, Polled, Task, VTable, batch_chunk, chunk, quietly};
 use crate::window::Core;
 
 /// What becomes of a future's output: it stays as it is, or its error goes to the scope.
@@ -124,7 +124,7 @@ impl<F: Future> BatchCell<F> {
         drop_future: drop_future::<F, Plain, Self>,
         drop_output: drop_output::<F, Plain, Self>,
         output_needs_drop: needs_drop::<F::Output>(),
-        free: chunk::free_batch,
+        free: batch_chunk::free_batch,
         output: offset_of!(Self, stage),
         cut_short: None,
     };

@@ -4,6 +4,8 @@
 //! the `SAFETY` comments (T1–T6) are its rules. This folder knows nothing of pools or windows beyond the
 //! [`Core`](crate::window::Core) that a wake is pushed to.
 
+mod arena;
+mod batch_chunk;
 mod cache;
 mod cell;
 mod chunk;
@@ -19,8 +21,10 @@ use std::mem::MaybeUninit;
 use std::panic::Location;
 use std::task::{Context, Waker};
 
+pub(crate) use self::arena::Arena;
+pub(crate) use self::batch_chunk::BatchChunk;
 pub(crate) use self::cell::{BatchCell, Plain, Settle, TaskCell, Trying, place};
-pub(crate) use self::chunk::{Arena, BatchChunk, free_owned, solo};
+pub(crate) use self::chunk::{free_owned, solo};
 pub(crate) use self::join::{Fault, RawJoin};
 #[cfg(all(test, selvedge_loom))]
 pub(crate) use self::life::Parting;

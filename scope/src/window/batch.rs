@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use selvedge_cancel::{CancelToken, ambient};
 
-use super::core::{Core, CoreRef, Settings};
+use super::core::{Core, Settings};
+use super::core_ref::CoreRef;
 use super::engine::{drop_child, raise};
 use super::owner::{Body, Window};
 use super::policy;
@@ -159,11 +160,7 @@ impl<F: Future> BatchEngine<F> {
         // One that panics leaves a shorter batch.
         while self.len < room {
             let Some(future) = iter.next() else { break };
-            let header = Header::new(
-                &raw const *self.core,
-                const { &BatchCell::<F>::VTABLE },
-                false,
-            );
+            let header = Header::new(self.core.as_ptr(), const { &BatchCell::<F>::VTABLE }, false);
             // SAFETY: the chunk has room for this slot.
             let slot = unsafe { BatchChunk::slot(self.chunk, self.len) };
             // SAFETY: the slot has the cell's layout and nobody has seen it.

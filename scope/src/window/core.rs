@@ -5,14 +5,14 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::mem::offset_of;
 use std::panic::Location;
-use std::ptr::{self, NonNull};
+use std::ptr;
 use std::sync::OnceLock;
-use std::task::{Context, RawWaker, RawWakerVTable};
 
 use selvedge_cancel::{CancelToken, Cancelled, Cause, CauseKind};
 
+use super::body::BODY;
+use super::core_ref::CoreRef;
 use super::engine::Errors;
 use super::here::{self, Lending, Role};
 use super::inbox::{Chain, Inbox, Pushed};
@@ -23,8 +23,7 @@ use super::{helper, policy, stats, step};
 use crate::pool::Pool;
 use crate::sync::{AtomicU32, AtomicUsize, Ordering, fence};
 use crate::task::{
-    AllList, Alone, Arena, BatchChunk, Ended, Header, Kind, List, Payload, Polled, Task, VTable,
-    free_owned,
+    AllList, Alone, Arena, BatchChunk, Ended, Header, Kind, List, Payload, Task, free_owned,
 };
 
 /// What only the owner touches, in an open window or in the scope's `Drop`.
@@ -87,33 +86,6 @@ unsafe impl Send for Core {}
 // SAFETY: as above.
 unsafe impl Sync for Core {}
 
-static BODY: VTable = VTable {
-    kind: Kind::Body,
-    poll: never_polled,
-    drop_future: nothing,
-    drop_output: no_output,
-    output_needs_drop: false,
-    free: nothing,
-    output: 0,
-    cut_short: None,
-};
-
-/// # Safety
-/// None is needed: the body's header is never polled as a child.
-unsafe fn never_polled(_: *const Header, _: &mut Context<'_>) -> Polled {
-    Polled::Pending
-}
-
-/// # Safety
-/// None is needed.
-unsafe fn nothing(_: *const Header) {}
-
-/// # Safety
-/// None is needed.
-unsafe fn no_output(_: *const Header) -> Option<Payload> {
-    None
-}
-
 impl Core {
     /// A new core with one reference, the caller's.
     pub(crate) fn make(place: &'static Location<'static>, body: bool) -> CoreRef {
@@ -147,8 +119,14 @@ impl Core {
         }));
         // SAFETY: just made; nobody else has seen it.
         unsafe { (*core).body.core = core };
-        // SAFETY: a box is not null.
-        CoreRef(unsafe { NonNull::new_unchecked(core) })
+        // SAFETY: the one reference that the core was made with.
+        unsafe { CoreRef::adopt(core) }
+    }
+
+    /// The pointer that the core was made with: what is kept, counted and freed by.
+    #[inline]
+    pub(crate) fn as_ptr(&self) -> *const Self {
+        self.body.core
     }
 
     /// One more reference.
@@ -314,7 +292,7 @@ impl Core {
         stats::count(&stats::ASKS);
         self.acquire();
         // SAFETY: the reference was counted just now.
-        let core = unsafe { CoreRef::adopt(self) };
+        let core = unsafe { CoreRef::adopt(self.as_ptr()) };
         if !pool.spawn(move || helper::help(&core)) {
             self.monitor.unask();
         }
@@ -469,91 +447,4 @@ impl Core {
     pub(crate) fn role(&self) -> Role {
         here::role_in(self)
     }
-}
-
-/// A counted reference to a core.
-#[derive(Debug)]
-pub(crate) struct CoreRef(NonNull<Core>);
-
-// SAFETY: a `Core` is `Send` and `Sync`, and counted atomically.
-unsafe impl Send for CoreRef {}
-// SAFETY: as above.
-unsafe impl Sync for CoreRef {}
-
-impl CoreRef {
-    /// # Safety
-    /// The caller has counted a reference that becomes this one's.
-    unsafe fn adopt(core: &Core) -> Self {
-        Self(NonNull::from(core))
-    }
-}
-
-impl Clone for CoreRef {
-    fn clone(&self) -> Self {
-        self.acquire();
-        Self(self.0)
-    }
-}
-
-impl Drop for CoreRef {
-    fn drop(&mut self) {
-        // SAFETY: this reference is counted and ends here.
-        unsafe { Core::release(self.0.as_ptr()) };
-    }
-}
-
-impl std::ops::Deref for CoreRef {
-    type Target = Core;
-
-    fn deref(&self) -> &Core {
-        // SAFETY: the reference keeps the core alive.
-        unsafe { self.0.as_ref() }
-    }
-}
-
-static BODY_WAKER: RawWakerVTable =
-    RawWakerVTable::new(clone_body, wake_body, wake_body_by_ref, drop_body);
-
-/// The raw waker of a scope's body, not counted.
-pub(super) fn body_waker(core: &Core) -> RawWaker {
-    const { assert!(offset_of!(Core, body) == 0) };
-    RawWaker::new(ptr::from_ref(core).cast(), &BODY_WAKER)
-}
-
-/// # Safety
-/// `data` is a core that the waker holds a reference to. The same for the three below.
-unsafe fn clone_body(data: *const ()) -> RawWaker {
-    // SAFETY: the waker keeps the core alive.
-    let core = unsafe { &*data.cast::<Core>() };
-    core.acquire();
-    body_waker(core)
-}
-
-unsafe fn wake_body(data: *const ()) {
-    // SAFETY: handed on; the reference is given up only after the parent was told.
-    unsafe { wake_body_by_ref(data) };
-    // SAFETY: `wake` consumes the waker.
-    unsafe { drop_body(data) };
-}
-
-unsafe fn wake_body_by_ref(data: *const ()) {
-    // SAFETY: the waker keeps the core alive.
-    let core = unsafe { &*data.cast::<Core>() };
-    if !core.body.word.wake() {
-        return;
-    }
-    match core.role() {
-        Role::Owner => core.owner.body_ready.set(true),
-        // SAFETY: the helper's haul lives as long as its frame.
-        Role::Helper(haul) => unsafe { (*haul).body.set(true) },
-        Role::Stranger => {
-            // SAFETY: `wake` gave us the token; the waker keeps the core alive.
-            let _ = unsafe { core.push(&core.body) };
-        }
-    }
-}
-
-unsafe fn drop_body(data: *const ()) {
-    // SAFETY: the waker's reference ends here.
-    unsafe { Core::release(data.cast()) };
 }

@@ -13,7 +13,9 @@ use std::task::{Context, Poll, Waker};
 
 use selvedge_cancel::{CancelToken, ambient};
 
-use super::core::{Core, CoreRef, Settings, body_waker};
+use super::body::body_waker;
+use super::core::{Core, Settings};
+use super::core_ref::CoreRef;
 use super::handle::Handle;
 use super::here;
 use super::owner::{self, Window};

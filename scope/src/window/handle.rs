@@ -13,7 +13,8 @@ use std::ptr::NonNull;
 
 use selvedge_cancel::CancelToken;
 
-use super::core::{Core, CoreRef};
+use super::core::Core;
+use super::core_ref::CoreRef;
 use super::here::{self, Lending, Role};
 use super::inbox::Pushed;
 use super::policy;
@@ -138,7 +139,7 @@ unsafe fn spawn<F: Future, S: Settle<F::Output>>(
     };
     let cell = memory.cast::<TaskCell<F, S>>();
     let task = Task {
-        header: Header::new(&raw const **core, const { &TaskCell::<F, S>::VTABLE }, true),
+        header: Header::new(core.as_ptr(), const { &TaskCell::<F, S>::VTABLE }, true),
         links: Links::new(),
         joiner: WakerSlot::new(),
         place,

@@ -6,8 +6,10 @@
 //! [`Engine`] and [`BatchEngine`].
 
 mod batch;
+mod body;
 mod context;
 mod core;
+mod core_ref;
 mod engine;
 mod handle;
 mod helper;

@@ -1,0 +1,295 @@
+//! The arena of a scope: hands out slots of its chunks, and recycles them while the scope lives.
+//!
+//! The owner works on plain cells. Another thread that frees a slot returns it through the stack of
+//! returned slots, or, once the scope is dead, counts it off its chunk; the thread that brings this count to
+//! zero frees the chunk.
+
+use std::alloc::Layout;
+use std::cell::Cell;
+use std::ptr;
+
+use super::chunk::{Chunk, chunk_at, solo};
+use super::{Header, Task};
+use crate::sync::{AtomicPtr, Ordering};
+use crate::window::Core;
+
+/// Layouts a scope keeps chunks for at a time; children of further layouts get an allocation each.
+pub(super) const CLASSES: usize = 6;
+/// Slots of a scope's first chunk; the next has four times as many, then they have the size that is kept.
+/// Four keeps small scopes small; what one stray waker can pin is one chunk of eight kibibytes.
+const FIRST_SLOTS: u32 = 4;
+const MOST_SLOTS: u32 = 16;
+/// Larger cells are allocated one by one.
+const MOST_BYTES: usize = 2048;
+
+/// Slots of one layout.
+#[derive(Debug)]
+struct Class {
+    stride: Cell<u32>,
+    /// Recycled slots, linked through their headers.
+    free: Cell<*const Header>,
+    /// The chunk that still has slots never used, the offset of the next, and how many there are.
+    open: Cell<*const Chunk>,
+    offset: Cell<u32>,
+    left: Cell<u32>,
+    /// Slots of the chunk after this one.
+    grow: Cell<u32>,
+}
+
+impl Class {
+    /// The next slot of the open chunk that was never used.
+    #[inline]
+    fn next_slot(&self) -> (*mut u8, u32) {
+        self.left.set(self.left.get() - 1);
+        let offset = self.offset.get();
+        self.offset.set(offset + self.stride.get());
+        let chunk = self.open.get();
+        // SAFETY: the open chunk lives while the scope does.
+        let live = &unsafe { &*chunk }.live;
+        live.set(live.get() + 1);
+        // SAFETY: `left` says that the slot at this offset is inside the chunk.
+        let slot = unsafe { chunk.byte_add(offset as usize) };
+        (slot.cast_mut().cast(), offset)
+    }
+}
+
+/// The chunks of one scope; owner only but for `give_back`.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    classes: [Class; CLASSES],
+    recent: Cell<usize>,
+    chunks: Cell<*const Chunk>,
+    /// Slots freed by other threads, or `DEAD`.
+    returned: AtomicPtr<Header>,
+}
+
+/// The mark of a dead scope in `returned`.
+fn dead() -> *mut Header {
+    ptr::without_provenance_mut(1)
+}
+
+impl Arena {
+    pub(crate) fn new() -> Self {
+        Self {
+            classes: std::array::from_fn(|_| Class {
+                stride: Cell::new(0),
+                free: Cell::new(ptr::null()),
+                open: Cell::new(ptr::null()),
+                offset: Cell::new(0),
+                left: Cell::new(0),
+                grow: Cell::new(FIRST_SLOTS),
+            }),
+            recent: Cell::new(0),
+            chunks: Cell::new(ptr::null()),
+            returned: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+
+    /// A place for a cell, and its offset in its chunk.
+    ///
+    /// # Safety
+    /// The caller is the owner of `core`, whose arena this is, in an open window.
+    #[inline]
+    pub(crate) unsafe fn place(&self, core: &Core, cell: Layout) -> (*mut u8, u32) {
+        let stride = stride_of(cell);
+        let recent = &self.classes[self.recent.get()];
+        if recent.stride.get() == stride && stride != 0 {
+            let slot = recent.free.get();
+            if !slot.is_null() {
+                // SAFETY: free slots keep their header's link and their offset.
+                unsafe { return self.reuse(recent, slot) };
+            }
+            if recent.left.get() != 0 {
+                return recent.next_slot();
+            }
+        }
+        // SAFETY: handed on from the caller.
+        unsafe { self.place_slow(core, cell, stride) }
+    }
+
+    /// # Safety
+    /// `slot` heads the free list of `class`.
+    #[inline]
+    unsafe fn reuse(&self, class: &Class, slot: *const Header) -> (*mut u8, u32) {
+        // SAFETY: free slots keep their header's link.
+        class.free.set(unsafe { (*slot).next.get() });
+        // SAFETY: free slots keep their offset.
+        let offset = unsafe { (*slot.cast::<Task>()).offset };
+        // SAFETY: that is the slot's offset; the chunk lives while the scope does.
+        let live = &unsafe { chunk_at(slot, offset) }.live;
+        live.set(live.get() + 1);
+        (slot.cast_mut().cast(), offset)
+    }
+
+    /// # Safety
+    /// As for `place`.
+    unsafe fn place_slow(&self, core: &Core, cell: Layout, stride: u32) -> (*mut u8, u32) {
+        let Some(index) = self.class_for(stride) else {
+            return solo(core, cell);
+        };
+        self.recent.set(index);
+        let class = &self.classes[index];
+        if class.free.get().is_null() && class.left.get() == 0 {
+            self.recycle();
+        }
+        let slot = class.free.get();
+        if !slot.is_null() {
+            // SAFETY: just seen at the head of the list.
+            return unsafe { self.reuse(class, slot) };
+        }
+        if class.left.get() == 0 {
+            self.open_chunk(core, class, index);
+        }
+        class.next_slot()
+    }
+
+    fn open_chunk(&self, core: &Core, class: &Class, index: usize) {
+        let stride = class.stride.get();
+        let index = u32::try_from(index).unwrap_or(0);
+        let slots = class.grow.replace(class.grow.get() * 4);
+        let (chunk, offset, slots) = if slots <= MOST_SLOTS {
+            let layout = Layout::from_size_align(stride as usize, 16).expect("strides are small");
+            let (chunk, offset) = Chunk::make(core, index, layout, slots);
+            (chunk, offset, slots)
+        } else {
+            class.grow.set(slots);
+            Chunk::make_kept(core, index, stride)
+        };
+        // SAFETY: just made.
+        unsafe { &*chunk }.next.set(self.chunks.replace(chunk));
+        class.open.set(chunk);
+        class.offset.set(offset);
+        class.left.set(slots);
+    }
+
+    fn class_for(&self, stride: u32) -> Option<usize> {
+        if stride == 0 {
+            return None;
+        }
+        for (index, class) in self.classes.iter().enumerate() {
+            if class.stride.get() == stride {
+                return Some(index);
+            }
+            if class.stride.get() == 0 {
+                class.stride.set(stride);
+                return Some(index);
+            }
+        }
+        None
+    }
+
+    /// Takes in what other threads have freed.
+    fn recycle(&self) {
+        // Acquire: pairs with the Release in `give_back`.
+        if self.returned.load(Ordering::Acquire).is_null() {
+            return;
+        }
+        let mut slot = self
+            .returned
+            .swap(ptr::null_mut(), Ordering::Acquire)
+            .cast_const();
+        while !slot.is_null() {
+            // SAFETY: returned slots keep their link.
+            let next = unsafe { (*slot).next.get() };
+            // SAFETY: a returned slot is free, and the owner asks.
+            unsafe { self.take_in(slot) };
+            slot = next;
+        }
+    }
+
+    /// # Safety
+    /// `slot` is free and in no list; the caller is the owner.
+    #[inline]
+    pub(super) unsafe fn take_in(&self, slot: *const Header) {
+        // SAFETY: free slots keep their offset.
+        let offset = unsafe { (*slot.cast::<Task>()).offset };
+        // SAFETY: that is the slot's offset; the chunk lives while the scope does.
+        let chunk = unsafe { chunk_at(slot, offset) };
+        chunk.live.set(chunk.live.get() - 1);
+        let class = &self.classes[chunk.class as usize];
+        // SAFETY: the slot is ours.
+        unsafe { (*slot).next.set(class.free.replace(slot)) };
+    }
+
+    /// Another thread frees a slot of a chunk.
+    ///
+    /// # Safety
+    /// `slot` is free; the chunk keeps the core, and so this arena, alive until this returns.
+    pub(super) unsafe fn give_back(&self, chunk: *const Chunk, slot: *const Header) {
+        // Relaxed: the exchange below checks it.
+        let mut head = self.returned.load(Ordering::Relaxed);
+        loop {
+            if head == dead() {
+                // AcqRel: Release for this slot's last use; Acquire of all others', if this is the last.
+                // SAFETY: the chunk lives until its `after` reaches zero, which needs this step.
+                if unsafe { &*chunk }.after.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    // SAFETY: that was the last slot of a dead scope's chunk.
+                    unsafe { Chunk::free(chunk) };
+                }
+                return;
+            }
+            // SAFETY: the slot is ours until the exchange succeeds.
+            unsafe { (*slot).next.set(head) };
+            // Release: pairs with the Acquire in `recycle` and `retire`.
+            match self.returned.compare_exchange_weak(
+                head,
+                slot.cast_mut(),
+                Ordering::Release,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return,
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// The scope is dead: frees every chunk that nobody holds a slot of and leaves the rest to the last
+    /// holder of each.
+    ///
+    /// # Safety
+    /// The caller is the owner, holds a reference to the core, and places no further cell.
+    pub(crate) unsafe fn retire(&self) {
+        // AcqRel: takes the returned slots, and tells later ones to count themselves off.
+        let mut slot = self.returned.swap(dead(), Ordering::AcqRel).cast_const();
+        while !slot.is_null() && slot != dead() {
+            // SAFETY: returned slots keep their link.
+            let next = unsafe { (*slot).next.get() };
+            // SAFETY: a returned slot is free, and the owner asks.
+            unsafe { self.take_in(slot) };
+            slot = next;
+        }
+        let mut chunk = self.chunks.replace(ptr::null());
+        while !chunk.is_null() {
+            // SAFETY: the scope's chunks live until freed here or by their last holder.
+            let (next, live) = unsafe { &*chunk }.rest();
+            let unheld = live == 0 || {
+                // AcqRel: as in `give_back`; holders that came first have counted below zero.
+                // SAFETY: the chunk lives until its `after` reaches zero, which needs this step.
+                let old = unsafe { &*chunk }.after.fetch_add(live, Ordering::AcqRel);
+                old.wrapping_add(live) == 0
+            };
+            if unheld {
+                // SAFETY: no slot is in use.
+                unsafe { Chunk::free(chunk) };
+            }
+            chunk = next;
+        }
+    }
+}
+
+/// Slot sizes, coarse enough that the children of most scopes share a few. Zero: one allocation each.
+#[inline]
+fn stride_of(cell: Layout) -> u32 {
+    let size = cell.size();
+    if size > MOST_BYTES || cell.align() > 16 || cfg!(selvedge_no_recycle) {
+        return 0;
+    }
+    let step: usize = if size <= 256 {
+        16
+    } else if size <= 1024 {
+        128
+    } else {
+        512
+    };
+    ((size + step - 1) & !(step - 1)) as u32
+}
