@@ -7,6 +7,8 @@
 mod alarm;
 #[doc(hidden)]
 pub mod batch;
+#[cfg(doctest)]
+mod compile_fail;
 mod join;
 mod join_handle;
 #[cfg(all(test, selvedge_loom))]
