@@ -52,6 +52,8 @@ struct Starter<'a, F: Future> {
     len: usize,
     started: &'a mut usize,
     outputs: &'a mut Vec<F::Output>,
+    /// Slots that ended in the present stretch and are not counted off yet.
+    ended: usize,
 }
 
 /// First polls between two looks at the clock.
@@ -76,8 +78,13 @@ impl<F: Future> Starter<'_, F> {
             Stepped::Ended(Ended::Value) if self.outputs.len() == index => {
                 // SAFETY: it was written just now.
                 self.outputs.push(unsafe { BatchCell::<F>::output(header) });
-                // SAFETY: future and output are gone; the slot has not been retired.
-                unsafe { core.end_here(header, Ended::Dropped) };
+                // SAFETY: the scope's reference keeps the slot.
+                let head = unsafe { &*header };
+                head.word.finish(Ended::Dropped);
+                let held = !head.life.release();
+                let survivors = &core.owner.survivors;
+                survivors.set(survivors.get() + usize::from(held));
+                self.ended += 1;
             }
             // SAFETY: it has just ended.
             Stepped::Ended(ended) => unsafe { core.end_here(header, ended) },
@@ -120,6 +127,7 @@ impl<F: Future> Body for Starter<'_, F> {
             // SAFETY: it was counted as started just now, by the owner.
             unsafe { self.start(core, index) };
         }
+        core.set_live(core.live() - std::mem::take(&mut self.ended));
         policy::learn_stretch(key, polls, from, Instant::now());
         core.owner.body_ready.set(*self.started < self.len);
         *self.started == self.len
@@ -239,6 +247,7 @@ impl<F: Future> BatchEngine<F> {
             len: this.len,
             started: &mut this.started,
             outputs: &mut this.outputs,
+            ended: 0,
         };
         let ended = window.run(cx, &mut starter);
         drop(window);
