@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Seen, check_all};
 use crate::sync::model::thread;
 use crate::sync::plain;
-use crate::task::{Heir, LifeWord, Parting};
+use crate::task::{Alone, Heir, LifeWord, Parting};
 use crate::window::seam::Mark;
 
 /// Counts one part of the cell: who let go of it.
@@ -70,10 +70,30 @@ impl Cell {
         }
     }
 
-    /// As `step::end` and `Core::retire`. `true`: the finisher had the output.
+    /// As `step::end` and `Core::retire`: a child that ends on a helper. `true`: the finisher had the output.
     fn end(&self) -> bool {
         self.use_memory();
         self.output.write();
+        self.settle()
+    }
+
+    /// As `Core::finish`: a child that ends on its owner.
+    fn end_alone(&self) -> bool {
+        self.use_memory();
+        self.output.write();
+        match self.life.finish_alone() {
+            Alone::Handed => false,
+            Alone::Last => {
+                self.output.write();
+                self.outputs.add();
+                self.free();
+                true
+            }
+            Alone::No => self.settle(),
+        }
+    }
+
+    fn settle(&self) -> bool {
         let heir = self.life.finish();
         match heir {
             Heir::Handle { wake: false } => {}
@@ -153,34 +173,36 @@ impl Cell {
 }
 
 /// Runs the finisher, and a waker kept elsewhere if `kept`, against `handle`; `true` from the handle goes
-/// to the even outcomes.
+/// to the second outcome.
 fn against_the_end(
     seen: &'static Seen<2>,
     kept: bool,
-    handle: impl Fn(&Cell) -> bool + Send + Sync + Clone + 'static,
+    handle: impl Fn(&Cell) -> bool + Send + Sync + Copy + 'static,
 ) {
-    check_all(move || {
-        let cell = Cell::new();
-        if kept {
-            cell.life.acquire();
-        }
-        let finisher = thread::spawn({
-            let cell = Arc::clone(&cell);
-            move || cell.end()
+    for end in [Cell::end, Cell::end_alone] {
+        check_all(move || {
+            let cell = Cell::new();
+            if kept {
+                cell.life.acquire();
+            }
+            let finisher = thread::spawn({
+                let cell = Arc::clone(&cell);
+                move || end(&cell)
+            });
+            let keeper = kept.then(|| {
+                let cell = Arc::clone(&cell);
+                thread::spawn(move || cell.release())
+            });
+            let handle = handle(&cell);
+            finisher.join().unwrap();
+            if let Some(keeper) = keeper {
+                keeper.join().unwrap();
+            }
+            cell.assert_clean();
+            seen.note(usize::from(handle));
         });
-        let keeper = kept.then(|| {
-            let cell = Arc::clone(&cell);
-            thread::spawn(move || cell.release())
-        });
-        let handle = handle(&cell);
-        finisher.join().unwrap();
-        if let Some(keeper) = keeper {
-            keeper.join().unwrap();
-        }
-        cell.assert_clean();
-        seen.note(usize::from(handle));
-    });
-    seen.assert_all();
+        seen.assert_all();
+    }
 }
 
 #[test]

@@ -11,12 +11,12 @@ use crate::window::seam::Mark;
 
 const DEAD: usize = usize::MAX;
 
-/// A chunk, and the stack of returned slots, of which only the height is kept.
+/// A chunk of two slots, and the stack of returned slots as a set of bits.
 struct Chunk {
     returned: AtomicUsize,
     after: AtomicUsize,
-    /// Touched by whoever uses a slot, written by whoever frees the chunk.
-    memory: Mark,
+    /// Written by whoever uses a slot, and all of them by whoever frees the chunk.
+    slots: [Mark; 2],
     freed: plain::AtomicU32,
 }
 
@@ -25,20 +25,20 @@ impl Chunk {
         Arc::new(Self {
             returned: AtomicUsize::new(0),
             after: AtomicUsize::new(0),
-            memory: Mark::new(),
+            slots: [Mark::new(), Mark::new()],
             freed: plain::AtomicU32::new(0),
         })
     }
 
     fn free(&self) {
-        self.memory.write();
+        self.slots.iter().for_each(Mark::write);
         // Relaxed: one thread of the system runs a model.
         self.freed.fetch_add(1, plain::Ordering::Relaxed);
     }
 
     /// `true`: the slot was counted off after the end.
-    fn give_back(&self) -> bool {
-        self.memory.read();
+    fn give_back(&self, slot: usize) -> bool {
+        self.slots[slot].write();
         let mut head = self.returned.load(Ordering::Relaxed);
         loop {
             if head == DEAD {
@@ -49,7 +49,7 @@ impl Chunk {
             }
             match self.returned.compare_exchange_weak(
                 head,
-                head + 1,
+                head | 1 << slot,
                 Ordering::Release,
                 Ordering::Relaxed,
             ) {
@@ -59,17 +59,19 @@ impl Chunk {
         }
     }
 
-    /// Slots that have come back.
+    /// Slots that have come back, and are used again.
     fn recycle(&self) -> usize {
         let came = self.returned.swap(0, Ordering::Acquire);
-        if came > 0 {
-            self.memory.write();
-        }
-        came
+        self.take_in(came)
+    }
+
+    fn take_in(&self, came: usize) -> usize {
+        let came = (0..2).filter(|slot| came & 1 << slot != 0);
+        came.map(|slot| self.slots[slot].write()).count()
     }
 
     fn retire(&self, live: usize) {
-        let live = live - self.returned.swap(DEAD, Ordering::AcqRel);
+        let live = live - self.take_in(self.returned.swap(DEAD, Ordering::AcqRel));
         let unheld = live == 0
             || self
                 .after
@@ -87,9 +89,9 @@ fn slots_freed_elsewhere_against_the_end_free_the_chunk_once() {
     static SEEN: Seen<3> = Seen::new();
     check_all(|| {
         let chunk = Chunk::new();
-        let holders = [(); 2].map(|()| {
+        let holders = [0, 1].map(|slot| {
             let chunk = Arc::clone(&chunk);
-            thread::spawn(move || chunk.give_back())
+            thread::spawn(move || chunk.give_back(slot))
         });
         chunk.retire(2);
         let late = holders.map(|holder| holder.join().unwrap());
@@ -104,9 +106,9 @@ fn slot_freed_elsewhere_is_used_again_or_counted_off() {
     static SEEN: Seen<2> = Seen::new();
     check_all(|| {
         let chunk = Chunk::new();
-        let holders = [(); 2].map(|()| {
+        let holders = [0, 1].map(|slot| {
             let chunk = Arc::clone(&chunk);
-            thread::spawn(move || chunk.give_back())
+            thread::spawn(move || chunk.give_back(slot))
         });
         let came = chunk.recycle();
         chunk.retire(2 - came);

@@ -126,7 +126,6 @@ fn polls_on_two_threads_follow_each_other() {
     check_all(|| {
         let bench = Bench::new();
         bench.word.start();
-        let _ = bench.look();
         let waker = thread::spawn({
             let bench = Arc::clone(&bench);
             move || bench.wake(0)
@@ -145,6 +144,7 @@ fn polls_on_two_threads_follow_each_other() {
                 bench.word.finish(Ended::Value);
             }
         });
+        let _ = bench.look();
         let rest = bench.rest();
         let pushed = waker.join().unwrap();
         poller.join().unwrap();
