@@ -140,7 +140,10 @@ fn cancelled_scope_gives_children_back_and_takes_plain_spawns() {
     let result = block_on(try_scope(async |s| {
         s.cancel();
         let refused = s
-            .try_spawn(async { Ok::<_, u8>(unreachable_child().await) })
+            .try_spawn(async {
+                unreachable_child().await;
+                Ok::<_, u8>(())
+            })
             .map(drop)
             .unwrap_err();
         assert_eq!(refused.why(), selvedge::Why::Cancelled);

@@ -402,3 +402,39 @@ fn two_children_that_wait_for_each_other_meet_on_owner_and_helper() {
         });
     });
 }
+
+/// The body holds a re-entrant lock across its awaits; heavy children take the same lock.
+fn lock_held_by_the_body(inline: bool) -> usize {
+    let printed = AtomicUsize::new(0);
+    let pool = pool(1);
+    let out = std::io::stderr().lock();
+    with(Lending::Forced, || {
+        let scoped = scope(async |s| {
+            for _ in 0..2 {
+                s.spawn(async {
+                    burn(Duration::from_millis(1));
+                    drop(std::io::stderr().lock());
+                    printed.fetch_add(1, Ordering::SeqCst);
+                });
+            }
+        })
+        .on(&pool);
+        block_on(if inline { scoped.inline() } else { scoped });
+    });
+    drop(out);
+    printed.load(Ordering::SeqCst)
+}
+
+// T18, V3: a lock that is re-entrant on the owner's thread, held around the scope. On a helper the child waits
+// for the owner, who waits for the helper. No engine can mend it; `.inline()` is the remedy.
+#[test]
+#[ignore = "hangs by design: it documents the price of lending"]
+fn reentrant_lock_held_around_a_scope_hangs_when_children_are_lent() {
+    while lock_held_by_the_body(false) == 2 {}
+}
+
+// T18, V3: the twin.
+#[test]
+fn reentrant_lock_held_around_an_inline_scope_is_taken_again() {
+    guarded(|| assert_eq!(lock_held_by_the_body(true), 2));
+}
