@@ -114,7 +114,7 @@ fn child_on_a_helper_that_installs_on_the_owners_pool_is_served() {
         let served = AtomicUsize::new(0);
         owners.clone().install(|| {
             with(Lending::Forced, || {
-                for _ in 0..20 {
+                while served.load(Ordering::Relaxed) < 10 {
                     block_on(
                         scope(async |s| {
                             for _ in 0..4 {
@@ -131,10 +131,6 @@ fn child_on_a_helper_that_installs_on_the_owners_pool_is_served() {
                 }
             });
         });
-        assert!(
-            served.load(Ordering::Relaxed) > 0,
-            "no child ran on a helper"
-        );
     });
 }
 
@@ -153,7 +149,7 @@ fn child_on_a_helper_that_broadcasts_reaches_the_waiting_owner() {
         rayon.clone().install(|| {
             let owner = rayon_core::current_thread_index();
             with(Lending::Forced, || {
-                for _ in 0..20 {
+                while served.load(Ordering::Relaxed) < 10 {
                     block_on(
                         scope(async |s| {
                             for _ in 0..4 {
@@ -173,10 +169,6 @@ fn child_on_a_helper_that_broadcasts_reaches_the_waiting_owner() {
                 }
             });
         });
-        assert!(
-            served.load(Ordering::Relaxed) > 0,
-            "no child ran on a helper"
-        );
     });
 }
 
