@@ -8,7 +8,7 @@ use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use selvedge_cancel::{Cancelled, SelectSafe, WaitCancelled, ambient};
+use selvedge_cancel::{Cancelled, SelectSafe, ambient};
 
 use crate::task::{Fault, RawJoin, Task, TaskId};
 
@@ -42,23 +42,13 @@ use crate::task::{Fault, RawJoin, Task, TaskId};
 /// Nothing is lost by dropping a pending wait, if the handle itself is kept: await `&mut handle`.
 pub struct JoinHandle<'env, T> {
     raw: RawJoin<T>,
-    state: State,
     env: PhantomData<fn(&'env ()) -> &'env ()>,
-}
-
-/// How far the wait is; one word, since programs keep many handles.
-enum State {
-    Waiting,
-    /// In a `try_scope`: the wait for the cancellation of the awaiting task.
-    Watching(Box<WaitCancelled>),
-    Yielded,
 }
 
 impl<T> JoinHandle<'_, T> {
     pub(crate) fn new(raw: RawJoin<T>) -> Self {
         Self {
             raw,
-            state: State::Waiting,
             env: PhantomData,
         }
     }
@@ -96,16 +86,11 @@ impl<T> JoinHandle<'_, T> {
 
     /// In a `try_scope`: whether the awaiting task is cancelled.
     fn cut_short(&mut self, cx: &mut Context<'_>) -> Option<T> {
-        if !matches!(self.state, State::Watching(_)) {
-            self.state = State::Watching(Box::new(ambient::token()?.cancelled()));
-        }
-        let State::Watching(wait) = &mut self.state else {
-            return None;
-        };
-        match Pin::new(&mut **wait).poll(cx) {
+        let watch = self.raw.watch(|| Some(ambient::token()?.cancelled()))?;
+        match Pin::new(watch).poll(cx) {
             Poll::Pending => None,
             Poll::Ready(cause) => {
-                self.state = State::Waiting;
+                self.raw.end_watch();
                 self.raw.cut_short(|| Some(Cancelled::new(cause)))
             }
         }
@@ -115,23 +100,17 @@ impl<T> JoinHandle<'_, T> {
     #[cold]
     fn fail(&mut self) -> ! {
         assert!(
-            !matches!(self.state, State::Yielded),
-            "a join handle was polled after it had yielded"
+            self.raw.task().is_some(),
+            "a join handle has nothing to yield: it has yielded before, or its child was refused by a \
+             scope that was being dropped"
         );
         let child = self.describe();
-        let fault = self.raw.fault();
-        match fault {
+        match self.raw.fault() {
             Fault::Itself => panic!("{child} awaits its own handle, which would never end"),
-            Fault::Dropped => {
-                self.state = State::Yielded;
-                panic!("{child} was dropped with its scope before it ended")
-            }
-            Fault::Panicked(payload) => {
-                self.state = State::Yielded;
-                match payload {
-                    Some(payload) => resume_unwind(payload),
-                    None => panic!("{child} panicked, and its scope has raised the panic already"),
-                }
+            Fault::Dropped => panic!("{child} was dropped with its scope before it ended"),
+            Fault::Panicked(Some(payload)) => resume_unwind(payload),
+            Fault::Panicked(None) => {
+                panic!("{child} panicked, and its scope has raised the panic already")
             }
         }
     }
@@ -140,13 +119,11 @@ impl<T> JoinHandle<'_, T> {
 impl<T> Future for JoinHandle<'_, T> {
     type Output = T;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         let this = &mut *self;
         match this.raw.poll(cx.waker()) {
-            Poll::Ready(Some(value)) => {
-                this.state = State::Yielded;
-                Poll::Ready(value)
-            }
+            Poll::Ready(Some(value)) => Poll::Ready(value),
             Poll::Ready(None) => this.fail(),
             Poll::Pending if this.raw.can_be_cut_short() => {
                 this.cut_short(cx).map_or(Poll::Pending, Poll::Ready)

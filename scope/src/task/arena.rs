@@ -39,18 +39,29 @@ struct Class {
 impl Class {
     /// The next slot of the open chunk that was never used.
     #[inline]
-    fn next_slot(&self) -> (*mut u8, u32) {
+    fn next_slot(&self) -> Place {
         self.left.set(self.left.get() - 1);
         let offset = self.offset.get();
         self.offset.set(offset + self.stride.get());
         let chunk = self.open.get();
-        // SAFETY: the open chunk lives while the scope does.
-        let live = &unsafe { &*chunk }.live;
-        live.set(live.get() + 1);
         // SAFETY: `left` says that the slot at this offset is inside the chunk.
         let slot = unsafe { chunk.byte_add(offset as usize) };
-        (slot.cast_mut().cast(), offset)
+        Place {
+            cell: slot.cast_mut().cast(),
+            offset,
+            solo: false,
+        }
     }
+}
+
+/// Room for a cell.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) cell: *mut u8,
+    /// Bytes from the start of its chunk.
+    pub(crate) offset: u32,
+    /// It has the chunk to itself, and is not found by `each_living`.
+    pub(crate) solo: bool,
 }
 
 /// The chunks of one scope; owner only but for `give_back`.
@@ -85,12 +96,12 @@ impl Arena {
         }
     }
 
-    /// A place for a cell, and its offset in its chunk.
+    /// A place for a cell.
     ///
     /// # Safety
     /// The caller is the owner of `core`, whose arena this is, in an open window.
     #[inline]
-    pub(crate) unsafe fn place(&self, core: &Core, cell: Layout) -> (*mut u8, u32) {
+    pub(crate) unsafe fn place(&self, core: &Core, cell: Layout) -> Place {
         let stride = stride_of(cell);
         let recent = &self.classes[self.recent.get()];
         if recent.stride.get() == stride && stride != 0 {
@@ -110,20 +121,24 @@ impl Arena {
     /// # Safety
     /// `slot` heads the free list of `class`.
     #[inline]
-    unsafe fn reuse(&self, class: &Class, slot: *const Header) -> (*mut u8, u32) {
+    unsafe fn reuse(&self, class: &Class, slot: *const Header) -> Place {
         // SAFETY: free slots keep their header's link.
         class.free.set(unsafe { (*slot).next.get() });
         // SAFETY: free slots keep their offset.
         let offset = unsafe { (*slot.cast::<Task>()).offset };
         // SAFETY: that is the slot's offset; the chunk lives while the scope does.
-        let live = &unsafe { chunk_at(slot, offset) }.live;
-        live.set(live.get() + 1);
-        (slot.cast_mut().cast(), offset)
+        let freed = &unsafe { chunk_at(slot, offset) }.freed;
+        freed.set(freed.get() - 1);
+        Place {
+            cell: slot.cast_mut().cast(),
+            offset,
+            solo: false,
+        }
     }
 
     /// # Safety
     /// As for `place`.
-    unsafe fn place_slow(&self, core: &Core, cell: Layout, stride: u32) -> (*mut u8, u32) {
+    unsafe fn place_slow(&self, core: &Core, cell: Layout, stride: u32) -> Place {
         let Some(index) = self.class_for(stride) else {
             return solo(core, cell);
         };
@@ -205,7 +220,7 @@ impl Arena {
         let offset = unsafe { (*slot.cast::<Task>()).offset };
         // SAFETY: that is the slot's offset; the chunk lives while the scope does.
         let chunk = unsafe { chunk_at(slot, offset) };
-        chunk.live.set(chunk.live.get() - 1);
+        chunk.freed.set(chunk.freed.get() + 1);
         let class = &self.classes[chunk.class as usize];
         // SAFETY: the slot is ours.
         unsafe { (*slot).next.set(class.free.replace(slot)) };
@@ -243,6 +258,36 @@ impl Arena {
         }
     }
 
+    /// Writes into the open chunks what is left of them.
+    fn note_unused(&self) {
+        for class in &self.classes {
+            let open = class.open.get();
+            if !open.is_null() {
+                // SAFETY: the open chunk lives while the scope does.
+                unsafe { &*open }.unused.set(class.left.get());
+            }
+        }
+    }
+
+    /// Calls `visit` with every child in the arena that has not ended, the newest chunk first.
+    ///
+    /// # Safety
+    /// The caller is the owner, and places no cell meanwhile.
+    pub(crate) unsafe fn each_living(&self, mut visit: impl FnMut(*const Header)) {
+        self.note_unused();
+        let mut chunk = self.chunks.get();
+        while !chunk.is_null() {
+            for slot in Chunk::used(chunk) {
+                // SAFETY: a slot that was handed out was written; a freed one keeps its word, which is DONE.
+                if unsafe { &*slot }.word.ended().is_none() {
+                    visit(slot);
+                }
+            }
+            // SAFETY: the scope's chunks live while it does.
+            chunk = unsafe { &*chunk }.next.get();
+        }
+    }
+
     /// The scope is dead: frees every chunk that nobody holds a slot of and leaves the rest to the last
     /// holder of each.
     ///
@@ -258,6 +303,7 @@ impl Arena {
             unsafe { self.take_in(slot) };
             slot = next;
         }
+        self.note_unused();
         let mut chunk = self.chunks.replace(ptr::null());
         while !chunk.is_null() {
             // SAFETY: the scope's chunks live until freed here or by their last holder.

@@ -8,8 +8,8 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::Cell;
 use std::ptr;
 
-use super::arena::CLASSES;
-use super::{Header, Task, cache};
+use super::arena::{CLASSES, Place};
+use super::{Header, Links, Task, cache};
 use crate::sync::AtomicUsize;
 use crate::window::{Core, owned_here};
 
@@ -19,11 +19,19 @@ pub(super) struct Chunk {
     pub(super) core: *const Core,
     /// The scope's next older chunk.
     pub(super) next: Cell<*const Chunk>,
+    /// Neighbours of the one cell in the list of single cells; unused in chunks of many.
+    pub(super) links: Links,
     pub(super) layout: Layout,
     /// The class that its slots are recycled in; `CLASSES` if it is a single cell.
     pub(super) class: u32,
-    /// Slots handed out and not come back; owner only.
-    pub(super) live: Cell<u32>,
+    /// How many slots there are, and where.
+    slots: u32,
+    first: u32,
+    stride: u32,
+    /// Slots at the end that were never handed out, once the chunk is not the open one of its class.
+    pub(super) unused: Cell<u32>,
+    /// Slots that have come back and were not handed out again; owner only.
+    pub(super) freed: Cell<u32>,
     /// After the scope's death: slots still held elsewhere. Below zero while the owner has not added its
     /// count yet.
     pub(super) after: AtomicUsize,
@@ -46,7 +54,21 @@ impl Chunk {
 
     /// The next chunk, and how many slots of this one are in use.
     pub(super) fn rest(&self) -> (*const Self, usize) {
-        (self.next.get(), self.live.get() as usize)
+        let live = self.slots - self.unused.get() - self.freed.get();
+        (self.next.get(), live as usize)
+    }
+
+    /// The slots that were ever handed out, the last one first.
+    pub(super) fn used(this: *const Self) -> impl Iterator<Item = *const Header> {
+        // SAFETY: the caller's chunk is alive.
+        let chunk = unsafe { &*this };
+        (0..chunk.slots - chunk.unused.get())
+            .rev()
+            .map(move |index| {
+                let offset = chunk.first + index * chunk.stride;
+                // SAFETY: the slot lies inside the chunk.
+                unsafe { this.byte_add(offset as usize) }.cast()
+            })
     }
 
     /// Makes a chunk for `slots` cells of the given layout; the offset of the first one comes with it.
@@ -63,9 +85,12 @@ impl Chunk {
         if memory.is_null() {
             handle_alloc_error(layout);
         }
-        // SAFETY: just allocated, with room for a chunk.
-        let chunk = unsafe { Self::begin(memory, core, class, layout) };
         let offset = u32::try_from(offset).expect("the first slot is near");
+        let stride = u32::try_from(cell.pad_to_align().size()).unwrap_or(0);
+        let value = Self::of(core, class, layout, (slots, offset, stride));
+        let chunk = memory.cast::<Self>();
+        // SAFETY: just allocated, with room for a chunk.
+        unsafe { chunk.write(value) };
         (chunk, offset)
     }
 
@@ -80,29 +105,30 @@ impl Chunk {
         if memory.is_null() {
             handle_alloc_error(layout);
         }
+        let first = size_of::<Self>().next_multiple_of(16) as u32;
+        let slots = (cache::BYTES as u32 - first) / stride;
+        let value = Self::of(core, class, layout, (slots, first, stride));
+        let chunk = memory.cast::<Self>();
         // SAFETY: nobody else's, with room for a chunk.
-        let chunk = unsafe { Self::begin(memory, core, class, layout) };
-        let offset = size_of::<Self>().next_multiple_of(16);
-        let slots = (layout.size() - offset) / stride as usize;
-        (chunk, offset as u32, slots as u32)
+        unsafe { chunk.write(value) };
+        (chunk, first, slots)
     }
 
-    /// # Safety
-    /// `memory` is nobody else's and has room for a chunk's header.
-    unsafe fn begin(memory: *mut u8, core: &Core, class: u32, layout: Layout) -> *const Self {
+    fn of(core: &Core, class: u32, layout: Layout, slots: (u32, u32, u32)) -> Self {
         core.acquire();
-        let value = Self {
+        Self {
             core: core.as_ptr(),
             next: Cell::new(ptr::null()),
+            links: Links::new(),
             layout,
             class,
-            live: Cell::new(0),
+            slots: slots.0,
+            first: slots.1,
+            stride: slots.2,
+            unused: Cell::new(0),
+            freed: Cell::new(0),
             after: AtomicUsize::new(0),
-        };
-        let chunk = memory.cast::<Self>();
-        // SAFETY: handed on from the caller.
-        unsafe { chunk.write(value) };
-        chunk
+        }
     }
 }
 
@@ -111,6 +137,18 @@ const KEPT: Layout = match Layout::from_size_align(cache::BYTES, 16) {
     Ok(layout) => layout,
     Err(_) => panic!("the size of a kept chunk is a multiple of its alignment"),
 };
+
+/// Neighbours of a single cell in the list of those.
+///
+/// # Safety
+/// `task` is alive for `'a` and was placed by [`solo`].
+#[inline]
+pub(crate) unsafe fn links_of<'a>(task: *const Task) -> &'a Links {
+    // SAFETY: handed on from the caller.
+    let offset = unsafe { &*task }.offset;
+    // SAFETY: that is the cell's offset in its chunk, which lives as long as the cell.
+    &unsafe { chunk_at(task.cast(), offset) }.links
+}
 
 /// # Safety
 /// `slot` lies at this offset of a chunk that is alive for `'a`.
@@ -130,13 +168,15 @@ pub(super) unsafe fn chunk_of(cell: *const u8, offset: u32) -> *const Chunk {
 }
 
 /// A place for one cell of any layout; for spawns from outside the window's thread.
-pub(crate) fn solo(core: &Core, cell: Layout) -> (*mut u8, u32) {
+pub(crate) fn solo(core: &Core, cell: Layout) -> Place {
     let (chunk, offset) = Chunk::make(core, CLASSES as u32, cell, 1);
     // SAFETY: the chunk was made with one slot at this offset.
-    (
-        unsafe { chunk.byte_add(offset as usize) }.cast_mut().cast(),
+    let slot = unsafe { chunk.byte_add(offset as usize) };
+    Place {
+        cell: slot.cast_mut().cast(),
         offset,
-    )
+        solo: true,
+    }
 }
 
 /// As [`free_task`], by the owner of `core`.
@@ -149,9 +189,7 @@ pub(crate) unsafe fn free_owned(core: &Core, header: *const Header) {
     let task = unsafe { &*header.cast::<Task>() };
     // SAFETY: nobody else refers to the task any more, so nobody has its record.
     unsafe { task.record.clear() };
-    // SAFETY: every task lies in a chunk at its offset, which is alive: this slot is in use.
-    let class = unsafe { chunk_at(header, task.offset) }.class;
-    if class as usize == CLASSES {
+    if task.solo {
         // SAFETY: handed on from the caller.
         unsafe { free_task(header) };
     } else {

@@ -5,11 +5,11 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::NonNull;
 use std::task::{Poll, Waker};
 
-use selvedge_cancel::Cancelled;
+use selvedge_cancel::{Cancelled, WaitCancelled};
 
 use super::life::Parting;
 use super::{Ended, Header, Payload, Task, TaskId, place, quietly};
@@ -29,6 +29,9 @@ pub(crate) enum Fault {
 /// The raw handle. `None`: the task was refused, or the outcome was taken.
 pub(crate) struct RawJoin<T> {
     task: Option<NonNull<Task>>,
+    /// In a `try_scope`, once the handle waits: the cancellation of the awaiting task. It is there only
+    /// while the waker slot is or was filled, so a handle that was never polled need not look for it.
+    watch: Option<ManuallyDrop<Box<WaitCancelled>>>,
     output: PhantomData<T>,
 }
 
@@ -44,6 +47,7 @@ impl<T> RawJoin<T> {
     pub(crate) unsafe fn new(task: NonNull<Task>) -> Self {
         Self {
             task: Some(task),
+            watch: None,
             output: PhantomData,
         }
     }
@@ -52,10 +56,12 @@ impl<T> RawJoin<T> {
     pub(crate) fn refused() -> Self {
         Self {
             task: None,
+            watch: None,
             output: PhantomData,
         }
     }
 
+    #[inline]
     pub(crate) fn task(&self) -> Option<&Task> {
         // SAFETY: the handle keeps the cell alive, and lends the task no longer than itself.
         self.task.map(|task| unsafe { task.as_ref() })
@@ -66,6 +72,7 @@ impl<T> RawJoin<T> {
     }
 
     /// Whether the outcome is there, or will never be.
+    #[inline]
     pub(crate) fn is_finished(&self) -> bool {
         self.task().is_none_or(|task| task.header.life.is_done())
     }
@@ -82,6 +89,7 @@ impl<T> RawJoin<T> {
     }
 
     /// Whether awaiting this handle can be cut short.
+    #[inline]
     pub(crate) fn can_be_cut_short(&self) -> bool {
         self.task()
             .is_some_and(|task| task.header.vtable.cut_short.is_some())
@@ -166,8 +174,29 @@ impl<T> RawJoin<T> {
         !armed
     }
 
+    /// The wait for the cancellation of the awaiting task, made by `make` at first.
+    pub(crate) fn watch(
+        &mut self,
+        make: impl FnOnce() -> Option<WaitCancelled>,
+    ) -> Option<&mut WaitCancelled> {
+        if self.watch.is_none() {
+            self.watch = Some(ManuallyDrop::new(Box::new(make()?)));
+        }
+        self.watch.as_deref_mut().map(|watch| &mut **watch)
+    }
+
+    pub(crate) fn end_watch(&mut self) {
+        if let Some(watch) = self.watch.take() {
+            drop(ManuallyDrop::into_inner(watch));
+        }
+    }
+
     /// Lets go of an ended task whose output is taken or dropped.
+    #[inline]
     fn part(&mut self) {
+        if self.watch.is_some() {
+            self.end_watch();
+        }
         let Some(task) = self.task.take() else { return };
         let header = task.cast::<Header>().as_ptr().cast_const();
         // SAFETY: the handle keeps the cell alive until this very step.
@@ -215,6 +244,7 @@ impl<T> Drop for RawJoin<T> {
 impl<T> RawJoin<T> {
     #[cold]
     fn drop_slowly(&mut self) {
+        self.end_watch();
         if let Some(payload) = self.abandon() {
             if !std::thread::panicking() {
                 std::panic::resume_unwind(payload);

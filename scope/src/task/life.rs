@@ -213,6 +213,7 @@ impl LifeWord {
     }
 
     /// The handle of an ended task lets go. `true`: no reference is left, the caller frees the cell.
+    #[inline]
     #[must_use]
     pub(crate) fn part(&self) -> bool {
         // Acquire: as in `is_last`: with no reference left but the handle, nobody can make another.

@@ -1,4 +1,4 @@
-//! Intrusive lists of headers: a queue through `Header::next`, and the list of all tasks of a scope.
+//! Intrusive lists of headers: a queue through `Header::next`, and the list of a scope's single cells.
 //!
 //! Plain cells, no atomics: a list belongs to the owner, to one helper, or to the holder of the monitor's
 //! lock. A list holds no reference (rule L5): what keeps a queued task alive is the scope's own reference.
@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::ptr;
 
+use super::chunk::links_of;
 use super::{Header, Task};
 
 /// A first-in first-out queue of headers.
@@ -110,7 +111,7 @@ impl List {
     }
 }
 
-/// Neighbours of a task in its scope's list of all tasks; owner only.
+/// Neighbours of a single cell in its scope's list; owner only once it is registered.
 #[derive(Debug)]
 pub(crate) struct Links {
     pub(crate) prev: Cell<*const Task>,
@@ -126,7 +127,7 @@ impl Links {
     }
 }
 
-/// All living tasks of a scope, the newest first, so that a dying scope drops them in reverse order.
+/// The living children of a scope that are single cells, the newest first; the arena finds the others.
 #[derive(Debug)]
 pub(crate) struct AllList {
     head: Cell<*const Task>,
@@ -150,12 +151,12 @@ impl AllList {
     pub(crate) unsafe fn link(&self, task: *const Task) {
         let head = self.head.replace(task);
         // SAFETY: the task is alive and only the owner touches its links.
-        let links = unsafe { &(*task).links };
+        let links = unsafe { links_of(task) };
         links.prev.set(ptr::null());
         links.next.set(head);
         if !head.is_null() {
             // SAFETY: linked tasks are alive: the scope's reference is given up only after `unlink`.
-            unsafe { (*head).links.prev.set(task) };
+            unsafe { links_of(head) }.prev.set(task);
         }
     }
 
@@ -164,17 +165,17 @@ impl AllList {
     #[inline]
     pub(crate) unsafe fn unlink(&self, task: *const Task) {
         // SAFETY: the task is alive and only the owner touches its links.
-        let links = unsafe { &(*task).links };
+        let links = unsafe { links_of(task) };
         let (prev, next) = (links.prev.get(), links.next.get());
         if prev.is_null() {
             self.head.set(next);
         } else {
             // SAFETY: linked neighbours are alive.
-            unsafe { (*prev).links.next.set(next) };
+            unsafe { links_of(prev) }.next.set(next);
         }
         if !next.is_null() {
             // SAFETY: linked neighbours are alive.
-            unsafe { (*next).links.prev.set(prev) };
+            unsafe { links_of(next) }.prev.set(prev);
         }
     }
 }

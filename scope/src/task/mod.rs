@@ -21,10 +21,10 @@ use std::mem::MaybeUninit;
 use std::panic::Location;
 use std::task::{Context, Waker};
 
-pub(crate) use self::arena::Arena;
+pub(crate) use self::arena::{Arena, Place};
 pub(crate) use self::batch_chunk::BatchChunk;
 pub(crate) use self::cell::{BatchCell, Plain, Settle, TaskCell, Trying, place};
-pub(crate) use self::chunk::{free_owned, solo};
+pub(crate) use self::chunk::{free_owned, links_of, solo};
 pub(crate) use self::join::{Fault, RawJoin};
 #[cfg(all(test, selvedge_loom))]
 pub(crate) use self::life::Parting;
@@ -159,7 +159,6 @@ impl Header {
 #[repr(C)]
 pub(crate) struct Task {
     pub(crate) header: Header,
-    pub(crate) links: Links,
     /// Whom to wake at the end; governed by the life word (rule T4).
     pub(crate) joiner: WakerSlot,
     /// Where the task was spawned.
@@ -168,8 +167,10 @@ pub(crate) struct Task {
     pub(crate) record: RecordSlot,
     /// Bytes from the start of the chunk to this cell.
     pub(crate) offset: u32,
-    /// Spawned from outside the window's thread, and not yet in the list of all tasks.
+    /// Pushed into the inbox by its spawn, and not registered yet.
     pub(crate) newborn: Cell<bool>,
+    /// In a chunk of its own, and so in the list of single cells once it is registered.
+    pub(crate) solo: bool,
 }
 
 impl Task {

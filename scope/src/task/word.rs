@@ -46,6 +46,7 @@ pub(crate) struct TaskWord(AtomicU32);
 
 impl TaskWord {
     /// A task that was never polled and is about to be queued by its maker.
+    #[inline]
     pub(crate) fn new() -> Self {
         Self(AtomicU32::new(QUEUED | FRESH))
     }

@@ -24,6 +24,7 @@ use crate::pool::Pool;
 use crate::sync::{AtomicU32, AtomicUsize, Ordering, fence};
 use crate::task::{
     AllList, Alone, Arena, BatchChunk, Ended, Header, Kind, List, Payload, Task, free_owned,
+    links_of,
 };
 
 /// What only the owner touches, in an open window or in the scope's `Drop`.
@@ -327,9 +328,23 @@ impl Core {
     /// `task` is alive and not registered.
     #[inline]
     pub(crate) unsafe fn register(&self, task: *const Task) {
-        // SAFETY: handed on from the caller.
-        unsafe { self.owner.all.link(task) };
         self.set_live(self.live() + 1);
+        // SAFETY: handed on from the caller.
+        if unsafe { &*task }.solo {
+            // SAFETY: it is alive and not registered, so in no list.
+            unsafe { self.owner.all.link(task) };
+        }
+    }
+
+    /// # Safety
+    /// `task` is registered; the caller is the owner.
+    #[inline]
+    unsafe fn unlink(&self, task: *const Task) {
+        // SAFETY: registered children are alive.
+        if unsafe { &*task }.solo {
+            // SAFETY: a registered single cell is in the list.
+            unsafe { self.owner.all.unlink(task) };
+        }
     }
 
     /// Sorts a chain from the inbox into `local`, oldest first; newborn children are registered. Owner only.
@@ -365,8 +380,8 @@ impl Core {
     /// Registers children that were spawned on helpers. Owner only.
     pub(crate) fn register_newborns(&self, mut task: *const Task) {
         while !task.is_null() {
-            // SAFETY: newborn children are alive: they are not unlinked before they were registered.
-            let next = unsafe { (*task).links.next.get() };
+            // SAFETY: newborn children are alive, and single cells.
+            let next = unsafe { links_of(task) }.next.get();
             self.newborn_came();
             // SAFETY: newborn children are not registered.
             unsafe { self.register(task) };
@@ -389,7 +404,7 @@ impl Core {
         }
         head.word.finish(ended);
         // SAFETY: it is registered.
-        unsafe { self.owner.all.unlink(header.cast()) };
+        unsafe { self.unlink(header.cast()) };
         self.set_live(self.live() - 1);
         match head.life.finish_alone() {
             Alone::Handed => {}
@@ -425,7 +440,7 @@ impl Core {
         let kind = unsafe { (*header).vtable.kind };
         if kind == Kind::Child {
             // SAFETY: it is registered.
-            unsafe { self.owner.all.unlink(header.cast()) };
+            unsafe { self.unlink(header.cast()) };
         }
         // SAFETY: the scope's reference ends here.
         let last = unsafe { (*header).life.release() };

@@ -309,16 +309,20 @@ pub(super) fn end_early(core: &Core, drop_body: impl FnOnce() -> Option<Payload>
     if let Some(payload) = drop_body() {
         core.panicked(&raw const core.body, payload);
     }
+    let drop_and_retire = |header| {
+        // SAFETY: registered children live and are in no poll; the scope's reference keeps the cell.
+        unsafe { drop_child(core, header) };
+        // SAFETY: the child is registered, its future gone and its outcome published.
+        unsafe { core.retire(header) };
+    };
+    // SAFETY: this thread drops the scope, so it is the owner, and spawns are refused.
+    unsafe { core.owner.arena.each_living(drop_and_retire) };
     loop {
         let task = core.owner.all.first();
         if task.is_null() {
             break;
         }
-        let header = task.cast();
-        // SAFETY: registered children live and are in no poll; the scope's reference keeps the cell.
-        unsafe { drop_child(core, header) };
-        // SAFETY: the child is registered, its future gone and its outcome published.
-        unsafe { core.retire(header) };
+        drop_and_retire(task.cast());
     }
     // SAFETY: this thread drops the scope, so it is the owner, and spawns are refused.
     unsafe { core.owner.arena.retire() };

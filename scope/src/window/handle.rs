@@ -19,7 +19,7 @@ use super::here::{self, Lending, Role};
 use super::inbox::Pushed;
 use super::policy;
 use crate::task::{
-    Header, Links, Plain, RawJoin, RecordSlot, Settle, Task, TaskCell, Trying, WakerSlot, solo,
+    Header, Place, Plain, RawJoin, RecordSlot, Settle, Task, TaskCell, Trying, WakerSlot, solo,
 };
 
 /// A counted handle to a scope of one family.
@@ -126,26 +126,25 @@ unsafe fn spawn<F: Future, S: Settle<F::Output>>(
 ) -> Result<RawJoin<S::Out>, Refusal<F>> {
     let role = core.role();
     let layout = const { Layout::new::<TaskCell<F, S>>() };
-    let (memory, offset) = match role {
+    let place_of_cell = match role {
         // SAFETY: this thread is the owner in an open window.
         Role::Owner => unsafe { core.owner.arena.place(core, layout) },
         _ if core.inbox.is_dead() => {
-            return Err(Refusal {
-                future,
-                dying: core.is_dying(),
-            });
+            let dying = core.is_dying();
+            return Err(Refusal { future, dying });
         }
         _ => solo(core, layout),
     };
-    let cell = memory.cast::<TaskCell<F, S>>();
+    let Place { cell, offset, solo } = place_of_cell;
+    let cell = cell.cast::<TaskCell<F, S>>();
     let task = Task {
         header: Header::new(core.as_ptr(), const { &TaskCell::<F, S>::VTABLE }, true),
-        links: Links::new(),
         joiner: WakerSlot::new(),
         place,
         record: RecordSlot::new(),
         offset,
         newborn: Cell::new(!matches!(role, Role::Owner)),
+        solo,
     };
     // SAFETY: the place has the cell's layout and is nobody else's.
     unsafe { TaskCell::write(cell, task, future) };

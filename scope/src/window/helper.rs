@@ -8,7 +8,7 @@ use super::here::{self, Frame};
 use super::monitor::{Monitor, Next};
 use super::stats;
 use super::step::{Stepped, end, step};
-use crate::task::{Kind, List, Task};
+use crate::task::{Kind, List, Task, links_of};
 
 /// What a helper has gathered since its last exchange.
 #[derive(Debug)]
@@ -37,8 +37,8 @@ impl Haul {
     /// # Safety
     /// `task` is alive, not registered, and in no queue.
     pub(crate) unsafe fn add_newborn(&self, task: *const Task) {
-        // SAFETY: an unregistered child's links are free for this chain.
-        unsafe { (*task).links.next.set(self.newborn.get()) };
+        // SAFETY: an unregistered child is a single cell, whose links are free for this chain.
+        unsafe { links_of(task) }.next.set(self.newborn.get());
         if self.newborn.replace(task).is_null() {
             self.newborn_tail.set(task);
         }

@@ -145,6 +145,7 @@ pub(crate) fn set_task(task: *const Header) {
 }
 
 /// Whether this thread is polling that very task.
+#[inline]
 pub(crate) fn is_current_task(task: *const Header) -> bool {
     HERE.with(|here| here.task.get() == task)
 }

@@ -11,13 +11,13 @@ use std::time::Duration;
 use super::context::Carried;
 use super::helper::Haul;
 use crate::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, lock};
-use crate::task::{List, Task};
+use crate::task::{List, Task, links_of};
 
 /// What owner and helpers share.
 pub(crate) struct Shared {
     /// Children to be polled by whoever comes first.
     ready: List,
-    /// Children spawned on helpers that are not in the list of all tasks yet, linked by `links.next`.
+    /// Children spawned on helpers that are not in the list of all tasks yet, linked by their `Links`.
     newborn: *const Task,
     newborn_tail: *const Task,
     /// Children that ended on a helper; the owner unlinks them.
@@ -62,8 +62,8 @@ impl Shared {
             if self.newborn.is_null() {
                 self.newborn = first;
             } else {
-                // SAFETY: the tail is a newborn child, alive and linked by nobody else.
-                unsafe { (*self.newborn_tail).links.next.set(first) };
+                // SAFETY: the tail is a newborn child: alive, a single cell, and linked by nobody else.
+                unsafe { links_of(self.newborn_tail) }.next.set(first);
             }
             self.newborn_tail = last;
         }

@@ -173,7 +173,7 @@ impl<'a> Window<'a> {
         self.count(polls);
     }
 
-    #[inline]
+    #[inline(always)]
     fn poll(&self, header: *const Header) {
         let core = self.core;
         // SAFETY: the child came from a queue of this core, and this thread is the owner in its window.
