@@ -96,7 +96,7 @@ fn lay_out<P: Pipe, S: Sink<P::Item>>(pipe: P, sink: S, knobs: &Knobs) -> Shared
     let helpers = knobs
         .pool
         .as_ref()
-        .map_or_else(|| Pool::global().threads(), Pool::threads);
+        .map_or_else(|| Pool::global().most_helpers(), Pool::most_helpers);
     let plan = Plan::new::<P>(knobs, helpers.saturating_add(1), pipe.source().upper());
     let runs = knobs.ordered && S::RUNS;
     Shared::new(pipe, sink, plan, knobs.ordered, runs)

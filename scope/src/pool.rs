@@ -116,7 +116,11 @@ impl Pool {
         self.0.threads
     }
 
-    pub(crate) fn most_helpers(&self) -> usize {
+    /// How many of them help one scope, or one stream, at a time: those that the polling thread's core
+    /// leaves free, for the global pool.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn most_helpers(&self) -> usize {
         self.0.most
     }
 
