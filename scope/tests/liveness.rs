@@ -420,7 +420,7 @@ fn lock_held_by_the_body(inline: bool) -> usize {
 // T18, V3: a lock that is re-entrant on the owner's thread, held around the scope. On a helper the child waits
 // for the owner, who waits for the helper. No engine can mend it; `.inline()` is the remedy.
 #[test]
-#[ignore = "hangs by design: it documents the price of lending"]
+#[ignore = "V3 hangs by design: it shows the price of lending"]
 fn reentrant_lock_held_around_a_scope_hangs_when_children_are_lent() {
     while lock_held_by_the_body(false) == 2 {}
 }
