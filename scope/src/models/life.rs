@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Seen, check_all};
+use super::{Seen, check_all, check_some};
 use crate::sync::model::thread;
 use crate::sync::plain;
 use crate::task::{Alone, Heir, LifeWord, Parting};
@@ -180,7 +180,7 @@ fn against_the_end(
     handle: impl Fn(&Cell) -> bool + Send + Sync + Copy + 'static,
 ) {
     for end in [Cell::end, Cell::end_alone] {
-        check_all(move || {
+        let model = move || {
             let cell = Cell::new();
             if kept {
                 cell.life.acquire();
@@ -200,7 +200,12 @@ fn against_the_end(
             }
             cell.assert_clean();
             seen.note(usize::from(handle));
-        });
+        };
+        if kept {
+            check_some(3, model);
+        } else {
+            check_all(model);
+        }
         seen.assert_all();
     }
 }
