@@ -48,3 +48,34 @@ impl Carried {
         work();
     }
 }
+
+/// Runs a long wait. On a worker of tokio's multi-thread runtime the worker's other tasks move to another
+/// thread first; current-thread runtimes have no other thread, and elsewhere there is nothing to move.
+pub(super) fn long_wait(wait: impl Fn()) {
+    #[cfg(feature = "tokio")]
+    {
+        use tokio::runtime::{Handle, RuntimeFlavor};
+
+        let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+        if matches!(flavor, Ok(RuntimeFlavor::MultiThread)) && MAY_BLOCK.get() {
+            // In a `LocalSet` it panics, although the flavour is right (rule W4).
+            let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                tokio::task::block_in_place(&wait);
+            }));
+            match waited {
+                Ok(()) => return,
+                Err(payload) => {
+                    MAY_BLOCK.set(false);
+                    crate::task::drop_payload(payload);
+                }
+            }
+        }
+    }
+    wait();
+}
+
+#[cfg(feature = "tokio")]
+std::thread_local! {
+    /// Whether `block_in_place` has not failed on this thread yet.
+    static MAY_BLOCK: std::cell::Cell<bool> = const { std::cell::Cell::new(true) };
+}

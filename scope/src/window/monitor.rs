@@ -6,6 +6,7 @@
 //! (rule W2) and "the last one out rings" plain. No user code runs under the lock (rule W15).
 
 use std::ptr;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::context::Carried;
@@ -255,38 +256,49 @@ impl Monitor {
         self.news.load(Ordering::Relaxed)
     }
 
-    /// The owner waits until there is news or `stirred`, or the time is up.
-    pub(crate) fn wait(&self, stirred: impl Fn() -> bool, most: Option<Duration>) {
+    /// The owner waits until there is news or `stirred`, which gives `true`, or the time is up.
+    pub(crate) fn wait(&self, stirred: impl Fn() -> bool, most: Option<Duration>) -> bool {
         let mut shared = lock(&self.shared);
         shared.waiting = true;
         while !shared.has_news() && !stirred() {
-            if let Some(most) = most {
-                let waited = self.bell.wait_timeout(shared, most);
-                shared = match waited {
-                    Ok((shared, _)) => shared,
-                    Err(poisoned) => poisoned.into_inner().0,
-                };
-                break;
-            }
-            shared = match self.bell.wait(shared) {
-                Ok(shared) => shared,
-                Err(poisoned) => poisoned.into_inner(),
+            shared = match most {
+                Some(most) => {
+                    let (again, time) = self
+                        .bell
+                        .wait_timeout(shared, most)
+                        .unwrap_or_else(PoisonError::into_inner);
+                    shared = again;
+                    if time.timed_out() {
+                        break;
+                    }
+                    shared
+                }
+                None => self
+                    .bell
+                    .wait(shared)
+                    .unwrap_or_else(PoisonError::into_inner),
             };
         }
         shared.waiting = false;
+        shared.has_news() || stirred()
     }
 
-    /// While draining: waits for the last helper to leave, or a nap.
-    pub(crate) fn wait_empty(&self, nap: Duration) {
+    /// While draining: waits until the last helper has left, which gives `true`, or the time is up.
+    pub(crate) fn wait_empty(&self, most: Duration) -> bool {
         let mut shared = lock(&self.shared);
-        if shared.inside > 0 {
-            shared.waiting = true;
-            shared = match self.bell.wait_timeout(shared, nap) {
-                Ok((shared, _)) => shared,
-                Err(poisoned) => poisoned.into_inner().0,
-            };
-            shared.waiting = false;
+        shared.waiting = true;
+        while shared.inside > 0 {
+            let (again, time) = self
+                .bell
+                .wait_timeout(shared, most)
+                .unwrap_or_else(PoisonError::into_inner);
+            shared = again;
+            if time.timed_out() {
+                break;
+            }
         }
+        shared.waiting = false;
+        shared.inside == 0
     }
 
     /// Somebody pushed into the inbox of a parked owner.

@@ -349,17 +349,23 @@ impl<'a> Window<'a> {
         }
         stats::count(&stats::PARKS);
         let worker = core.pool().worker();
-        let nap = match worker {
-            // No longer than the budget: a helper that polls on and on rings for nothing else.
-            Worker::No => self
-                .until
-                .map(|until| until.saturating_duration_since(Instant::now())),
-            Worker::Own | Worker::Foreign => Some(policy::NAP),
-        };
         if !core.inbox.park() {
             return;
         }
-        core.monitor.wait(|| !core.inbox.is_parked(), nap);
+        let stirred = || !core.inbox.is_parked();
+        if worker == Worker::No {
+            if !core.monitor.wait(stirred, Some(policy::LONG)) {
+                // No longer than the budget: a helper that polls on and on rings for nothing else.
+                let left = self.until.map_or(policy::NAP, |until| {
+                    until.saturating_duration_since(Instant::now())
+                });
+                super::context::long_wait(|| {
+                    core.monitor.wait(stirred, Some(left));
+                });
+            }
+        } else {
+            core.monitor.wait(stirred, Some(policy::NAP));
+        }
         core.inbox.unpark();
         // The one exception to "nothing but its own scope" (rule W9): a rayon worker looks after its queue.
         match worker {
@@ -431,15 +437,26 @@ impl<'a> Window<'a> {
         while core.monitor.news() == news && from.elapsed() < policy::SPIN {
             spin_loop();
         }
-        core.monitor.wait_empty(policy::NAP);
         match core.pool().worker() {
-            Worker::No => {}
-            Worker::Own => quietly(|| {
-                rayon_core::yield_local();
-            }),
-            Worker::Foreign => quietly(|| {
-                rayon_core::yield_now();
-            }),
+            Worker::No => {
+                if !core.monitor.wait_empty(policy::LONG) {
+                    super::context::long_wait(|| {
+                        core.monitor.wait_empty(policy::ENDLESS);
+                    });
+                }
+            }
+            Worker::Own => {
+                core.monitor.wait_empty(policy::NAP);
+                quietly(|| {
+                    rayon_core::yield_local();
+                });
+            }
+            Worker::Foreign => {
+                core.monitor.wait_empty(policy::NAP);
+                quietly(|| {
+                    rayon_core::yield_now();
+                });
+            }
         }
     }
 }

@@ -39,6 +39,10 @@ pub(super) const NAP: Duration = if cfg!(selvedge_loom) {
 } else {
     Duration::from_micros(200)
 };
+/// A wait that lasts longer lets the tasks beside the scope move to another thread first.
+pub(super) const LONG: Duration = Duration::from_millis(1);
+/// For waits that somebody is sure to end.
+pub(super) const ENDLESS: Duration = Duration::from_secs(3600);
 /// Children polled between two polls of a body that is ready.
 pub(super) const BODY_EVERY: u32 = 256;
 /// A cost this many times what was known is strange, and needs a second look.
