@@ -268,7 +268,10 @@ impl<'a> Window<'a> {
         self.taken.polls = 0;
         let forced = here::lending() == Lending::Forced;
         // Children that turned out cheap are taken back.
-        let size = if estimate >= policy::HEAVY || forced {
+        let size = if self.policy.is_blank() {
+            // Lent while the body spawned: the first packet tells of which kind the children are.
+            1
+        } else if estimate >= policy::HEAVY || forced {
             policy::packet(if forced { policy::BIG } else { estimate })
         } else {
             usize::MAX

@@ -298,10 +298,15 @@ impl Policy {
         if self.polls >= 32 && mean < all {
             self.time -= self.time / 16 - mean * self.polls / 16;
         }
-        if key == self.key {
-            self.site = estimate(key);
-        }
+        // Also the first kind that this window meets, if lending began while the body spawned.
+        self.key = key;
+        self.site = estimate(key);
         self.estimate()
+    }
+
+    /// Whether nothing has been polled in this window yet.
+    pub(super) fn is_blank(&self) -> bool {
+        self.key == 0
     }
 }
 
