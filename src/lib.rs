@@ -1,4 +1,35 @@
-//! Structured concurrency for async Rust.
+//! Structured concurrency for async Rust, with rayon-style parallel streams.
+//!
+//! A [`scope()`] owns the tasks it starts. They may borrow from the stack around it, run in parallel, and
+//! none outlives it: not after an error, a panic, a cancellation, and not if the scope is dropped or
+//! forgotten. A scope is a plain `Future`; any executor will do, [`block_on`] among them.
+//!
+//! | for | see |
+//! |---|---|
+//! | tasks that borrow and run in parallel | [`scope()`], [`Scope`], [`JoinHandle`] |
+//! | tasks that may fail: the first error cancels the rest | [`try_scope`], [`TryScope`] |
+//! | a fixed set of futures | [`join`], [`join_all`], [`try_join`], [`try_join_all`] |
+//! | streams and collections over all cores | [`ParStreamExt`], [`IntoPar`], [`ParStream`] |
+//! | asking work to stop | [`CancelToken`], [`mod@cancel`], [`FutureCancelExt`] |
+//! | time | [`time`], and `testing::VirtualClock` (feature `testing`) |
+//! | which threads help | [`Pool`] |
+//!
+//! ```
+//! use selvedge::{block_on, scope};
+//!
+//! let mut seen = 0;
+//! let words = ["warp", "weft", "selvedge"];
+//! let total = block_on(scope(async |s| {
+//!     let count = s.spawn(async { words.len() });
+//!     let letters = s.spawn(async { words.iter().map(|word| word.len()).sum::<usize>() });
+//!     seen += count.await;
+//!     letters.await
+//! }));
+//! assert_eq!((seen, total), (3, 16));
+//! ```
+//!
+//! The [`guide`] has the chapters to read first. How it works, and what it costs, is in the README of the
+//! repository and in its `ARCHITECTURE.md`.
 #![forbid(unsafe_code)]
 
 pub use selvedge_cancel::{
