@@ -105,8 +105,9 @@ fn work(core: &Core) {
     let haul = Haul::new();
     let frame = Frame::helper(core, &raw const haul);
     let packet = List::new();
+    let most = core.pool().most_helpers();
     loop {
-        match core.monitor.exchange(&haul, &packet) {
+        match core.monitor.exchange(&haul, &packet, most) {
             Next::Packet { more } => {
                 // Helpers wake helpers: the owner asks for the first only.
                 if more {

@@ -91,7 +91,7 @@ pub(crate) struct News {
 /// How a helper goes on after an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// It has a packet, and there is more for another helper if `more`.
+    /// It has a packet; with `more`, there is work for another helper, and room for one.
     Packet { more: bool },
     /// Nothing is ready.
     Nothing,
@@ -194,8 +194,8 @@ impl Monitor {
         self.tell(shared);
     }
 
-    /// A helper hands in what it has and takes a packet.
-    pub(crate) fn exchange(&self, haul: &Haul, packet: &List) -> Next {
+    /// A helper hands in what it has and takes a packet. A window has `most` helpers at a time.
+    pub(crate) fn exchange(&self, haul: &Haul, packet: &List, most: usize) -> Next {
         let mut shared = lock(&self.shared);
         shared.put(haul);
         let next = if shared.draining {
@@ -205,8 +205,9 @@ impl Monitor {
         } else {
             let size = shared.packet;
             shared.ready.split_to(size, packet);
+            let helpers = shared.asked + shared.inside;
             Next::Packet {
-                more: !shared.ready.is_empty(),
+                more: !shared.ready.is_empty() && helpers < most,
             }
         };
         self.tell(shared);

@@ -216,7 +216,7 @@ impl Shop {
         let (haul, packet) = (Haul::new(), List::new());
         haul.done.append(&self.list(done));
         haul.body.set(body);
-        let next = self.monitor.exchange(&haul, &packet);
+        let next = self.monitor.exchange(&haul, &packet, 2);
         (next, self.mail.nodes.got_all(|| packet.pop_front()))
     }
 }
