@@ -5,7 +5,7 @@
 //! zero frees the chunk.
 
 use std::alloc::Layout;
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::ptr;
 
 use super::chunk::{Chunk, chunk_at, solo};
@@ -15,6 +15,8 @@ use crate::window::Core;
 
 /// Layouts a scope keeps chunks for at a time; children of further layouts get an allocation each.
 pub(super) const CLASSES: usize = 6;
+/// As many are part of the core; a scope that meets more allocates them.
+const COMMON: usize = 2;
 /// Slots of a scope's first chunk; the next has four times as many, then they have the size that is kept.
 /// Four keeps small scopes small; what one stray waker can pin is one chunk of eight kibibytes.
 const FIRST_SLOTS: u32 = 4;
@@ -37,6 +39,17 @@ struct Class {
 }
 
 impl Class {
+    const fn new() -> Self {
+        Self {
+            stride: Cell::new(0),
+            free: Cell::new(ptr::null()),
+            open: Cell::new(ptr::null()),
+            offset: Cell::new(0),
+            left: Cell::new(0),
+            grow: Cell::new(FIRST_SLOTS),
+        }
+    }
+
     /// The next slot of the open chunk that was never used.
     #[inline]
     fn next_slot(&self) -> Place {
@@ -67,7 +80,9 @@ pub(crate) struct Place {
 /// The chunks of one scope; owner only but for `give_back`.
 #[derive(Debug)]
 pub(crate) struct Arena {
-    classes: [Class; CLASSES],
+    classes: [Class; COMMON],
+    /// The classes beyond the first few.
+    rare: OnceCell<Box<[Class; CLASSES - COMMON]>>,
     recent: Cell<usize>,
     chunks: Cell<*const Chunk>,
     /// Slots freed by other threads, or `DEAD`.
@@ -82,17 +97,22 @@ fn dead() -> *mut Header {
 impl Arena {
     pub(crate) fn new() -> Self {
         Self {
-            classes: std::array::from_fn(|_| Class {
-                stride: Cell::new(0),
-                free: Cell::new(ptr::null()),
-                open: Cell::new(ptr::null()),
-                offset: Cell::new(0),
-                left: Cell::new(0),
-                grow: Cell::new(FIRST_SLOTS),
-            }),
+            classes: [const { Class::new() }; COMMON],
+            rare: OnceCell::new(),
             recent: Cell::new(0),
             chunks: Cell::new(ptr::null()),
             returned: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+
+    #[inline]
+    fn class(&self, index: usize) -> &Class {
+        match self.classes.get(index) {
+            Some(class) => class,
+            None => &self
+                .rare
+                .get_or_init(|| Box::new([const { Class::new() }; CLASSES - COMMON]))
+                [index - COMMON],
         }
     }
 
@@ -103,7 +123,7 @@ impl Arena {
     #[inline]
     pub(crate) unsafe fn place(&self, core: &Core, cell: Layout) -> Place {
         let stride = stride_of(cell);
-        let recent = &self.classes[self.recent.get()];
+        let recent = self.class(self.recent.get());
         if recent.stride.get() == stride && stride != 0 {
             let slot = recent.free.get();
             if !slot.is_null() {
@@ -143,7 +163,7 @@ impl Arena {
             return solo(core, cell);
         };
         self.recent.set(index);
-        let class = &self.classes[index];
+        let class = self.class(index);
         if class.free.get().is_null() && class.left.get() == 0 {
             self.recycle();
         }
@@ -181,7 +201,8 @@ impl Arena {
         if stride == 0 {
             return None;
         }
-        for (index, class) in self.classes.iter().enumerate() {
+        for index in 0..CLASSES {
+            let class = self.class(index);
             if class.stride.get() == stride {
                 return Some(index);
             }
@@ -221,7 +242,7 @@ impl Arena {
         // SAFETY: that is the slot's offset; the chunk lives while the scope does.
         let chunk = unsafe { chunk_at(slot, offset) };
         chunk.freed.set(chunk.freed.get() + 1);
-        let class = &self.classes[chunk.class as usize];
+        let class = self.class(chunk.class as usize);
         // SAFETY: the slot is ours.
         unsafe { (*slot).next.set(class.free.replace(slot)) };
     }
@@ -260,7 +281,8 @@ impl Arena {
 
     /// Writes into the open chunks what is left of them.
     fn note_unused(&self) {
-        for class in &self.classes {
+        let rare = self.rare.get().into_iter().flat_map(|rare| rare.iter());
+        for class in self.classes.iter().chain(rare) {
             let open = class.open.get();
             if !open.is_null() {
                 // SAFETY: the open chunk lives while the scope does.

@@ -16,7 +16,7 @@ use super::core_ref::CoreRef;
 use super::engine::Errors;
 use super::here::{self, Lending, Role};
 use super::inbox::{Chain, Inbox, Pushed};
-use super::monitor::Monitor;
+use super::monitor::LazyMonitor;
 use super::panics::Panics;
 use super::parent::Parent;
 use super::{helper, policy, stats, step};
@@ -61,7 +61,7 @@ pub(crate) struct Core {
     refs: AtomicUsize,
     pub(crate) inbox: Inbox,
     pub(crate) parent: Parent,
-    pub(crate) monitor: Monitor,
+    pub(crate) monitor: LazyMonitor,
     pub(crate) token: CancelToken,
     panics: Panics,
     /// Children registered and not ended: written by the owner only.
@@ -95,7 +95,7 @@ impl Core {
             refs: AtomicUsize::new(1),
             inbox: Inbox::new(),
             parent: Parent::new(),
-            monitor: Monitor::new(),
+            monitor: LazyMonitor::new(),
             token: CancelToken::new(),
             panics: Panics::new(),
             live: AtomicUsize::new(0),

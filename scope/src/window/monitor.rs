@@ -5,8 +5,9 @@
 //! a packet of some microseconds is cheaper than any cleverness, and makes "enter fails once closed"
 //! (rule W2) and "the last one out rings" plain. No user code runs under the lock (rule W15).
 
+use std::ops::Deref;
 use std::ptr;
-use std::sync::PoisonError;
+use std::sync::{OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::context::Carried;
@@ -105,6 +106,25 @@ pub(crate) struct Monitor {
     bell: Condvar,
     /// Counts everything that an owner who waits would want to look at.
     news: AtomicUsize,
+}
+
+/// The monitor of a scope, made when it first lends: most scopes never do.
+#[derive(Debug)]
+pub(crate) struct LazyMonitor(OnceLock<Box<Monitor>>);
+
+impl LazyMonitor {
+    pub(crate) const fn new() -> Self {
+        Self(OnceLock::new())
+    }
+}
+
+impl Deref for LazyMonitor {
+    type Target = Monitor;
+
+    #[inline]
+    fn deref(&self) -> &Monitor {
+        self.0.get_or_init(|| Box::new(Monitor::new()))
+    }
 }
 
 impl Monitor {

@@ -48,6 +48,7 @@ struct Taken {
 
 impl<'a> Window<'a> {
     /// Opens the window: the thread becomes the owner.
+    #[inline]
     pub(super) fn open(core: &'a Core) -> Self {
         let frame = Frame::owner(core);
         core.owner.may_lend.set(None);
