@@ -12,6 +12,7 @@ use crate::{CancelToken, Cancelled, Timer};
 thread_local! {
     static TOKEN: Cell<Option<CancelToken>> = const { Cell::new(None) };
     static TIMER: Cell<Option<Arc<dyn Timer>>> = const { Cell::new(None) };
+    static CANCELLATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
 // All threads of a model run on one thread of the system.
@@ -19,6 +20,7 @@ thread_local! {
 crate::sync::thread_local! {
     static TOKEN: Cell<Option<CancelToken>> = Cell::new(None);
     static TIMER: Cell<Option<Arc<dyn Timer>>> = Cell::new(None);
+    static CANCELLATIONS: Cell<u64> = Cell::new(0);
 }
 
 /// Swaps this thread's current token; touches no count.
@@ -86,6 +88,23 @@ pub(crate) fn check() -> Result<(), Cancelled> {
     }
 }
 
+/// How many `Cancelled` were made on this thread, clones not counted.
+///
+/// Who compares it before and after a poll learns whether an operation in there was refused
+/// because of a cancellation, whatever type the error has that came out. What a poll had done on
+/// other threads is not seen.
+#[inline]
+#[must_use]
+pub fn cancellations() -> u64 {
+    CANCELLATIONS.try_with(Cell::get).unwrap_or(0)
+}
+
+/// A `Cancelled` was made.
+pub(crate) fn count_cancellation() {
+    // A thread whose locals are gone polls nothing that anybody would compare for.
+    let _ = CANCELLATIONS.try_with(|count| count.set(count.get().wrapping_add(1)));
+}
+
 /// All ambient things of one thread, to be carried to another.
 #[derive(Clone, Debug, Default)]
 pub struct Context {
@@ -111,5 +130,29 @@ impl Context {
             token: replace(self.token),
             timer: replace_timer(self.timer),
         }
+    }
+}
+
+#[cfg(all(test, not(selvedge_loom)))]
+mod tests {
+    use super::cancellations;
+    use crate::{CancelToken, Cancelled};
+
+    #[test]
+    fn cancelled_is_counted_where_it_is_made_and_clones_are_not() {
+        let token = CancelToken::new();
+        token.cancel();
+        let cause = token.cause().expect("it is cancelled");
+        let before = cancellations();
+        let made = Cancelled::new(cause);
+        assert_eq!(cancellations(), before + 1);
+        drop(made.clone());
+        assert_eq!(cancellations(), before + 1);
+        let elsewhere = std::thread::spawn(move || {
+            drop(Cancelled::new(made.cause().clone()));
+            cancellations()
+        });
+        assert_eq!(elsewhere.join().unwrap(), 1);
+        assert_eq!(cancellations(), before + 1);
     }
 }

@@ -6,7 +6,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::{fmt, io};
 
-use crate::Cause;
+use crate::{Cause, ambient};
 
 /// An operation did not happen because the work it belongs to is cancelled.
 ///
@@ -35,6 +35,7 @@ impl Cancelled {
     /// For leaf futures of your own; ours make theirs.
     #[must_use]
     pub fn new(cause: impl Into<Cause>) -> Self {
+        ambient::count_cancellation();
         Self {
             cause: cause.into(),
         }

@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use crate::pace::{Pace, Watch};
 use crate::pipe::{Begun, Pipe, Shape};
 use crate::shared::Shared;
-use crate::sink::{Sink, SinkShape, Verdict};
+use crate::sink::{Origin, Sink, SinkShape, Verdict};
 use crate::source::{Ask, Source};
 use crate::sync::Arc;
 
@@ -54,8 +54,10 @@ struct Desk<P: Shape, S: SinkShape> {
     first: u64,
     end: u64,
     next: u64,
-    /// The position of the item that waits.
+    /// The position of the item that waits, and whether, after the stop, one of its polls
+    /// met a cancellation.
     flow_at: u64,
+    flow_cut: bool,
     /// Whether a run is open in the sink.
     run: bool,
     /// Whether this lane is up, and if not, whether the roster has its waker.
@@ -81,6 +83,7 @@ impl<P: Pipe, S: Sink<P::Item>> Lane<P, S> {
             end: 0,
             next: 0,
             flow_at: 0,
+            flow_cut: false,
             run: false,
             up: false,
             listed: false,
@@ -160,8 +163,11 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
     loop {
         if let Some(waits) = flow.as_mut().as_pin_mut() {
             let (state, share) = desk.work.as_mut().expect("a lane at rest has its work");
+            let mut from = Origin::now(desk.flow_at, S::FAILS);
+            from.cut = desk.flow_cut;
             match shared.pipe.resume(state, waits, cx) {
                 Poll::Pending => {
+                    desk.flow_cut = shared.was_cut(from);
                     desk.suspended = true;
                     shared.roster.suspended();
                     return Poll::Pending;
@@ -169,8 +175,8 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
                 Poll::Ready(came) => {
                     flow.set(None);
                     if let Some(item) = came {
-                        if shared.sink.feed(share, desk.flow_at, item) == Verdict::Fail {
-                            shared.fail(desk.flow_at);
+                        if shared.sink.feed(share, from, item) == Verdict::Fail {
+                            shared.fail(from.at);
                         }
                     }
                 }
@@ -192,8 +198,9 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
             if desk.run {
                 desk.run = false;
                 let (_, share) = desk.work.as_mut().expect("a lane at rest has its work");
-                if shared.sink.close(share, desk.end) == Verdict::Fail {
-                    shared.fail(desk.first);
+                let from = Origin::now(desk.first, S::FAILS);
+                if shared.sink.close(share, from, desk.end) == Verdict::Fail {
+                    shared.fail(from.at);
                 }
             }
         }
@@ -282,15 +289,17 @@ fn work_through<P: Pipe, S: Sink<P::Item>>(
             break;
         }
         next += 1;
+        let from = Origin::now(at, S::FAILS);
         match shared.pipe.begin(&mut state, item) {
             Begun::Done(out) => {
-                if shared.sink.feed(&mut share, at, out) == Verdict::Fail {
+                if shared.sink.feed(&mut share, from, out) == Verdict::Fail {
                     shared.fail(at);
                 }
             }
             Begun::Dropped => {}
             Begun::Wait(flow) => {
                 desk.flow_at = at;
+                desk.flow_cut = shared.was_cut(from);
                 waits = Some(flow);
                 break;
             }
@@ -310,15 +319,17 @@ fn flush<P: Pipe, S: Sink<P::Item>>(
     let (state, share) = desk.work.as_mut().expect("a lane at rest has its work");
     // After a failure nobody will see what these items would add.
     while shared.admits(desk.first) {
+        let from = Origin::now(desk.first, S::FAILS);
         match shared.pipe.flush(state) {
             Begun::Done(out) => {
-                if shared.sink.feed(share, desk.first, out) == Verdict::Fail {
-                    shared.fail(desk.first);
+                if shared.sink.feed(share, from, out) == Verdict::Fail {
+                    shared.fail(from.at);
                 }
             }
             Begun::Dropped => break,
             Begun::Wait(flow) => {
                 desk.flow_at = desk.first;
+                desk.flow_cut = shared.was_cut(from);
                 return Some(flow);
             }
         }

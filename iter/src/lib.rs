@@ -66,5 +66,5 @@ pub mod sinks {
     pub use crate::sink::reduce::{Join, Joined};
     pub use crate::sink::tally::{Count, ForEach, Total};
     #[doc(hidden)]
-    pub use crate::sink::{Sink, SinkShape, Verdict};
+    pub use crate::sink::{Origin, Sink, SinkShape, Verdict};
 }

@@ -6,6 +6,7 @@ use selvedge_cancel::{CancelToken, Cause, CauseKind};
 use crate::pipe::Pipe;
 use crate::plan::Plan;
 use crate::roster::Roster;
+use crate::sink::Origin;
 use crate::source::Source;
 use crate::sync::{AtomicU64, OnceLock, Ordering};
 
@@ -59,6 +60,15 @@ impl<P: Pipe, S> Shared<P, S> {
     /// Whether new items may be taken.
     pub(crate) fn takes(&self) -> bool {
         self.admits(OPEN - 1)
+    }
+
+    /// Whether what has just been polled met a cancellation, now or in an earlier poll, that
+    /// the stop can have caused. Its error, should it end in one, is an echo.
+    #[inline]
+    pub(crate) fn was_cut(&self, from: Origin) -> bool {
+        // Who has seen the token cancelled sees the limit that was set before it. A sink that
+        // cannot fail sets none, and then the count is not looked at.
+        !self.takes() && from.met_cancellation()
     }
 
     /// The item at this position failed. Nothing is taken any more; items that were taken

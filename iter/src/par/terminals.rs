@@ -63,7 +63,9 @@ impl<P: Pipe> ParStream<P> {
     /// first in time. Nothing is taken from the source after an error. What is under way is
     /// asked to stop (its cancel token is cancelled, cause `SiblingFailed`) and awaited; of
     /// what was taken and not begun, an ordered stream still begins what comes before the
-    /// failed item, so that it cannot miss an earlier error.
+    /// failed item, so that it cannot miss an earlier error. An item that was asked to stop and
+    /// fails because of it (an operation in it answered `Cancelled`, whatever error it was made
+    /// into) does not count, so that it cannot hide the failure that was the reason.
     pub fn try_for_each<M, E, R, F>(
         self,
         f: F,

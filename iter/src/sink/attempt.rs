@@ -1,7 +1,7 @@
 //! What the fallible terminals share: which of several errors is the result. Also
 //! `try_for_each`, which keeps nothing else.
 
-use super::{Sink, SinkShape, Verdict};
+use super::{Origin, Sink, SinkShape, Verdict};
 use crate::pipe::sealed::Sealed;
 use crate::sync::{Mutex, lock};
 
@@ -9,7 +9,9 @@ use crate::sync::{Mutex, lock};
 /// of an unordered one the first in time.
 ///
 /// An ordered pipeline goes on with items before the failed one, so that the choice does not
-/// depend on which lane was faster.
+/// depend on which lane was faster. Items that were asked to stop because another had failed
+/// are apt to fail too, and one of them may come before it in the source. What they answer is
+/// the failure's echo and must not hide it.
 #[derive(Debug)]
 pub(crate) struct FirstError<E> {
     ordered: bool,
@@ -24,12 +26,20 @@ impl<E> FirstError<E> {
         }
     }
 
-    /// Keeps `error` if it comes before the one kept so far.
-    pub(crate) fn offer(&self, at: u64, error: E) -> Verdict {
+    /// Keeps `error` if it comes before the one kept so far and is no echo of it.
+    ///
+    /// An echo is an error whose item met a cancellation after the stop. The stop is raised
+    /// after the first error was kept, so an echo always finds that one here. To the intake
+    /// an echo is no failure: items between it and the error kept still count.
+    pub(crate) fn offer(&self, from: Origin, error: E) -> Verdict {
+        let at = from.at;
         let mut first = lock(&self.first);
-        let wins = match &*first {
-            Some((other, _)) => self.ordered && at < *other,
-            None => true,
+        let (wins, echo) = match &*first {
+            Some((other, _)) => {
+                let echo = from.met_cancellation();
+                (self.ordered && !echo && at < *other, echo)
+            }
+            None => (true, false),
         };
         let loser = if wins {
             first.replace((at, error)).map(|(_, e)| e)
@@ -39,7 +49,7 @@ impl<E> FirstError<E> {
         // Unlocked first: the loser's destructor is user code.
         drop(first);
         drop(loser);
-        Verdict::Fail
+        if echo { Verdict::More } else { Verdict::Fail }
     }
 
     pub(crate) fn take(&self) -> Option<E> {
@@ -75,14 +85,46 @@ impl<E: Send> Sink<Result<(), E>> for TryForEach<E> {
     fn share(&self) {}
 
     #[inline]
-    fn feed(&self, (): &mut (), at: u64, item: Result<(), E>) -> Verdict {
+    fn feed(&self, (): &mut (), from: Origin, item: Result<(), E>) -> Verdict {
         match item {
             Ok(()) => Verdict::More,
-            Err(error) => self.errors.offer(at, error),
+            Err(error) => self.errors.offer(from, error),
         }
     }
 
     fn finish(&self, _: Vec<()>) -> Result<(), E> {
         self.errors.take().map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FirstError;
+    use crate::sink::{Origin, Verdict};
+
+    fn at(at: u64, cut: bool) -> Origin {
+        Origin {
+            cut,
+            ..Origin::now(at, true)
+        }
+    }
+
+    #[test]
+    fn echo_of_a_failure_neither_wins_nor_moves_the_limit() {
+        for ordered in [true, false] {
+            let errors = FirstError::new(ordered);
+            assert_eq!(errors.offer(at(9, false), "first"), Verdict::Fail);
+            assert_eq!(errors.offer(at(2, true), "echo"), Verdict::More);
+            assert_eq!(errors.offer(at(5, false), "earlier"), Verdict::Fail);
+            let want = if ordered { "earlier" } else { "first" };
+            assert_eq!(errors.take(), Some(want));
+        }
+    }
+
+    #[test]
+    fn cancellation_before_any_failure_is_the_failure() {
+        let errors = FirstError::new(true);
+        assert_eq!(errors.offer(at(4, true), "cancelled"), Verdict::Fail);
+        assert_eq!(errors.take(), Some("cancelled"));
     }
 }

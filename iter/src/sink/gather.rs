@@ -5,7 +5,7 @@
 use std::marker::PhantomData;
 
 use super::attempt::FirstError;
-use super::{Sink, SinkShape, Verdict};
+use super::{Origin, Sink, SinkShape, Verdict};
 use crate::pipe::sealed::Sealed;
 
 /// The terminal behind [`ParStream::collect`](crate::ParStream::collect).
@@ -148,7 +148,7 @@ impl<T: Send, C: Default + Extend<T>> Sink<T> for Collect<C, T> {
     }
 
     #[inline]
-    fn feed(&self, share: &mut Heap<T>, _: u64, item: T) -> Verdict {
+    fn feed(&self, share: &mut Heap<T>, _: Origin, item: T) -> Verdict {
         share.items.push(item);
         Verdict::More
     }
@@ -178,13 +178,13 @@ impl<T: Send, E: Send, C: Default + Extend<T>> Sink<Result<T, E>> for TryCollect
     }
 
     #[inline]
-    fn feed(&self, share: &mut Heap<T>, at: u64, item: Result<T, E>) -> Verdict {
+    fn feed(&self, share: &mut Heap<T>, from: Origin, item: Result<T, E>) -> Verdict {
         match item {
             Ok(item) => {
                 share.items.push(item);
                 Verdict::More
             }
-            Err(error) => self.errors.offer(at, error),
+            Err(error) => self.errors.offer(from, error),
         }
     }
 

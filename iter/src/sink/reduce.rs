@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 
 use super::attempt::FirstError;
-use super::{Sink, SinkShape, Verdict};
+use super::{Origin, Sink, SinkShape, Verdict};
 use crate::pipe::sealed::Sealed;
 use crate::sync::{Mutex, lock};
 
@@ -79,7 +79,7 @@ impl<J, V, E> Reduce<J, V, E> {
     }
 
     /// Adds a finished run. User code runs between the locks, never under one.
-    fn publish<T>(&self, mut run: Run<V>) -> Verdict
+    fn publish<T>(&self, from: Origin, mut run: Run<V>) -> Verdict
     where
         J: Join<T, Value = V, Error = E>,
     {
@@ -104,7 +104,7 @@ impl<J, V, E> Reduce<J, V, E> {
             };
             match joined {
                 Ok(value) => run.value = value,
-                Err(error) => return self.errors.offer(at, error),
+                Err(error) => return self.errors.offer(Origin { at, ..from }, error),
             }
         }
     }
@@ -133,7 +133,7 @@ impl<T, V: Send, E: Send, J: Join<T, Value = V, Error = E>> Sink<T> for Reduce<J
     }
 
     #[inline]
-    fn feed(&self, share: &mut Self::Share, at: u64, item: T) -> Verdict {
+    fn feed(&self, share: &mut Self::Share, from: Origin, item: T) -> Verdict {
         let joined = match (self.join.value(item), share.value.take()) {
             (Ok(right), Some(left)) => self.join.join(left, right),
             (one, _) => one,
@@ -143,16 +143,17 @@ impl<T, V: Send, E: Send, J: Join<T, Value = V, Error = E>> Sink<T> for Reduce<J
                 share.value = Some(value);
                 Verdict::More
             }
-            Err(error) => self.errors.offer(at, error),
+            Err(error) => self.errors.offer(from, error),
         }
     }
 
-    fn close(&self, share: &mut Self::Share, end: u64) -> Verdict {
-        self.publish(Run {
+    fn close(&self, share: &mut Self::Share, from: Origin, end: u64) -> Verdict {
+        let run = Run {
             first: share.first,
             end,
             value: share.value.take(),
-        })
+        };
+        self.publish(from, run)
     }
 
     fn finish(&self, shares: Vec<Self::Share>) -> J::Out {

@@ -4,7 +4,7 @@
 use std::iter::Sum;
 use std::marker::PhantomData;
 
-use super::{Sink, SinkShape, Verdict};
+use super::{Origin, Sink, SinkShape, Verdict};
 use crate::pipe::sealed::Sealed;
 
 /// The terminal behind [`ParStream::for_each`](crate::ParStream::for_each).
@@ -43,7 +43,7 @@ impl Sink<()> for ForEach {
     fn share(&self) {}
 
     #[inline]
-    fn feed(&self, (): &mut (), _: u64, (): ()) -> Verdict {
+    fn feed(&self, (): &mut (), _: Origin, (): ()) -> Verdict {
         Verdict::More
     }
 
@@ -60,7 +60,7 @@ impl<T> Sink<T> for Count {
     }
 
     #[inline]
-    fn feed(&self, share: &mut usize, _: u64, item: T) -> Verdict {
+    fn feed(&self, share: &mut usize, _: Origin, item: T) -> Verdict {
         drop(item);
         *share += 1;
         Verdict::More
@@ -81,7 +81,7 @@ impl<T, S: Sum<T> + Sum<S> + Send> Sink<T> for Total<S> {
     }
 
     #[inline]
-    fn feed(&self, share: &mut Option<S>, _: u64, item: T) -> Verdict {
+    fn feed(&self, share: &mut Option<S>, _: Origin, item: T) -> Verdict {
         let one = S::sum(std::iter::once(item));
         *share = Some(match share.take() {
             Some(sum) => S::sum([sum, one].into_iter()),
