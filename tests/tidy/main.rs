@@ -11,9 +11,10 @@ use std::process::Command;
 
 use source::{Source, files, root, words};
 
-/// How many times the word `unsafe` stands in the code of the two folders that may have it. A change that
-/// needs more raises this number, so that a reader sees it; one that needs fewer lowers it.
-const UNSAFE_RECORDED: usize = 337;
+/// How many times the word `unsafe` stands in the code of the two folders that may have it: a bound, and
+/// meant to shrink. A change that needs more raises it, so that a reader sees it; one that needs fewer
+/// lowers it.
+const UNSAFE_RECORDED: usize = 381;
 
 const UNSAFE_FOLDERS: [&str; 2] = ["scope/src/task", "scope/src/window"];
 
