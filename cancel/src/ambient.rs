@@ -99,8 +99,8 @@ pub fn cancellations() -> u64 {
     CANCELLATIONS.try_with(Cell::get).unwrap_or(0)
 }
 
-/// A `Cancelled` was made.
-pub(crate) fn count_cancellation() {
+/// A `Cancelled` was made; or one that was made on another thread has come over to this one.
+pub fn count_cancellation() {
     // A thread whose locals are gone polls nothing that anybody would compare for.
     let _ = CANCELLATIONS.try_with(|count| count.set(count.get().wrapping_add(1)));
 }

@@ -6,6 +6,9 @@
 //! stages. Closures borrow; asynchronous items need no task and no allocation; the order
 //! of the source is kept unless you give it up. Not here: the engine that polls lanes in
 //! parallel, which is `selvedge-scope`. Use it through the façade crate `selvedge`.
+//!
+//! How lanes take turns, what bounds them, how order is kept and what happens when an item
+//! fails is told in the `README.md` beside the source.
 #![forbid(unsafe_code)]
 
 mod drive;

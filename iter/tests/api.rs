@@ -53,7 +53,10 @@ fn try_for_each_takes_every_kind_of_closure() {
     let odd = |n: u32| if n % 2 == 1 { Err(n) } else { Ok(()) };
     block_on(async {
         assert_eq!((0..5).into_par().try_for_each(odd).await, Err(1));
-        assert_eq!((0..5).into_par().try_for_each(|n| odd(n)).await, Err(1));
+        let next = (0..5)
+            .into_par()
+            .try_for_each(|n| odd(n).map_err(|n| n + 1));
+        assert_eq!(next.await, Err(2));
         assert_eq!(
             (0..5).into_par().try_for_each(async |n| odd(n)).await,
             Err(1)

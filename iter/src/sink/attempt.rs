@@ -1,6 +1,8 @@
 //! What the fallible terminals share: which of several errors is the result. Also
 //! `try_for_each`, which keeps nothing else.
 
+use selvedge_cancel::ambient;
+
 use super::{Origin, Sink, SinkShape, Verdict};
 use crate::pipe::sealed::Sealed;
 use crate::sync::{Mutex, lock};
@@ -15,7 +17,15 @@ use crate::sync::{Mutex, lock};
 #[derive(Debug)]
 pub(crate) struct FirstError<E> {
     ordered: bool,
-    first: Mutex<Option<(u64, E)>>,
+    first: Mutex<Option<Kept<E>>>,
+}
+
+#[derive(Debug)]
+struct Kept<E> {
+    at: u64,
+    /// Whether its item met a cancellation.
+    cancelled: bool,
+    error: E,
 }
 
 impl<E> FirstError<E> {
@@ -32,19 +42,23 @@ impl<E> FirstError<E> {
     /// after the first error was kept, so an echo always finds that one here. To the intake
     /// an echo is no failure: items between it and the error kept still count.
     pub(crate) fn offer(&self, from: Origin, error: E) -> Verdict {
-        let at = from.at;
+        let kept = Kept {
+            at: from.at,
+            cancelled: from.met_cancellation(),
+            error,
+        };
         let mut first = lock(&self.first);
         let (wins, echo) = match &*first {
-            Some((other, _)) => {
-                let echo = from.met_cancellation();
-                (self.ordered && !echo && at < *other, echo)
-            }
+            Some(other) => (
+                self.ordered && !kept.cancelled && kept.at < other.at,
+                kept.cancelled,
+            ),
             None => (true, false),
         };
         let loser = if wins {
-            first.replace((at, error)).map(|(_, e)| e)
+            first.replace(kept)
         } else {
-            Some(error)
+            Some(kept)
         };
         // Unlocked first: the loser's destructor is user code.
         drop(first);
@@ -52,8 +66,16 @@ impl<E> FirstError<E> {
         if echo { Verdict::More } else { Verdict::Fail }
     }
 
+    /// The result's error, taken by the thread that polls the terminal.
+    ///
+    /// If it stems from a cancellation, that counts for this thread too: the pipeline may be
+    /// an item of another one, which then asks the same question.
     pub(crate) fn take(&self) -> Option<E> {
-        lock(&self.first).take().map(|(_, error)| error)
+        let kept = lock(&self.first).take()?;
+        if kept.cancelled {
+            ambient::count_cancellation();
+        }
+        Some(kept.error)
     }
 }
 
@@ -99,6 +121,8 @@ impl<E: Send> Sink<Result<(), E>> for TryForEach<E> {
 
 #[cfg(test)]
 mod tests {
+    use selvedge_cancel::ambient;
+
     use super::FirstError;
     use crate::sink::{Origin, Verdict};
 
@@ -126,5 +150,18 @@ mod tests {
         let errors = FirstError::new(true);
         assert_eq!(errors.offer(at(4, true), "cancelled"), Verdict::Fail);
         assert_eq!(errors.take(), Some("cancelled"));
+    }
+
+    #[test]
+    fn cancellation_met_on_another_thread_counts_where_the_result_is_taken() {
+        for (cut, counted) in [(true, 1), (false, 0)] {
+            let errors = FirstError::new(true);
+            std::thread::scope(|s| {
+                s.spawn(|| errors.offer(at(4, cut), "error"));
+            });
+            let before = ambient::cancellations();
+            assert_eq!(errors.take(), Some("error"));
+            assert_eq!(ambient::cancellations() - before, counted);
+        }
     }
 }
