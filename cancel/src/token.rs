@@ -65,6 +65,13 @@ impl CancelToken {
         self.node.attach(&parent.node);
     }
 
+    /// Whether both are handles to one node of the tree.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.node, &other.node)
+    }
+
     /// Asks everything at and below this token to stop; the cause is `Requested`, by the caller.
     ///
     /// Does not wait. Cancelling twice is the same as once.

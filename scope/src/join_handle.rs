@@ -86,7 +86,7 @@ impl<T> JoinHandle<'_, T> {
 
     /// In a `try_scope`: whether the awaiting task is cancelled.
     fn cut_short(&mut self, cx: &mut Context<'_>) -> Option<T> {
-        let watch = self.raw.watch(|| Some(ambient::token()?.cancelled()))?;
+        let watch = self.raw.watch(&ambient::token()?);
         match Pin::new(watch).poll(cx) {
             Poll::Pending => None,
             Poll::Ready(cause) => {

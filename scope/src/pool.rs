@@ -2,13 +2,14 @@
 //!
 //! A scope never needs it: a pool that is busy, tiny or cannot start costs speed only (rule W3).
 
+use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use crate::sync::plain::{AtomicU64, Ordering};
+use crate::sync::plain::{AtomicU64, AtomicUsize, Ordering};
 
 /// How long after it has helped a thread is taken to be awake still.
 const HOT: Duration = Duration::from_micros(30);
@@ -138,7 +139,8 @@ impl Pool {
                 let builder = rayon_core::ThreadPoolBuilder::new()
                     .num_threads(self.0.threads)
                     .stack_size(STACK)
-                    .thread_name(|index| format!("selvedge-{index}"));
+                    .thread_name(|index| format!("selvedge-{index}"))
+                    .start_handler(|_| BASE.set(stack_mark()));
                 catch_unwind(AssertUnwindSafe(|| builder.build().ok()))
                     .ok()
                     .flatten()
@@ -147,12 +149,14 @@ impl Pool {
         self.rayon()
     }
 
-    /// Hands a job to the pool. `false`: it will not run, and was dropped.
+    /// Hands a job to the pool, which tells it whether the thread has other work below it on its stack.
+    /// `false`: it will not run, and was dropped.
     #[must_use]
-    pub(crate) fn spawn(&self, job: impl FnOnce() + Send + 'static) -> bool {
+    pub(crate) fn spawn(&self, job: impl FnOnce(bool) + Send + 'static) -> bool {
         let Some(pool) = self.start() else {
             return false;
         };
+        let job = move || job(is_on_top());
         catch_unwind(AssertUnwindSafe(|| pool.spawn(job))).is_ok()
     }
 
@@ -195,6 +199,34 @@ impl Pool {
         let helped = self.0.helped.load(Ordering::Relaxed);
         helped != 0 && u128::from(self.nanos().saturating_sub(helped)) < HOT.as_nanos()
     }
+}
+
+thread_local! {
+    /// Where the stack stood when this thread of a pool of ours started; zero elsewhere.
+    static BASE: Cell<usize> = const { Cell::new(0) };
+}
+
+/// How far below that a job starts that the thread took from its main loop. All such jobs come through the
+/// same frames, so it is one number, and the least that is seen; the first job of a pool is such a one.
+static BOTTOM: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+#[inline(never)]
+fn stack_mark() -> usize {
+    let mark = 0u8;
+    std::ptr::from_ref(std::hint::black_box(&mark)).addr()
+}
+
+/// Whether this job was taken by a thread that waits inside another one, as rayon's `join` does. The code
+/// below may hold a lock that a child would take (rule L1).
+#[inline(never)]
+fn is_on_top() -> bool {
+    let base = BASE.get();
+    if base == 0 {
+        return false;
+    }
+    let depth = base.saturating_sub(stack_mark());
+    // Relaxed: a number that only falls, and soon not any more.
+    depth > BOTTOM.fetch_min(depth, Ordering::Relaxed)
 }
 
 impl fmt::Debug for Pool {

@@ -124,7 +124,7 @@ impl<T, E, F: Future<Output = Result<T, E>>> Future for TryScoped<'_, F, E> {
                 resume_unwind(payload)
             }
             (None, Some(error), output) => {
-                drop(output);
+                quietly(|| drop(output));
                 Poll::Ready(Err(error))
             }
             (None, None, Some(output)) => Poll::Ready(output),

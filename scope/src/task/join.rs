@@ -9,7 +9,7 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::NonNull;
 use std::task::{Poll, Waker};
 
-use selvedge_cancel::{Cancelled, WaitCancelled};
+use selvedge_cancel::{CancelToken, Cancelled, WaitCancelled};
 
 use super::life::Parting;
 use super::{Ended, Header, Payload, Task, TaskId, place, quietly};
@@ -31,7 +31,7 @@ pub(crate) struct RawJoin<T> {
     task: Option<NonNull<Task>>,
     /// In a `try_scope`, once the handle waits: the cancellation of the awaiting task. It is there only
     /// while the waker slot is or was filled, so a handle that was never polled need not look for it.
-    watch: Option<ManuallyDrop<Box<WaitCancelled>>>,
+    watch: Option<ManuallyDrop<Box<(CancelToken, WaitCancelled)>>>,
     output: PhantomData<T>,
 }
 
@@ -59,6 +59,13 @@ impl<T> RawJoin<T> {
             watch: None,
             output: PhantomData,
         }
+    }
+
+    /// The pointer that the cell was made with, null if the handle is spent.
+    #[inline]
+    fn header(&self) -> *const Header {
+        self.task
+            .map_or(std::ptr::null(), |task| task.as_ptr().cast_const().cast())
     }
 
     #[inline]
@@ -113,8 +120,10 @@ impl<T> RawJoin<T> {
         if task.header.word.ended() != Some(Ended::Value) {
             return Poll::Ready(None);
         }
+        let offset = task.header.vtable.output;
+        let header = self.header();
         // SAFETY: the output lies at this offset of the cell.
-        let output = unsafe { place::<T>(&task.header, task.header.vtable.output) };
+        let output = unsafe { place::<T>(header, offset) };
         // SAFETY: it was written, and the life word made it the handle's (rule W11).
         let output = unsafe { output.read() };
         self.part();
@@ -174,20 +183,24 @@ impl<T> RawJoin<T> {
         !armed
     }
 
-    /// The wait for the cancellation of the awaiting task, made by `make` at first.
-    pub(crate) fn watch(
-        &mut self,
-        make: impl FnOnce() -> Option<WaitCancelled>,
-    ) -> Option<&mut WaitCancelled> {
-        if self.watch.is_none() {
-            self.watch = Some(ManuallyDrop::new(Box::new(make()?)));
+    /// The wait for the cancellation of the awaiting task, whose token this is: the handle may have moved
+    /// to another task since it was last polled.
+    pub(crate) fn watch(&mut self, token: &CancelToken) -> &mut WaitCancelled {
+        if self
+            .watch
+            .as_ref()
+            .is_some_and(|watch| !watch.0.is_same(token))
+        {
+            self.end_watch();
         }
-        self.watch.as_deref_mut().map(|watch| &mut **watch)
+        let make = || ManuallyDrop::new(Box::new((token.clone(), token.cancelled())));
+        &mut self.watch.get_or_insert_with(make).1
     }
 
     pub(crate) fn end_watch(&mut self) {
         if let Some(watch) = self.watch.take() {
-            drop(ManuallyDrop::into_inner(watch));
+            // It drops a waker: user code.
+            quietly(|| drop(ManuallyDrop::into_inner(watch)));
         }
     }
 
@@ -222,7 +235,7 @@ impl<T> RawJoin<T> {
         let mut payload = None;
         if task.header.word.ended() == Some(Ended::Value) {
             // SAFETY: the task ended with the handle alive, so the output is the handle's.
-            payload = unsafe { Header::drop_output(&raw const task.header) };
+            payload = unsafe { Header::drop_output(self.header()) };
         }
         self.part();
         payload

@@ -12,8 +12,8 @@ use selvedge_cancel::{CancelToken, ambient};
 
 use super::core::{Core, Settings};
 use super::core_ref::CoreRef;
-use super::engine::{drop_child, raise};
-use super::owner::{Body, Window};
+use super::engine::{Ambient, drop_child, raise};
+use super::owner::{Body, Turn, Window};
 use super::policy;
 use super::step::{Stepped, step_by};
 use crate::task::{BatchCell, BatchChunk, Ended, Header, Payload, quietly};
@@ -57,7 +57,7 @@ struct Starter<'a, F: Future> {
 }
 
 /// First polls between two looks at the clock.
-const STRETCH: usize = 128;
+const STRETCH: usize = 32;
 
 impl<F: Future> Starter<'_, F> {
     fn slot(&self, index: usize) -> *const Header {
@@ -102,20 +102,26 @@ impl<F: Future> Starter<'_, F> {
 }
 
 impl<F: Future> Body for Starter<'_, F> {
-    fn poll(&mut self, core: &Core) -> bool {
+    fn poll(&mut self, core: &Core) -> Turn {
         let left = self.len - *self.started;
+        let none = Turn {
+            ended: true,
+            polls: 0,
+            looked: None,
+        };
         if left == 0 {
-            return true;
+            return none;
         }
         // SAFETY: the slot is not retired before it was started.
         let key = unsafe { &*self.slot(*self.started) }.key();
         let known = policy::estimate(key);
         if core.may_lend_now(known, left) {
             self.queue_rest(core);
-            return true;
+            return none;
         }
         let stretch = match known {
             0 => 1,
+            cost if cost >= policy::BIG => 1,
             cost if cost >= policy::HEAVY => 8,
             _ => STRETCH,
         };
@@ -128,9 +134,15 @@ impl<F: Future> Body for Starter<'_, F> {
             unsafe { self.start(core, index) };
         }
         core.set_live(core.live() - std::mem::take(&mut self.ended));
-        policy::learn_stretch(key, polls, from, Instant::now());
-        core.owner.body_ready.set(*self.started < self.len);
-        *self.started == self.len
+        let until = Instant::now();
+        policy::learn_stretch(key, polls, from, until);
+        let ended = *self.started == self.len;
+        core.owner.body_ready.set(!ended);
+        Turn {
+            ended,
+            polls: u32::try_from(polls).unwrap_or(u32::MAX),
+            looked: Some(until),
+        }
     }
 }
 
@@ -240,7 +252,7 @@ impl<F: Future> BatchEngine<F> {
             this.stage = Stage::Running;
         }
         this.core.parent.register(cx.waker());
-        let outer = ambient::replace(this.token.take());
+        let ambient = Ambient::enter(&mut this.token);
         let mut window = Window::open(&this.core);
         let mut starter: Starter<'_, F> = Starter {
             chunk: this.chunk,
@@ -251,7 +263,7 @@ impl<F: Future> BatchEngine<F> {
         };
         let ended = window.run(cx, &mut starter);
         drop(window);
-        this.token = ambient::replace(outer);
+        drop(ambient);
         if ended.is_pending() {
             return Poll::Pending;
         }

@@ -23,7 +23,8 @@ impl Drop for Restore {
     fn drop(&mut self) {
         here::set_lending(self.1);
         if let Some(before) = self.0.take() {
-            drop(before.install());
+            let ours = before.install();
+            crate::task::quietly(|| drop(ours));
         }
     }
 }
@@ -44,8 +45,11 @@ impl Carried {
         let before = self.ambient.install();
         let _restore = Restore(Some(before), here::set_lending(self.lending));
         #[cfg(feature = "tokio")]
-        let _runtime = self.tokio.as_ref().map(tokio::runtime::Handle::enter);
+        let runtime = self.tokio.as_ref().map(tokio::runtime::Handle::enter);
         work();
+        // A child that has left a runtime of its own entered makes this panic.
+        #[cfg(feature = "tokio")]
+        crate::task::quietly(|| drop(runtime));
     }
 }
 

@@ -294,7 +294,7 @@ impl Core {
         self.acquire();
         // SAFETY: the reference was counted just now.
         let core = unsafe { CoreRef::adopt(self.as_ptr()) };
-        if !pool.spawn(move || helper::help(&core)) {
+        if !pool.spawn(move |on_top| helper::help(&core, on_top)) {
             self.monitor.unask();
         }
     }

@@ -18,7 +18,7 @@ use super::core::{Core, Settings};
 use super::core_ref::CoreRef;
 use super::handle::Handle;
 use super::here;
-use super::owner::{self, Window};
+use super::owner::{self, Turn, Window};
 use super::step;
 use crate::sync::{Mutex, lock};
 use crate::task::{Ended, Header, Payload, Plain, Rest, TaskId, Trying, drop_payload};
@@ -26,6 +26,9 @@ use crate::task::{Ended, Header, Payload, Plain, Rest, TaskId, Trying, drop_payl
 /// A kind of scope: what it keeps of its members' errors.
 pub(crate) trait Sinks {
     type Sink: Default;
+
+    /// The scope is dropped early: drops what its sink holds, one by one, and hands panics to the scope.
+    fn drain(sink: &Self::Sink, core: &Core);
 }
 
 /// What a kind of scope does with its body's output.
@@ -37,6 +40,8 @@ pub(crate) trait Family<O>: Sinks {
 
 impl Sinks for Plain {
     type Sink = ();
+
+    fn drain((): &(), _: &Core) {}
 }
 
 impl<O> Family<O> for Plain {
@@ -47,6 +52,14 @@ impl<O> Family<O> for Plain {
 
 impl<E> Sinks for Trying<E> {
     type Sink = Errors<E>;
+
+    fn drain(sink: &Errors<E>, core: &Core) {
+        for (error, _) in sink.take() {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(error))) {
+                core.panicked(&raw const core.body, payload);
+            }
+        }
+    }
 }
 
 impl<T, E> Family<Result<T, E>> for Trying<E> {
@@ -111,13 +124,13 @@ pub(crate) struct Finished<O> {
 }
 
 /// Puts the thread's own token back.
-struct Ambient<'a> {
+pub(super) struct Ambient<'a> {
     own: &'a mut Option<CancelToken>,
     outer: Option<CancelToken>,
 }
 
 impl<'a> Ambient<'a> {
-    fn enter(own: &'a mut Option<CancelToken>) -> Self {
+    pub(super) fn enter(own: &'a mut Option<CancelToken>) -> Self {
         let outer = ambient::replace(own.take());
         Self { own, outer }
     }
@@ -216,9 +229,14 @@ struct Part<'a, F: Future, K> {
 }
 
 impl<F: Future, K: Family<F::Output>> owner::Body for Part<'_, F, K> {
-    fn poll(&mut self, core: &Core) -> bool {
+    fn poll(&mut self, core: &Core) -> Turn {
+        let turn = |ended| Turn {
+            ended,
+            polls: 1,
+            looked: None,
+        };
         let Some(body) = self.body.as_mut() else {
-            return true;
+            return turn(true);
         };
         core.body.word.start();
         here::set_task(&raw const core.body);
@@ -234,7 +252,7 @@ impl<F: Future, K: Family<F::Output>> owner::Body for Part<'_, F, K> {
             if core.body.word.rest() == Rest::Again {
                 core.owner.body_ready.set(true);
             }
-            return false;
+            return turn(false);
         }
         let dropped = catch_unwind(AssertUnwindSafe(|| *self.body = None));
         let settled = match (polled, dropped) {
@@ -264,7 +282,7 @@ impl<F: Future, K: Family<F::Output>> owner::Body for Part<'_, F, K> {
                 core.panicked(&raw const core.body, payload);
             }
         }
-        true
+        turn(true)
     }
 }
 
@@ -285,6 +303,7 @@ impl<F: Future, K: Sinks> Drop for Engine<'_, F, K> {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(output))) {
             core.panicked(&raw const core.body, payload);
         }
+        K::drain(&self.sink, core);
         raise(core.finish_panics());
     }
 }

@@ -8,7 +8,7 @@ use super::here::{self, Frame};
 use super::monitor::{Monitor, Next};
 use super::stats;
 use super::step::{Stepped, end, step};
-use crate::task::{Kind, List, Task, links_of};
+use crate::task::{Kind, List, Task, links_of, quietly};
 
 /// What a helper has gathered since its last exchange.
 #[derive(Debug)]
@@ -89,14 +89,16 @@ impl Drop for Leave<'_> {
 }
 
 /// The job that a window hands to the pool.
-pub(super) fn help(core: &Core) {
+///
+/// `on_top`: the thread has other work on its stack already.
+pub(super) fn help(core: &Core, on_top: bool) {
     // A job that starts on top of another poll just returns (rule L1).
-    let Some(context) = core.monitor.enter(here::in_window()) else {
+    let Some(context) = core.monitor.enter(here::in_window() || on_top) else {
         return;
     };
     let leave = Leave(&core.monitor);
     stats::count(&stats::ENTRIES);
-    context.around(|| work(core));
+    quietly(|| context.around(|| work(core)));
     core.pool().note_help();
     drop(leave);
 }

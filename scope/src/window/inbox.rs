@@ -6,7 +6,7 @@
 
 use std::ptr;
 
-use crate::sync::{AtomicPtr, Ordering};
+use crate::sync::{AtomicPtr, Ordering, fence};
 use crate::task::Header;
 
 /// What a push leaves to its caller. Telling somebody is the last thing a waker does (rule W6).
@@ -84,6 +84,8 @@ impl Inbox {
         let mut now = self.0.load(Ordering::Relaxed);
         loop {
             if now == dead() {
+                // Acquire: what the owner did before the end is visible to whoever is refused.
+                fence(Ordering::Acquire);
                 return Pushed::Dead;
             }
             let below = if now.addr() > 3 { now } else { ptr::null_mut() };
@@ -115,17 +117,19 @@ impl Inbox {
     #[inline]
     pub(crate) fn take(&self) -> Chain {
         // Relaxed: the exchange below acquires.
-        let now = self.0.load(Ordering::Relaxed);
-        if now.addr() <= 3 {
-            return Chain(ptr::null());
-        }
-        // Acquire: pairs with `push`. It replaces a chain only, never a mark that the owner has set.
-        match self
-            .0
-            .compare_exchange(now, OPEN, Ordering::AcqRel, Ordering::Relaxed)
-        {
-            Ok(_) => Chain::of(now),
-            Err(_) => self.take(),
+        let mut now = self.0.load(Ordering::Relaxed);
+        loop {
+            if now.addr() <= 3 {
+                return Chain(ptr::null());
+            }
+            // Acquire: pairs with `push`. It replaces a chain only, never a mark that the owner has set.
+            match self
+                .0
+                .compare_exchange(now, OPEN, Ordering::AcqRel, Ordering::Relaxed)
+            {
+                Ok(_) => return Chain::of(now),
+                Err(other) => now = other,
+            }
         }
     }
 

@@ -260,19 +260,22 @@ impl Monitor {
         lock(&self.shared).draining = true;
     }
 
-    /// The owner closes the monitor; `false` while somebody is inside. What is still shared stays there for
-    /// a last `collect`, after which it is empty.
+    /// The owner closes the monitor; `None` while somebody is inside. What is still shared stays there for
+    /// a last `collect`, after which it is empty. What helpers were given is the caller's to drop: a timer
+    /// may be user code.
     #[must_use]
-    pub(crate) fn close(&self) -> bool {
+    pub(crate) fn close(&self) -> Option<Option<Carried>> {
         let mut shared = lock(&self.shared);
         if shared.inside > 0 {
-            return false;
+            return None;
         }
         shared.open = false;
-        let context = shared.context.take();
-        drop(shared);
-        drop(context);
-        true
+        Some(shared.context.take())
+    }
+
+    /// Whether nobody is inside. While draining it stays so.
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(&self.shared).inside == 0
     }
 
     /// A number that changes with every exchange and leave; for spinning.
@@ -309,11 +312,12 @@ impl Monitor {
         shared.has_news() || stirred()
     }
 
-    /// While draining: waits until the last helper has left, which gives `true`, or the time is up.
-    pub(crate) fn wait_empty(&self, most: Duration) -> bool {
+    /// While draining: waits until the last helper has left or `stirred`, which gives `true`, or the time is
+    /// up.
+    pub(crate) fn wait_empty(&self, stirred: impl Fn() -> bool, most: Duration) -> bool {
         let mut shared = lock(&self.shared);
         shared.waiting = true;
-        while shared.inside > 0 {
+        while shared.inside > 0 && !stirred() {
             let (again, time) = self
                 .bell
                 .wait_timeout(shared, most)
@@ -324,7 +328,7 @@ impl Monitor {
             }
         }
         shared.waiting = false;
-        shared.inside == 0
+        shared.inside == 0 || stirred()
     }
 
     /// Somebody pushed into the inbox of a parked owner.

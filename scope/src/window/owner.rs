@@ -14,8 +14,19 @@ use crate::task::{Header, List, quietly};
 
 /// The body of a scope, as the window sees it. It catches its own panics.
 pub(super) trait Body {
-    /// Polls it. `true`: it has ended and is gone.
-    fn poll(&mut self, core: &Core) -> bool;
+    /// Polls it.
+    fn poll(&mut self, core: &Core) -> Turn;
+}
+
+/// What a poll of the body came to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turn {
+    /// It has ended and is gone.
+    pub(super) ended: bool,
+    /// How many polls of user code it was.
+    pub(super) polls: u32,
+    /// When it ended, if the clock was read.
+    pub(super) looked: Option<Instant>,
 }
 
 /// One poll of a scope: from `open` to `Ready`, or to the `Drop` that closes it.
@@ -88,17 +99,13 @@ impl<'a> Window<'a> {
         loop {
             self.poll_children();
             if self.spent {
-                return self.give_way(cx);
+                return self.give_way(cx, body);
             }
             if core.inbox.has_mail() {
                 core.sort(core.inbox.take());
                 continue;
             }
-            if owner.body_ready.replace(false) && !owner.body_done.get() {
-                self.since_body = 0;
-                self.polls += 1;
-                owner.body_done.set(body.poll(core));
-                self.count_body();
+            if self.poll_body(body) {
                 continue;
             }
             if owner.lent.get() && self.settle() {
@@ -115,15 +122,25 @@ impl<'a> Window<'a> {
         }
     }
 
-    /// The body obeys the budget too: alone it meets none of the looks that children cause.
-    fn count_body(&mut self) {
-        self.bodies += 1;
-        if self.polls >= self.most_polls {
-            self.spent = true;
+    /// Polls the body if it is ready. It obeys the budget too: alone it meets none of the looks that children
+    /// cause.
+    fn poll_body(&mut self, body: &mut dyn Body) -> bool {
+        let owner = &self.core.owner;
+        if owner.body_done.get() || !owner.body_ready.replace(false) {
+            return false;
         }
-        if self.bodies % policy::BODY_LOOK == 0 {
+        self.since_body = 0;
+        self.bodies += 1;
+        let turn = body.poll(self.core);
+        owner.body_done.set(turn.ended);
+        self.polls += turn.polls;
+        self.spent |= self.polls >= self.most_polls;
+        if let Some(now) = turn.looked {
+            self.check_time(now);
+        } else if self.bodies % policy::BODY_LOOK == 0 {
             self.check_time(Instant::now());
         }
+        true
     }
 
     /// Polls ready children until there are none, or something else has its turn.
@@ -207,6 +224,8 @@ impl<'a> Window<'a> {
         let core = self.core;
         if let Some(now) = self.policy.looked() {
             self.check_time(now);
+        } else if self.policy.estimate() >= policy::BIG {
+            self.check_time(Instant::now());
         }
         let left = core.owner.local.len();
         let forced = here::lending() == Lending::Forced;
@@ -322,15 +341,9 @@ impl<'a> Window<'a> {
         if !self.packet.is_empty() || !core.owner.local.is_empty() || core.owner.body_ready.get() {
             return true;
         }
-        if !core.monitor.close() {
-            return true;
-        }
-        core.owner.lent.set(false);
-        core.set_big(false);
-        // What a helper left behind between the last collection and its leaving.
-        self.collect_rest();
-        core.owner.local.append(&self.packet);
-        !core.owner.local.is_empty() || core.owner.body_ready.get()
+        // What a helper left behind between the last collection and its leaving is taken here.
+        self.end_lending();
+        !core.owner.local.is_empty() || core.owner.body_ready.get() || core.owner.lent.get()
     }
 
     /// Waits until helpers or wakers have something for the owner.
@@ -356,7 +369,8 @@ impl<'a> Window<'a> {
         if !core.inbox.park() {
             return;
         }
-        let stirred = || !core.inbox.is_parked();
+        // Tokio may wake what it has put off on this very thread, past the inbox.
+        let stirred = || !core.inbox.is_parked() || !core.owner.local.is_empty();
         if worker == Worker::No {
             if !core.monitor.wait(stirred, Some(policy::LONG)) {
                 // No longer than the budget: a helper that polls on and on rings for nothing else.
@@ -371,24 +385,41 @@ impl<'a> Window<'a> {
             core.monitor.wait(stirred, Some(policy::NAP));
         }
         core.inbox.unpark();
-        // The one exception to "nothing but its own scope" (rule W9): a rayon worker looks after its queue.
-        match worker {
-            Worker::No => {}
-            Worker::Own => quietly(|| {
-                rayon_core::yield_local();
-            }),
-            Worker::Foreign => quietly(|| {
-                rayon_core::yield_now();
-            }),
-        }
+        look_after(worker);
     }
 
     /// The budget is spent: takes everything back and lets the tasks beside the scope run.
-    fn give_way(&mut self, cx: &Context<'_>) -> Poll<()> {
+    fn give_way(&mut self, cx: &Context<'_>, body: &mut dyn Body) -> Poll<()> {
+        let core = self.core;
+        if core.owner.lent.get() {
+            core.monitor.drain();
+            // The poll cannot end before the helpers' polls do, so what is ready here goes on (rule W9).
+            while !core.monitor.is_empty() {
+                if !self.poll_one(body) {
+                    self.wait_out();
+                }
+            }
+        }
         self.close();
-        // Nothing of the scope is touched after this: on another thread the next poll may have begun.
+        // The thread is no owner any more when the parent is told: what `wake` does is any stranger's doing,
+        // and on another thread the next poll may have begun.
+        drop(self.frame.take());
         quietly(|| cx.waker().wake_by_ref());
         Poll::Pending
+    }
+
+    /// While draining: one poll of something that is ready.
+    fn poll_one(&mut self, body: &mut dyn Body) -> bool {
+        let core = self.core;
+        if core.inbox.has_mail() {
+            core.sort(core.inbox.take());
+        }
+        let next = self.packet.pop_front();
+        if let Some(header) = next.or_else(|| core.owner.local.pop_front()) {
+            self.poll(header);
+            return true;
+        }
+        self.poll_body(body)
     }
 
     /// Sends the helpers away, takes back what is shared, and closes the window.
@@ -397,24 +428,35 @@ impl<'a> Window<'a> {
             return;
         }
         let core = self.core;
-        if core.owner.lent.get() {
+        // Again, should dropping what the helpers had been given spawn and lend.
+        while core.owner.lent.get() {
             core.monitor.drain();
-            while !core.monitor.close() {
+            while !core.monitor.is_empty() {
                 self.wait_out();
             }
-            core.owner.lent.set(false);
-            core.set_big(false);
-            let back = List::new();
-            back.append(&self.packet);
-            self.collect_rest();
-            back.append(&self.packet);
-            back.append(&core.owner.local);
-            core.owner.local.append(&back);
+            self.end_lending();
         }
         while !core.inbox.close() {
             core.sort(core.inbox.take());
         }
         self.over = true;
+    }
+
+    /// No helper is inside: closes the monitor and takes what is left in it.
+    fn end_lending(&mut self) {
+        let core = self.core;
+        let Some(context) = core.monitor.close() else {
+            return;
+        };
+        core.owner.lent.set(false);
+        core.set_big(false);
+        let back = List::new();
+        back.append(&self.packet);
+        self.collect_rest();
+        back.append(&self.packet);
+        back.append(&core.owner.local);
+        core.owner.local.append(&back);
+        quietly(|| drop(context));
     }
 
     /// After the monitor was closed: what is left in it.
@@ -433,35 +475,44 @@ impl<'a> Window<'a> {
         }
     }
 
-    /// While draining: waits for the helpers to leave, and for nothing else.
+    /// While draining: waits for the helpers to leave, or for something to do.
     fn wait_out(&self) {
         let core = self.core;
         let news = core.monitor.news();
         let from = Instant::now();
-        while core.monitor.news() == news && from.elapsed() < policy::SPIN {
+        while core.monitor.news() == news && !core.inbox.has_mail() && from.elapsed() < policy::SPIN
+        {
             spin_loop();
         }
-        match core.pool().worker() {
-            Worker::No => {
-                if !core.monitor.wait_empty(policy::LONG) {
-                    super::context::long_wait(|| {
-                        core.monitor.wait_empty(policy::ENDLESS);
-                    });
-                }
-            }
-            Worker::Own => {
-                core.monitor.wait_empty(policy::NAP);
-                quietly(|| {
-                    rayon_core::yield_local();
-                });
-            }
-            Worker::Foreign => {
-                core.monitor.wait_empty(policy::NAP);
-                quietly(|| {
-                    rayon_core::yield_now();
-                });
-            }
+        if !core.inbox.park() {
+            return;
         }
+        let stirred = || !core.inbox.is_parked() || !core.owner.local.is_empty();
+        let worker = core.pool().worker();
+        if worker != Worker::No {
+            core.monitor.wait_empty(stirred, policy::NAP);
+        } else if !core.monitor.wait_empty(stirred, policy::LONG) {
+            super::context::long_wait(|| {
+                core.monitor.wait_empty(stirred, policy::ENDLESS);
+            });
+        }
+        core.inbox.unpark();
+        look_after(worker);
+    }
+}
+
+/// The one exception to "nothing but its own scope" (rule W9): a rayon worker looks after its queue.
+fn look_after(worker: Worker) {
+    // No task is being polled: a job that comes up now may await whatever it likes.
+    here::set_task(std::ptr::null());
+    match worker {
+        Worker::No => {}
+        Worker::Own => quietly(|| {
+            rayon_core::yield_local();
+        }),
+        Worker::Foreign => quietly(|| {
+            rayon_core::yield_now();
+        }),
     }
 }
 

@@ -192,6 +192,8 @@ impl Policy {
             self.single = self.run <= 1;
             self.key = key;
             self.site = estimate(key);
+            // Big children are looked at one by one, so that a window of them keeps its budget.
+            self.look = if self.site >= BIG { 1 } else { LOOK };
             self.timed = self.site == 0 || self.sample;
             self.sample = false;
         }
@@ -222,6 +224,8 @@ impl Policy {
             }
             self.look = if self.probe > 0 {
                 0
+            } else if mean >= BIG {
+                1
             } else if mean < HEAVY / 4 {
                 LOOK_CHEAP
             } else {
