@@ -76,7 +76,7 @@ fn settle(shop: &Shop) -> Till {
             }
             continue;
         }
-        if shop.monitor.close() {
+        if shop.monitor.close().is_some() {
             let rest = shop.collect(usize::MAX);
             till.polled += rest.packet.len();
             till.done += rest.done.len() + rest.packet.len();
@@ -221,7 +221,7 @@ fn ring_alone_wakes_an_owner_whose_helper_is_busy() {
         assert_eq!(got, [0]);
         SEEN.note(usize::from(pusher.join().unwrap()));
         shop.monitor.leave();
-        assert!(shop.monitor.close());
+        assert!(shop.monitor.close().is_some());
     });
     SEEN.assert_all();
 }
@@ -237,9 +237,9 @@ fn drained_window_gets_everything_back() {
         shop.monitor.drain();
         assert!(!shop.monitor.ask(9), "nobody is asked while draining");
         let mut waited = false;
-        while !shop.monitor.close() {
+        while shop.monitor.close().is_none() {
             waited = true;
-            shop.monitor.wait_empty(std::time::Duration::ZERO);
+            shop.monitor.wait_empty(|| false, std::time::Duration::ZERO);
         }
         shop.window.write();
         let rest = shop.collect(usize::MAX);
