@@ -63,6 +63,8 @@ async fn until_helped(pool: &Pool, send: impl Fn()) {
     panic!("no helper came in a thousand windows");
 }
 
+// Without the feature nobody knows of tokio, and the wait holds the worker.
+#[cfg(feature = "tokio")]
 #[test]
 fn other_tasks_of_a_worker_go_on_during_a_long_poll() {
     common::guarded(|| {
