@@ -61,6 +61,8 @@ pub(super) const BUDGET_TIME: Duration = if cfg!(selvedge_loom) {
 } else {
     Duration::from_millis(5)
 };
+/// Polls while lending after which cheap children are taken back.
+const LENT_LOOK: u64 = 512;
 /// Polls of the body between two looks at the clock: most windows poll it a few times only.
 pub(super) const BODY_LOOK: u32 = 8;
 /// Under the embedded executor nothing runs beside the scope but nested windows.
@@ -145,6 +147,9 @@ pub(super) struct Policy {
     sample: bool,
     /// The last stretch was not believed.
     doubted: bool,
+    /// The owner's polls while lending, since the last look at them.
+    lent_polls: u64,
+    lent_time: u64,
     polls: u64,
     time: u64,
 }
@@ -170,6 +175,8 @@ impl Policy {
             timed: false,
             sample: window % SAMPLE_EVERY == 0,
             doubted: false,
+            lent_polls: 0,
+            lent_time: 0,
             polls: 0,
             time: 0,
         }
@@ -292,19 +299,25 @@ impl Policy {
         self.looked
     }
 
-    /// A packet polled while lending: estimates may only fall.
+    /// A packet polled while lending. Estimates never rise here, since helpers and owner contend for the same
+    /// lines; they fall once many polls together say that the children are cheap after all. A few packets
+    /// say nothing: where one child in a hundred is heavy, most packets are cheap.
     pub(super) fn lent(&mut self, key: usize, polls: u64, from: Instant, until: Instant) -> u64 {
-        let mean = nanos(from, until) / polls.max(1);
-        if mean < estimate(key) {
-            learn(key, mean);
-        }
-        let all = self.time / self.polls.max(1);
-        if self.polls >= 32 && mean < all {
-            self.time -= self.time / 16 - mean * self.polls / 16;
-        }
         // Also the first kind that this window meets, if lending began while the body spawned.
         self.key = key;
         self.site = estimate(key);
+        self.lent_time += nanos(from, until);
+        self.lent_polls += polls;
+        if self.lent_polls >= LENT_LOOK {
+            let mean = self.lent_time / self.lent_polls;
+            if mean < HEAVY {
+                // Relaxed: as in `learn`.
+                site(key).store(u32::try_from(mean).unwrap_or(u32::MAX), Ordering::Relaxed);
+                self.site = mean;
+                (self.time, self.polls) = (0, 0);
+            }
+            (self.lent_time, self.lent_polls) = (0, 0);
+        }
         self.estimate()
     }
 
