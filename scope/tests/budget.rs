@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use common::{Bell, burn, everywhere, guarded, on_helper, pool, yields};
 use selvedge_scope::lending::{Lending, with};
-use selvedge_scope::{block_on, scope, try_scope};
+use selvedge_scope::{block_on, join_all, scope, try_scope};
 
 /// A poll of `future` ends, though it never will: then something beside it can run.
 fn one_poll_ends(future: impl Future<Output = ()>) {
@@ -190,5 +190,70 @@ fn deadline_during_a_long_poll_cancels_the_children() {
             )
             .unwrap();
         }
+    });
+}
+
+/// Takes some time in one poll; the counter tells of it.
+async fn kid(time: Duration, polls: &AtomicUsize) {
+    polls.fetch_add(1, Ordering::SeqCst);
+    if !time.is_zero() {
+        burn(time);
+    }
+}
+
+/// The most children that were polled in one window.
+fn most_in_a_window(polls: &AtomicUsize, future: impl Future) -> usize {
+    let (mut future, mut most) = (pin!(future), 0);
+    loop {
+        let before = polls.load(Ordering::SeqCst);
+        let ended = common::poll_once(future.as_mut()).is_ready();
+        most = most.max(polls.load(Ordering::SeqCst) - before);
+        if ended {
+            return most;
+        }
+    }
+}
+
+const BIG: Duration = Duration::from_millis(2);
+
+// W5: children of which it is known that they are big, a few of which fill the budget of a window (5 ms).
+#[test]
+fn window_of_children_known_to_be_big_keeps_its_budget() {
+    guarded(|| {
+        let polls = AtomicUsize::new(0);
+        let run = |kids: usize| {
+            let polls = &polls;
+            let scoped = scope(async move |s| {
+                for _ in 0..kids {
+                    s.spawn(kid(BIG, polls));
+                }
+            });
+            most_in_a_window(polls, scoped.inline())
+        };
+        // The first time it learns.
+        run(32);
+        let most = run(40);
+        assert_eq!(polls.load(Ordering::SeqCst), 72);
+        assert!(most <= 8, "{most} big children in one window");
+    });
+}
+
+// W5: the like for a batch, whose children were cheap until now: it finds out within one stretch.
+#[test]
+fn batch_of_children_that_turn_out_big_keeps_its_budget() {
+    guarded(|| {
+        let polls = AtomicUsize::new(0);
+        let run = |kids: usize, time| {
+            let batch = join_all((0..kids).map(|_| kid(time, &polls))).inline();
+            most_in_a_window(&polls, batch)
+        };
+        for _ in 0..20 {
+            run(2000, Duration::ZERO);
+        }
+        let most = run(100, BIG / 2);
+        assert_eq!(polls.load(Ordering::SeqCst), 40_100);
+        assert!(most <= 48, "{most} children in one window");
+        let most = run(40, BIG);
+        assert!(most <= 8, "{most} children in one window, when it is known");
     });
 }

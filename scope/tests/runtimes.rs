@@ -393,3 +393,44 @@ fn helpers_see_the_token_of_the_window_they_are_in() {
         }
     });
 }
+
+// W8: a child leaves a runtime entered for good on a helper. What the helper takes off is not on top any more, and
+// tokio panics; the pool's thread, and with it the process, lives on, and so does the scope.
+#[cfg(feature = "tokio")]
+#[test]
+fn child_that_leaves_a_runtime_entered_on_a_helper_ends_nobody() {
+    guarded(|| {
+        let rayon = Arc::new(
+            rayon_core::ThreadPoolBuilder::new()
+                .num_threads(1)
+                .build()
+                .unwrap(),
+        );
+        let pool = Pool::from_rayon(rayon.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let (owner, entered) = (std::thread::current().id(), AtomicUsize::new(0));
+        let _runtime = runtime.enter();
+        let barrier = std::sync::Barrier::new(2);
+        with(Lending::Forced, || {
+            block_on(
+                scope(async |s| {
+                    for _ in 0..2 {
+                        s.spawn(async {
+                            barrier.wait();
+                            if std::thread::current().id() != owner {
+                                std::mem::forget(tokio::runtime::Handle::current().enter());
+                                entered.fetch_add(1, Ordering::SeqCst);
+                            }
+                        });
+                    }
+                })
+                .on(&pool),
+            );
+        });
+        assert_eq!(entered.load(Ordering::SeqCst), 1, "a helper entered it");
+        // The only thread of the pool is alive, and has left the window.
+        assert_eq!(rayon.install(|| 7), 7);
+    });
+}
