@@ -7,6 +7,7 @@
 
 mod batch;
 mod body;
+mod closing;
 mod context;
 mod core;
 mod core_ref;

@@ -6,11 +6,9 @@ use std::time::Instant;
 use super::core::Core;
 use super::here::{self, Frame, Lending};
 use super::policy::{self, Advice, Policy};
-use super::stats;
 use super::step::{Stepped, step};
-use crate::pool::Worker;
 use crate::sync::spin_loop;
-use crate::task::{Header, List, quietly};
+use crate::task::{Header, List};
 
 /// The body of a scope, as the window sees it. It catches its own panics.
 pub(super) trait Body {
@@ -31,27 +29,27 @@ pub(super) struct Turn {
 
 /// One poll of a scope: from `open` to `Ready`, or to the `Drop` that closes it.
 pub(super) struct Window<'a> {
-    core: &'a Core,
-    policy: Policy,
+    pub(super) core: &'a Core,
+    pub(super) policy: Policy,
     /// While lending: what the owner itself polls next.
-    packet: List,
+    pub(super) packet: List,
     /// What this packet's polls were like.
-    taken: Taken,
-    polls: u32,
+    pub(super) taken: Taken,
+    pub(super) polls: u32,
     /// Polls of the body.
-    bodies: u32,
-    most_polls: u32,
-    since_body: u32,
+    pub(super) bodies: u32,
+    pub(super) most_polls: u32,
+    pub(super) since_body: u32,
     /// When the budget ends; set when the clock is first read.
-    until: Option<Instant>,
-    spent: bool,
+    pub(super) until: Option<Instant>,
+    pub(super) spent: bool,
     /// The scope is over: nothing is left to close.
-    over: bool,
-    frame: Option<Frame>,
+    pub(super) over: bool,
+    pub(super) frame: Option<Frame>,
 }
 
 /// The packet being polled while lending.
-struct Taken {
+pub(super) struct Taken {
     key: usize,
     polls: u64,
     since: Option<Instant>,
@@ -124,7 +122,7 @@ impl<'a> Window<'a> {
 
     /// Polls the body if it is ready. It obeys the budget too: alone it meets none of the looks that children
     /// cause.
-    fn poll_body(&mut self, body: &mut dyn Body) -> bool {
+    pub(super) fn poll_body(&mut self, body: &mut dyn Body) -> bool {
         let owner = &self.core.owner;
         if owner.body_done.get() || !owner.body_ready.replace(false) {
             return false;
@@ -192,7 +190,7 @@ impl<'a> Window<'a> {
     }
 
     #[inline(always)]
-    fn poll(&self, header: *const Header) {
+    pub(super) fn poll(&self, header: *const Header) {
         let core = self.core;
         // SAFETY: the child came from a queue of this core, and this thread is the owner in its window.
         match unsafe { step(header) } {
@@ -344,175 +342,6 @@ impl<'a> Window<'a> {
         // What a helper left behind between the last collection and its leaving is taken here.
         self.end_lending();
         !core.owner.local.is_empty() || core.owner.body_ready.get() || core.owner.lent.get()
-    }
-
-    /// Waits until helpers or wakers have something for the owner.
-    fn wait(&self, news: usize) {
-        let core = self.core;
-        let from = Instant::now();
-        let mut spins = 0u32;
-        loop {
-            if core.inbox.has_mail() || core.monitor.news() != news {
-                return;
-            }
-            spin_loop();
-            spins += 1;
-            if spins == policy::SPINS {
-                if from.elapsed() >= policy::SPIN {
-                    break;
-                }
-                spins = 0;
-            }
-        }
-        stats::count(&stats::PARKS);
-        let worker = core.pool().worker();
-        if !core.inbox.park() {
-            return;
-        }
-        // Tokio may wake what it has put off on this very thread, past the inbox.
-        let stirred = || !core.inbox.is_parked() || !core.owner.local.is_empty();
-        if worker == Worker::No {
-            if !core.monitor.wait(stirred, Some(policy::LONG)) {
-                // No longer than the budget: a helper that polls on and on rings for nothing else.
-                let left = self.until.map_or(policy::NAP, |until| {
-                    until.saturating_duration_since(Instant::now())
-                });
-                super::context::long_wait(|| {
-                    core.monitor.wait(stirred, Some(left));
-                });
-            }
-        } else {
-            core.monitor.wait(stirred, Some(policy::NAP));
-        }
-        core.inbox.unpark();
-        look_after(worker);
-    }
-
-    /// The budget is spent: takes everything back and lets the tasks beside the scope run.
-    fn give_way(&mut self, cx: &Context<'_>, body: &mut dyn Body) -> Poll<()> {
-        let core = self.core;
-        if core.owner.lent.get() {
-            core.monitor.drain();
-            // The poll cannot end before the helpers' polls do, so what is ready here goes on (rule W9).
-            while !core.monitor.is_empty() {
-                if !self.poll_one(body) {
-                    self.wait_out();
-                }
-            }
-        }
-        self.close();
-        // The thread is no owner any more when the parent is told: what `wake` does is any stranger's doing,
-        // and on another thread the next poll may have begun.
-        drop(self.frame.take());
-        quietly(|| cx.waker().wake_by_ref());
-        Poll::Pending
-    }
-
-    /// While draining: one poll of something that is ready.
-    fn poll_one(&mut self, body: &mut dyn Body) -> bool {
-        let core = self.core;
-        if core.inbox.has_mail() {
-            core.sort(core.inbox.take());
-        }
-        let next = self.packet.pop_front();
-        if let Some(header) = next.or_else(|| core.owner.local.pop_front()) {
-            self.poll(header);
-            return true;
-        }
-        self.poll_body(body)
-    }
-
-    /// Sends the helpers away, takes back what is shared, and closes the window.
-    fn close(&mut self) {
-        if self.over {
-            return;
-        }
-        let core = self.core;
-        // Again, should dropping what the helpers had been given spawn and lend.
-        while core.owner.lent.get() {
-            core.monitor.drain();
-            while !core.monitor.is_empty() {
-                self.wait_out();
-            }
-            self.end_lending();
-        }
-        while !core.inbox.close() {
-            core.sort(core.inbox.take());
-        }
-        self.over = true;
-    }
-
-    /// No helper is inside: closes the monitor and takes what is left in it.
-    fn end_lending(&mut self) {
-        let core = self.core;
-        let Some(context) = core.monitor.close() else {
-            return;
-        };
-        core.owner.lent.set(false);
-        core.set_big(false);
-        let back = List::new();
-        back.append(&self.packet);
-        self.collect_rest();
-        back.append(&self.packet);
-        back.append(&core.owner.local);
-        core.owner.local.append(&back);
-        quietly(|| drop(context));
-    }
-
-    /// After the monitor was closed: what is left in it.
-    fn collect_rest(&mut self) {
-        let none = List::new();
-        let core = self.core;
-        let done = List::new();
-        let news = core.monitor.collect(&none, &self.packet, usize::MAX, &done);
-        core.register_newborns(news.newborn);
-        if news.body {
-            core.owner.body_ready.set(true);
-        }
-        while let Some(header) = done.pop_front() {
-            // SAFETY: it ended on a helper, and every newborn is registered by now (rule L4).
-            unsafe { core.retire(header) };
-        }
-    }
-
-    /// While draining: waits for the helpers to leave, or for something to do.
-    fn wait_out(&self) {
-        let core = self.core;
-        let news = core.monitor.news();
-        let from = Instant::now();
-        while core.monitor.news() == news && !core.inbox.has_mail() && from.elapsed() < policy::SPIN
-        {
-            spin_loop();
-        }
-        if !core.inbox.park() {
-            return;
-        }
-        let stirred = || !core.inbox.is_parked() || !core.owner.local.is_empty();
-        let worker = core.pool().worker();
-        if worker != Worker::No {
-            core.monitor.wait_empty(stirred, policy::NAP);
-        } else if !core.monitor.wait_empty(stirred, policy::LONG) {
-            super::context::long_wait(|| {
-                core.monitor.wait_empty(stirred, policy::ENDLESS);
-            });
-        }
-        core.inbox.unpark();
-        look_after(worker);
-    }
-}
-
-/// The one exception to "nothing but its own scope" (rule W9): a rayon worker looks after its queue.
-fn look_after(worker: Worker) {
-    // No task is being polled: a job that comes up now may await whatever it likes.
-    here::set_task(std::ptr::null());
-    match worker {
-        Worker::No => {}
-        Worker::Own => quietly(|| {
-            rayon_core::yield_local();
-        }),
-        Worker::Foreign => quietly(|| {
-            rayon_core::yield_now();
-        }),
     }
 }
 

@@ -1,0 +1,183 @@
+//! The end of a window: the owner waits for helpers, sends them away when the budget is spent, takes back
+//! what was shared, and closes. What it polls before is in [`owner`](super::owner).
+
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use super::context::long_wait;
+use super::owner::{Body, Window};
+use super::{here, policy, stats};
+use crate::pool::Worker;
+use crate::sync::spin_loop;
+use crate::task::{List, quietly};
+
+impl Window<'_> {
+    /// Waits until helpers or wakers have something for the owner.
+    pub(super) fn wait(&self, news: usize) {
+        let core = self.core;
+        let from = Instant::now();
+        let mut spins = 0u32;
+        loop {
+            if core.inbox.has_mail() || core.monitor.news() != news {
+                return;
+            }
+            spin_loop();
+            spins += 1;
+            if spins == policy::SPINS {
+                if from.elapsed() >= policy::SPIN {
+                    break;
+                }
+                spins = 0;
+            }
+        }
+        stats::count(&stats::PARKS);
+        let worker = core.pool().worker();
+        if !core.inbox.park() {
+            return;
+        }
+        // Tokio may wake what it has put off on this very thread, past the inbox.
+        let stirred = || !core.inbox.is_parked() || !core.owner.local.is_empty();
+        if worker == Worker::No {
+            if !core.monitor.wait(stirred, Some(policy::LONG)) {
+                // No longer than the budget: a helper that polls on and on rings for nothing else.
+                let left = self.until.map_or(policy::NAP, |until| {
+                    until.saturating_duration_since(Instant::now())
+                });
+                long_wait(|| {
+                    core.monitor.wait(stirred, Some(left));
+                });
+            }
+        } else {
+            core.monitor.wait(stirred, Some(policy::NAP));
+        }
+        core.inbox.unpark();
+        look_after(worker);
+    }
+
+    /// The budget is spent: takes everything back and lets the tasks beside the scope run.
+    pub(super) fn give_way(&mut self, cx: &Context<'_>, body: &mut dyn Body) -> Poll<()> {
+        let core = self.core;
+        if core.owner.lent.get() {
+            core.monitor.drain();
+            // The poll cannot end before the helpers' polls do, so what is ready here goes on (rule W9).
+            while !core.monitor.is_empty() {
+                if !self.poll_one(body) {
+                    self.wait_out();
+                }
+            }
+        }
+        self.close();
+        // The thread is no owner any more when the parent is told: what `wake` does is any stranger's doing,
+        // and on another thread the next poll may have begun.
+        drop(self.frame.take());
+        quietly(|| cx.waker().wake_by_ref());
+        Poll::Pending
+    }
+
+    /// While draining: one poll of something that is ready.
+    fn poll_one(&mut self, body: &mut dyn Body) -> bool {
+        let core = self.core;
+        if core.inbox.has_mail() {
+            core.sort(core.inbox.take());
+        }
+        let next = self.packet.pop_front();
+        if let Some(header) = next.or_else(|| core.owner.local.pop_front()) {
+            self.poll(header);
+            return true;
+        }
+        self.poll_body(body)
+    }
+
+    /// Sends the helpers away, takes back what is shared, and closes the window.
+    pub(super) fn close(&mut self) {
+        if self.over {
+            return;
+        }
+        let core = self.core;
+        // Again, should dropping what the helpers had been given spawn and lend.
+        while core.owner.lent.get() {
+            core.monitor.drain();
+            while !core.monitor.is_empty() {
+                self.wait_out();
+            }
+            self.end_lending();
+        }
+        while !core.inbox.close() {
+            core.sort(core.inbox.take());
+        }
+        self.over = true;
+    }
+
+    /// No helper is inside: closes the monitor and takes what is left in it.
+    pub(super) fn end_lending(&mut self) {
+        let core = self.core;
+        let Some(context) = core.monitor.close() else {
+            return;
+        };
+        core.owner.lent.set(false);
+        core.set_big(false);
+        let back = List::new();
+        back.append(&self.packet);
+        self.collect_rest();
+        back.append(&self.packet);
+        back.append(&core.owner.local);
+        core.owner.local.append(&back);
+        quietly(|| drop(context));
+    }
+
+    /// After the monitor was closed: what is left in it.
+    pub(super) fn collect_rest(&mut self) {
+        let none = List::new();
+        let core = self.core;
+        let done = List::new();
+        let news = core.monitor.collect(&none, &self.packet, usize::MAX, &done);
+        core.register_newborns(news.newborn);
+        if news.body {
+            core.owner.body_ready.set(true);
+        }
+        while let Some(header) = done.pop_front() {
+            // SAFETY: it ended on a helper, and every newborn is registered by now (rule L4).
+            unsafe { core.retire(header) };
+        }
+    }
+
+    /// While draining: waits for the helpers to leave, or for something to do.
+    fn wait_out(&self) {
+        let core = self.core;
+        let news = core.monitor.news();
+        let from = Instant::now();
+        while core.monitor.news() == news && !core.inbox.has_mail() && from.elapsed() < policy::SPIN
+        {
+            spin_loop();
+        }
+        if !core.inbox.park() {
+            return;
+        }
+        let stirred = || !core.inbox.is_parked() || !core.owner.local.is_empty();
+        let worker = core.pool().worker();
+        if worker != Worker::No {
+            core.monitor.wait_empty(stirred, policy::NAP);
+        } else if !core.monitor.wait_empty(stirred, policy::LONG) {
+            long_wait(|| {
+                core.monitor.wait_empty(stirred, policy::ENDLESS);
+            });
+        }
+        core.inbox.unpark();
+        look_after(worker);
+    }
+}
+
+/// The one exception to "nothing but its own scope" (rule W9): a rayon worker looks after its queue.
+fn look_after(worker: Worker) {
+    // No task is being polled: a job that comes up now may await whatever it likes.
+    here::set_task(std::ptr::null());
+    match worker {
+        Worker::No => {}
+        Worker::Own => quietly(|| {
+            rayon_core::yield_local();
+        }),
+        Worker::Foreign => quietly(|| {
+            rayon_core::yield_now();
+        }),
+    }
+}
