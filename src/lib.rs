@@ -63,7 +63,7 @@ pub mod rt {
 /// What a first program needs: scopes, handles, and the traits that add methods.
 pub mod prelude {
     pub use selvedge_cancel::{CancelToken, Cancelled, FutureCancelExt};
-    pub use selvedge_iter::{IntoPar, ParMutExt, ParRefExt, ParStreamExt};
+    pub use selvedge_iter::{IntoPar, ParMutExt, ParRefExt, ParStreamExt, par_iter};
     pub use selvedge_scope::{JoinHandle, Pool, Scope, TryScope, block_on, scope, try_scope};
 }
 

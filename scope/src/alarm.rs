@@ -1,6 +1,7 @@
 //! The deadline of a scope: cancels its token when the time has come, on the timer's thread, so that it is
 //! felt during a long poll too.
 
+use std::panic::Location;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::Duration;
@@ -13,6 +14,8 @@ use crate::rt::embedded;
 #[derive(Debug)]
 pub(crate) struct Alarm {
     after: Duration,
+    /// Where the program asked for it.
+    place: &'static Location<'static>,
     set: Option<(Arc<Bell>, Ticket)>,
 }
 
@@ -20,6 +23,7 @@ pub(crate) struct Alarm {
 #[derive(Debug)]
 struct Bell {
     token: CancelToken,
+    place: &'static Location<'static>,
     /// `None` stands for the embedded timer.
     timer: Option<Arc<dyn Timer>>,
     at: Instant,
@@ -36,7 +40,8 @@ impl Bell {
     /// Cancels if the time has come; a timer may ring too often, never too seldom.
     fn look(&self) {
         if self.timer().now() >= self.at {
-            self.token.cancel_with(Cause::new(CauseKind::Deadline));
+            self.token
+                .cancel_with(Cause::new(CauseKind::Deadline).with_place(self.place));
         }
     }
 }
@@ -52,8 +57,12 @@ impl Wake for Bell {
 }
 
 impl Alarm {
-    pub(crate) fn new(after: Duration) -> Self {
-        Self { after, set: None }
+    pub(crate) fn new(after: Duration, place: &'static Location<'static>) -> Self {
+        Self {
+            after,
+            place,
+            set: None,
+        }
     }
 
     /// The sooner of this and another one.
@@ -68,6 +77,7 @@ impl Alarm {
         }
         let mut bell = Bell {
             token: token.clone(),
+            place: self.place,
             timer: ambient::timer(),
             at: Instant::now(),
         };

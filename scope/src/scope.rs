@@ -95,8 +95,8 @@ impl<F: Future> Scoped<'_, F> {
         self
     }
 
-    /// Polls every child on the thread that polls the scope. For children that must not move between
-    /// threads, or locks that the body holds.
+    /// Polls every child on the thread that polls the scope: for a body that holds a lock which children
+    /// take, such as that of `stdout`. Children must be `Send` all the same.
     pub fn inline(self) -> Self {
         let _ = self.engine.settings().inline.set(());
         self
@@ -113,9 +113,11 @@ impl<F: Future> Scoped<'_, F> {
     ///
     /// Futures that know nothing of our cancellation are waited for, however long they take; wrap them
     /// in [`or_cancel`](selvedge_cancel::FutureCancelExt::or_cancel).
+    #[track_caller]
     pub fn timeout(mut self, after: Duration) -> Self {
+        let place = Location::caller();
         self.alarm
-            .get_or_insert_with(|| Alarm::new(after))
+            .get_or_insert_with(|| Alarm::new(after, place))
             .at_most(after);
         self
     }

@@ -39,6 +39,19 @@ use crate::window::{Engine, Handle};
 /// assert_eq!(sum.unwrap_err(), "x".parse::<u32>().unwrap_err());
 /// ```
 ///
+/// Without that conversion `handle.await?` fails with E0277; `io::Error` and boxed errors have it.
+/// ```
+/// use selvedge_scope::{block_on, try_scope};
+/// use std::io;
+///
+/// let sum = block_on(try_scope(async |s| {
+///     let one = s.spawn(async { io::Result::Ok(1) });
+///     let two = s.spawn(async { io::Result::Ok(2) });
+///     io::Result::Ok(one.await? + two.await?)
+/// }));
+/// assert_eq!(sum.unwrap(), 3);
+/// ```
+///
 /// # Errors
 /// The first error that came. Later ones are dropped when the scope ends.
 ///
@@ -91,9 +104,11 @@ impl<T, E, F: Future<Output = Result<T, E>>> TryScoped<'_, F, E> {
     }
 
     /// As [`Scoped::timeout`](crate::Scoped::timeout).
+    #[track_caller]
     pub fn timeout(mut self, after: Duration) -> Self {
+        let place = Location::caller();
         self.alarm
-            .get_or_insert_with(|| Alarm::new(after))
+            .get_or_insert_with(|| Alarm::new(after, place))
             .at_most(after);
         self
     }

@@ -160,3 +160,16 @@ fn handle_that_moved_into_a_cancelled_scope_is_cut_short() {
         .unwrap();
     });
 }
+
+/// The place in a deadline's cause is the program's, not the library's.
+#[test]
+fn deadline_of_a_scope_names_where_it_was_asked_for() {
+    let line = line!() + 4;
+    let cause = selvedge_scope::block_on(
+        selvedge_scope::scope(async |_| selvedge_cancel::cancelled().await)
+            // On the next line.
+            .timeout(std::time::Duration::ZERO),
+    );
+    let place = cause.place().expect("a deadline has a place");
+    assert_eq!((place.file(), place.line()), (file!(), line));
+}

@@ -17,8 +17,9 @@ const HORIZON: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
 /// A clock for tests: time stands still while anything runs, and jumps to the next deadline when
 /// everything waits.
 ///
-/// Clones are handles to the same clock. Sleeps and deadlines made while
-/// [`block_on`](Self::block_on) runs go by it, on whichever thread a child is polled.
+/// Clones are handles to the same clock. Sleeps of [`time`](crate::time) and `.timeout` made while
+/// [`block_on`](Self::block_on) runs go by it, on whichever thread a child is polled; those of
+/// `tokio::time` and `std::time::Instant::now` do not.
 ///
 /// # Examples
 /// ```

@@ -91,6 +91,9 @@ impl<P: Pipe> ParStream<P> {
     /// their futures live inside the pipeline, so there is no allocation and no task an
     /// item. The futures are polled by whatever thread polls their lane.
     ///
+    /// A closure `async move |item| …` that owns a capture is refused ("does not implement
+    /// `Fn`"): take a reference to the value first, and leave the `move` away.
+    ///
     /// # Examples
     ///
     /// ```
@@ -118,7 +121,9 @@ impl<P: Pipe> ParStream<P> {
 
     /// Keeps the items for which an asynchronous `f` says `true`.
     ///
-    /// The future cannot borrow the item: copy out of it what the decision needs.
+    /// The future cannot borrow the item: copy out of it what the decision needs. An
+    /// `async |item| …` closure is refused, since its future would: write
+    /// `|&item| async move { … }`.
     ///
     /// # Examples
     ///

@@ -18,6 +18,9 @@ use crate::par::ParStream;
 use crate::pipe::Pipe;
 
 /// Adds [`par`](ParStreamExt::par) to every `Send` stream.
+///
+/// Slices have a `par` of their own, by reference ([`ParRefExt`]); ranges and owned collections take
+/// [`into_par`](IntoPar::into_par); any other iterator goes through [`par_iter`](crate::par_iter).
 pub trait ParStreamExt: Stream + Send + Sized
 where
     Self::Item: Send,

@@ -32,10 +32,10 @@ pub(crate) fn in_block_on() -> bool {
 /// assert_eq!(answer, 42);
 /// ```
 ///
+/// Compares with `futures::executor::block_on`, which refuses to be nested.
+///
 /// # Panics
 /// If the future panics; the call can be repeated with another future.
-///
-/// Compares with `futures::executor::block_on`, which refuses to be nested.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let mut seated = Seated(None);
