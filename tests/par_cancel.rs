@@ -39,15 +39,29 @@ async fn stuck() -> Result<(), Failure> {
     Ok(())
 }
 
+/// However slow the lanes are, nobody fails before the others are under way.
+async fn all_others_begun(begun: &AtomicUsize) {
+    while begun.load(SeqCst) < ITEMS - 1 {
+        yields(1).await;
+    }
+    begun.store(0, SeqCst);
+}
+
 const ITEMS: usize = 8;
 const BAD: usize = 5;
 
 /// Item `BAD` fails while all others are stuck; those answer after `clean_up` more polls.
-async fn one_fails(n: usize, clean_up: usize, echoes: &AtomicUsize) -> Result<usize, Failure> {
+async fn one_fails(
+    n: usize,
+    clean_up: usize,
+    begun: &AtomicUsize,
+    echoes: &AtomicUsize,
+) -> Result<usize, Failure> {
     if n == BAD {
-        yields(3).await;
+        all_others_begun(begun).await;
         return Err(Failure::Real(n));
     }
+    begun.fetch_add(1, SeqCst);
     let stopped = stuck().await;
     yields(clean_up).await;
     echoes.fetch_add(1, SeqCst);
@@ -68,8 +82,8 @@ fn items_that_were_asked_to_stop_do_not_hide_what_failed() {
                         items.unordered()
                     }
                 };
-                let echoes = &AtomicUsize::new(0);
-                let results = || items().then(|n| one_fails(n, clean_up, echoes));
+                let (begun, echoes) = (&AtomicUsize::new(0), &AtomicUsize::new(0));
+                let results = || items().then(|n| one_fails(n, clean_up, begun, echoes));
                 let check = |terminal, error| {
                     let case = format!("{terminal}, {clean_up}, {threads}, {ordered}");
                     assert_eq!(error, Some(Failure::Real(BAD)), "{case}");
@@ -79,8 +93,8 @@ fn items_that_were_asked_to_stop_do_not_hide_what_failed() {
                         "{case}: all were stopped"
                     );
                 };
-                let each =
-                    items().try_for_each(async |n| one_fails(n, clean_up, echoes).await.map(drop));
+                let each = items()
+                    .try_for_each(async |n| one_fails(n, clean_up, begun, echoes).await.map(drop));
                 check("try_for_each", block_on(each).err());
                 let all: Result<Vec<_>, _> = block_on(results().try_collect());
                 check("try_collect", all.err());
@@ -96,14 +110,15 @@ fn items_that_were_asked_to_stop_do_not_hide_what_failed() {
 
 #[test]
 fn synchronous_stage_that_notices_the_stop_does_not_hide_what_failed() {
-    let noticed = AtomicUsize::new(0);
+    let (begun, noticed) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let run = (0..ITEMS)
         .into_par()
         .concurrency(ITEMS)
         .then(async |n| {
             if n == BAD {
-                yields(3).await;
+                all_others_begun(&begun).await;
             } else {
+                begun.fetch_add(1, SeqCst);
                 cancel::cancelled().await;
             }
             n
