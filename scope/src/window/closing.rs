@@ -118,27 +118,11 @@ impl Window<'_> {
         core.set_big(false);
         let back = List::new();
         back.append(&self.packet);
-        self.collect_rest();
+        self.exchange(&List::new(), usize::MAX);
         back.append(&self.packet);
         back.append(&core.owner.local);
         core.owner.local.append(&back);
         quietly(|| drop(context));
-    }
-
-    /// After the monitor was closed: what is left in it.
-    pub(super) fn collect_rest(&mut self) {
-        let none = List::new();
-        let core = self.core;
-        let done = List::new();
-        let news = core.monitor.collect(&none, &self.packet, usize::MAX, &done);
-        core.register_newborns(news.newborn);
-        if news.body {
-            core.owner.body_ready.set(true);
-        }
-        while let Some(header) = done.pop_front() {
-            // SAFETY: it ended on a helper, and every newborn is registered by now (rule L4).
-            unsafe { core.retire(header) };
-        }
     }
 
     /// While draining: waits for the helpers to leave, or for something to do.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::core::Core;
 use super::here::{self, Frame, Lending};
+use super::monitor::News;
 use super::policy::{self, Advice, Policy};
 use super::step::{Stepped, step};
 use crate::sync::spin_loop;
@@ -304,18 +305,7 @@ impl<'a> Window<'a> {
     /// Exchanges with the helpers: `local` goes behind what is shared, a packet and the news come back.
     fn collect(&mut self, size: usize, estimate: u64) -> usize {
         let core = self.core;
-        let done = List::new();
-        let news = core
-            .monitor
-            .collect(&core.owner.local, &self.packet, size, &done);
-        core.register_newborns(news.newborn);
-        if news.body {
-            core.owner.body_ready.set(true);
-        }
-        while let Some(header) = done.pop_front() {
-            // SAFETY: it ended on a helper, and every newborn is registered by now (rule L4).
-            unsafe { core.retire(header) };
-        }
+        let news = self.exchange(&core.owner.local, size);
         let forced = here::lending() == Lending::Forced;
         if news.left > 0
             && news.inside + news.asked == 0
@@ -324,6 +314,23 @@ impl<'a> Window<'a> {
             core.ask();
         }
         news.inside
+    }
+
+    /// Puts `back` behind what is shared, takes a packet, and takes in the news: newborns are registered
+    /// before any child that has ended is retired (rule L4).
+    pub(super) fn exchange(&self, back: &List, size: usize) -> News {
+        let core = self.core;
+        let done = List::new();
+        let news = core.monitor.collect(back, &self.packet, size, &done);
+        core.register_newborns(news.newborn);
+        if news.body {
+            core.owner.body_ready.set(true);
+        }
+        while let Some(header) = done.pop_front() {
+            // SAFETY: it ended on a helper, and every newborn is registered by now.
+            unsafe { core.retire(header) };
+        }
+        news
     }
 
     /// While lending, with nothing ready here: waits for helpers or closes the monitor. `true`: look again.
