@@ -4,9 +4,43 @@
 //! and back out after it. This module is for them, and hidden; users have `current` and its kin.
 
 use std::cell::Cell;
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
 
-use crate::{CancelToken, Cancelled, Timer};
+use crate::{CancelToken, Cancelled, Cause, Timer};
+
+/// What an engine knows of the task that is polled on this thread, which this crate does not.
+///
+/// Siblings run under one token, their scope's. A task gets a token of its own, below that, only when
+/// somebody needs it: to cancel that task alone, to hang something below it, or to count what failed in it.
+/// Every method is given the thread's current token, and answers `None` or `false` if that is not what the
+/// engine has installed for the running task (a time-out inside the task has its own).
+pub trait Host: fmt::Debug + Sync {
+    /// The token of the running task or body, made if it has none yet.
+    fn member(&self, token: &CancelToken) -> Option<CancelToken>;
+
+    /// As `member`, for a task; `None` for a body, whose token is its scope's.
+    fn task(&self, token: &CancelToken) -> Option<CancelToken>;
+
+    /// Why the running task alone was cancelled, if it was.
+    fn cause(&self, token: &CancelToken) -> Option<Cause>;
+
+    /// Whether a cancellation of `token` or of the running task polls whatever is behind this waker again,
+    /// so that a leaf future need not register anywhere.
+    fn carries(&self, token: &CancelToken, waker: &Waker) -> bool;
+}
+
+static HOST: OnceLock<&'static dyn Host> = OnceLock::new();
+
+/// Installs the engine of this process; the first one stays.
+pub fn set_host(host: &'static dyn Host) {
+    let _ = HOST.set(host);
+}
+
+fn host() -> Option<&'static dyn Host> {
+    HOST.get().copied()
+}
 
 #[cfg(not(selvedge_loom))]
 thread_local! {
@@ -71,13 +105,38 @@ pub fn timer() -> Option<Arc<dyn Timer>> {
         .flatten()
 }
 
+/// What things that begin here hang below, and what counts their failures: the running task's own token.
+pub fn member() -> Option<CancelToken> {
+    let token = token()?;
+    let own = host().and_then(|host| host.member(&token));
+    Some(own.unwrap_or(token))
+}
+
+/// What a user is shown as current: as [`member`], but the scope's token in its body.
+pub(crate) fn shown() -> Option<CancelToken> {
+    let token = token()?;
+    let own = host().and_then(|host| host.task(&token));
+    Some(own.unwrap_or(token))
+}
+
+/// The token on which a leaf future has to register this waker; `None` if it need not.
+pub(crate) fn token_for(waker: &Waker) -> Option<CancelToken> {
+    let token = token()?;
+    match host() {
+        Some(host) if host.carries(&token, waker) => None,
+        Some(host) => Some(host.member(&token).unwrap_or(token)),
+        None => Some(token),
+    }
+}
+
 /// `Err` if the current token is cancelled, without touching a count.
 pub(crate) fn check() -> Result<(), Cancelled> {
     let cause = TOKEN
         .try_with(|cell| {
             peek(cell, |token| match token {
                 Some(token) if token.is_cancelled() => token.cause(),
-                _ => None,
+                Some(token) => host().and_then(|host| host.cause(token)),
+                None => None,
             })
         })
         .ok()

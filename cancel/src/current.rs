@@ -17,7 +17,7 @@ use crate::{CancelToken, Cancelled, Checkpoint, WaitCancelled, ambient};
 /// ```
 #[must_use]
 pub fn current() -> CancelToken {
-    ambient::token().unwrap_or_else(CancelToken::never)
+    ambient::shown().unwrap_or_else(CancelToken::never)
 }
 
 /// Whether the running code is to stop: for computations and loops without an await.

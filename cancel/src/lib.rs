@@ -20,6 +20,7 @@ mod time;
 mod token;
 mod user;
 mod wait;
+mod watch;
 
 pub use cause::{Cause, CauseKind};
 pub use current::{cancelled, check, checkpoint, current};
@@ -31,3 +32,5 @@ pub use token::{CancelToken, DropGuard, OnCancel};
 #[doc(hidden)]
 pub use user::quietly;
 pub use wait::{Checkpoint, WaitCancelled};
+#[doc(hidden)]
+pub use watch::Watch;

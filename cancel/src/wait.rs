@@ -27,6 +27,10 @@ impl WaitCancelled {
         Self { token, at: NOWHERE }
     }
 
+    pub(crate) const fn token(&self) -> &CancelToken {
+        &self.token
+    }
+
     /// Leaves the list; the next poll enters it again.
     fn leave(&mut self) {
         let at = std::mem::replace(&mut self.at, NOWHERE);

@@ -1,0 +1,53 @@
+//! What a leaf future keeps to learn that the code that polls it is to stop. Not public: leaf futures of
+//! users have `cancelled()` and `or_cancel()`.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::{Cancelled, WaitCancelled, ambient};
+
+/// The wait of a leaf future for the cancellation of whatever polls it.
+///
+/// The token is looked up at each poll, so that a future which moves to another task listens to that one.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct Watch {
+    waiting: Option<WaitCancelled>,
+}
+
+impl Watch {
+    /// Not waiting.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { waiting: None }
+    }
+
+    /// `Ready`: the running code is to stop, and this is the error to fail with. `Pending`: the task behind
+    /// the waker is polled again when that comes true.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Cancelled> {
+        if let Err(cancelled) = ambient::check() {
+            self.clear();
+            return Poll::Ready(cancelled);
+        }
+        let Some(token) = ambient::token_for(cx.waker()) else {
+            self.clear();
+            return Poll::Pending;
+        };
+        let waiting = match &mut self.waiting {
+            Some(waiting) if waiting.token().is_same(&token) => waiting,
+            _ => self.waiting.insert(WaitCancelled::new(token)),
+        };
+        match Pin::new(waiting).poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(cause) => {
+                self.clear();
+                Poll::Ready(Cancelled::new(cause))
+            }
+        }
+    }
+
+    /// Leaves the list it waits in. Dropping does the same.
+    pub fn clear(&mut self) {
+        self.waiting = None;
+    }
+}
