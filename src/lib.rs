@@ -11,6 +11,7 @@
 //! | a fixed set of futures | [`join`], [`join_all`], [`try_join`], [`try_join_all`] |
 //! | streams and collections over all cores | [`ParStreamExt`], [`IntoPar`], [`ParStream`] |
 //! | asking work to stop | [`CancelToken`], [`mod@cancel`], [`FutureCancelExt`] |
+//! | I/O, streams and sinks that fail when asked to stop | [`IoCancelExt`] |
 //! | time | [`time`], and `testing::VirtualClock` (feature `testing`) |
 //! | which threads help | [`Pool`] |
 //!
@@ -33,8 +34,9 @@
 #![forbid(unsafe_code)]
 
 pub use selvedge_cancel::{
-    AssertSelectSafe, CancelToken, Cancelled, Cause, CauseKind, Checkpoint, DropGuard,
-    FutureCancelExt, OnCancel, OrCancel, SelectSafe, TimedOut, WaitCancelled, select_safe,
+    AssertSelectSafe, CancelToken, Cancellable, Cancelled, CancelledOr, Cause, CauseKind,
+    Checkpoint, DropGuard, FutureCancelExt, IoCancelExt, OnCancel, OrCancel, SelectSafe, TimedOut,
+    TryCancellable, WaitCancelled, select_safe,
 };
 pub use selvedge_iter::{
     Drive, IntoPar, ParMutExt, ParRefExt, ParStream, ParStreamExt, Pipe, Step, mark, par_iter,
@@ -62,7 +64,7 @@ pub mod rt {
 
 /// What a first program needs: scopes, handles, and the traits that add methods.
 pub mod prelude {
-    pub use selvedge_cancel::{CancelToken, Cancelled, FutureCancelExt};
+    pub use selvedge_cancel::{CancelToken, Cancelled, FutureCancelExt, IoCancelExt};
     pub use selvedge_iter::{IntoPar, ParMutExt, ParRefExt, ParStreamExt, par_iter};
     pub use selvedge_scope::{JoinHandle, Pool, Scope, TryScope, block_on, scope, try_scope};
 }

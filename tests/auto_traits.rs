@@ -58,6 +58,11 @@ table! {
     selvedge::AssertSelectSafe<Inner>: true false false;
     selvedge::OrCancel<Now>: true true true;
     selvedge::OrCancel<Inner>: true false false;
+    selvedge::Cancellable<u8>: true true true;
+    selvedge::Cancellable<Inner>: true false false;
+    selvedge::TryCancellable<u8>: true true true;
+    selvedge::TryCancellable<Inner>: true false false;
+    selvedge::CancelledOr<u8>: true true true;
 
     selvedge::time::Sleep: true true true;
     selvedge::time::Instant: true true true;
