@@ -106,21 +106,16 @@ impl Embedded {
         }
     }
 
-    /// Starts the thread. Where none can be had, all who wait are woken at once: they look at
-    /// the time and come again, which costs speed, but nobody waits for ever.
-    fn start_thread(&'static self) {
+    /// Starts the thread, for the entry of this waker. Where none can be had, the entries stay, and the
+    /// waker is woken: its task looks at the time and comes again, and with it another attempt. That
+    /// costs speed, and an alarm, which has no task, rings late; but nobody waits for ever.
+    fn start_thread(&'static self, waker: &Waker) {
         let started = thread::Builder::new()
             .name("selvedge-timer".into())
             .spawn(|| self.run());
         if started.is_err() {
-            let entries = {
-                let mut state = self.lock();
-                state.has_thread = false;
-                std::mem::take(&mut state.entries)
-            };
-            for waker in entries.into_values() {
-                quietly(|| waker.wake());
-            }
+            self.lock().has_thread = false;
+            quietly(|| waker.wake_by_ref());
             thread::yield_now();
         }
     }
@@ -132,14 +127,14 @@ impl Timer for Handle {
     }
 
     fn schedule(&self, at: Instant, waker: &Waker) -> Ticket {
-        let waker = waker.clone();
+        let entry = waker.clone();
         let mut state = EMBEDDED.lock();
-        let ticket = state.insert(at, waker);
+        let ticket = state.insert(at, entry);
         let must_start = !std::mem::replace(&mut state.has_thread, true);
         let must_wake = state.must_wake_for(at);
         drop(state);
         if must_start {
-            EMBEDDED.start_thread();
+            EMBEDDED.start_thread(waker);
         } else if must_wake {
             EMBEDDED.sooner.notify_one();
         }
@@ -148,9 +143,9 @@ impl Timer for Handle {
 
     fn reset(&self, ticket: Ticket, at: Instant, waker: &Waker) -> Ticket {
         if ticket.at() == at {
-            let mut state = EMBEDDED.lock();
-            let entry = state.entries.get_mut(&(at, ticket.id()));
-            if entry.is_some_and(|old| old.will_wake(waker)) {
+            let state = EMBEDDED.lock();
+            let entry = state.entries.get(&(at, ticket.id()));
+            if state.has_thread && entry.is_some_and(|old| old.will_wake(waker)) {
                 return ticket;
             }
         }

@@ -1,17 +1,15 @@
-//! `sleep` and `sleep_until`: waits for a moment that fail as soon as the current token is
-//! cancelled. Not periodic, and not a limit on other work.
+//! `sleep` and `sleep_until`: waits for a moment that fail as soon as the running code is cancelled.
+//! Not periodic, and not a limit on other work.
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use selvedge_cancel::{CancelToken, Cancelled, SelectSafe, Ticket, Timer, WaitCancelled, ambient};
+use selvedge_cancel::{Cancelled, SelectSafe, Ticket, Watch};
 
-use super::Instant;
-use crate::rt::embedded;
+use super::{Clock, Instant};
 
 /// Waits for this long, counted from this call.
 ///
@@ -29,8 +27,8 @@ use crate::rt::embedded;
 /// ```
 ///
 /// # Errors
-/// [`Cancelled`], as soon as the token that is current at the first poll is cancelled; also if
-/// it was before, whatever the time.
+/// [`Cancelled`], as soon as whatever polls it (scope, task, time limit, shield) is cancelled; also if
+/// that was so before the first poll, whatever the time. A sleep that is over gives `Ok`.
 ///
 /// # Cancel safety
 /// Nothing is lost by dropping it.
@@ -70,14 +68,12 @@ pub struct Sleep {
     /// What `sleep` was asked for, in case the first poll finds another clock.
     duration: Option<Duration>,
     progress: Progress,
+    watch: Watch,
 }
 
 enum Progress {
     Fresh,
-    Waiting {
-        ticket: Ticket,
-        cancelled: Option<WaitCancelled>,
-    },
+    Waiting(Ticket),
     Done,
 }
 
@@ -88,14 +84,14 @@ impl Sleep {
             at,
             duration,
             progress: Progress::Fresh,
+            watch: Watch::new(),
         }
     }
 
     /// Takes the entry out of the timer and leaves the token.
     fn settle(&mut self) {
-        if let Progress::Waiting { ticket, .. } =
-            std::mem::replace(&mut self.progress, Progress::Done)
-        {
+        self.watch.clear();
+        if let Progress::Waiting(ticket) = std::mem::replace(&mut self.progress, Progress::Done) {
             self.clock.timer().cancel(ticket);
         }
     }
@@ -127,31 +123,16 @@ impl Future for Sleep {
             return Poll::Ready(Ok(()));
         }
         let timer = this.clock.timer();
-        let cancelled = match &mut this.progress {
-            Progress::Waiting { ticket, cancelled } => {
-                *ticket = timer.reset(*ticket, this.at, cx.waker());
-                cancelled
-            }
-            progress => {
-                let waiting = Progress::Waiting {
-                    ticket: timer.schedule(this.at, cx.waker()),
-                    cancelled: ambient::token().as_ref().map(CancelToken::cancelled),
-                };
-                *progress = waiting;
-                match progress {
-                    Progress::Waiting { cancelled, .. } => cancelled,
-                    Progress::Fresh | Progress::Done => return Poll::Pending,
-                }
-            }
+        let ticket = match this.progress {
+            Progress::Waiting(ticket) => timer.reset(ticket, this.at, cx.waker()),
+            Progress::Fresh | Progress::Done => timer.schedule(this.at, cx.waker()),
         };
-        let Some(cancelled) = cancelled else {
-            return Poll::Pending;
-        };
-        match Pin::new(cancelled).poll(cx) {
+        this.progress = Progress::Waiting(ticket);
+        match this.watch.poll(cx) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(cause) => {
+            Poll::Ready(cancelled) => {
                 this.settle();
-                Poll::Ready(Err(Cancelled::new(cause)))
+                Poll::Ready(Err(cancelled))
             }
         }
     }
@@ -170,33 +151,5 @@ impl fmt::Debug for Sleep {
         f.debug_struct("Sleep")
             .field("at", &self.at)
             .finish_non_exhaustive()
-    }
-}
-
-/// The timer in force: an installed one, or the embedded one of the process.
-struct Clock(Option<Arc<dyn Timer>>);
-
-impl Clock {
-    fn current() -> Self {
-        Self(ambient::timer())
-    }
-
-    fn timer(&self) -> &dyn Timer {
-        match &self.0 {
-            Some(timer) => &**timer,
-            None => embedded(),
-        }
-    }
-
-    fn now(&self) -> Instant {
-        self.timer().now()
-    }
-
-    fn is(&self, other: &Self) -> bool {
-        match (&self.0, &other.0) {
-            (None, None) => true,
-            (Some(one), Some(two)) => Arc::ptr_eq(one, two),
-            _ => false,
-        }
     }
 }
