@@ -1,0 +1,162 @@
+//! `Alarm`: one entry in the timer, which can be moved, and what to do to a token when its moment has
+//! come. It acts on the timer's thread, so that it is felt during a long poll too. Not a wait for a task.
+
+use std::panic::Location;
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+
+use selvedge_cancel::{CancelToken, Cause, CauseKind, Instant, Ticket};
+
+use crate::sync::{Mutex, lock};
+use crate::time::Clock;
+
+/// Where the program asked for a limit.
+pub(crate) type Place = &'static Location<'static>;
+
+/// What to do to the token.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Act {
+    /// Cancel it, with cause `Deadline`.
+    Cancel,
+    /// Let the abort phase begin, with cause `GraceExpired`.
+    Abort,
+    /// Take the shield away.
+    Lower,
+}
+
+/// When to act, and the place to name for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    pub(crate) at: Instant,
+    pub(crate) place: Place,
+}
+
+/// Acts on a token at a moment, which may be changed from any thread. Clones are handles to one alarm;
+/// whoever made it sets it to `None` in the end, or the timer keeps it until its moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Alarm {
+    bell: Arc<Bell>,
+}
+
+/// What the timer rings.
+#[derive(Debug)]
+struct Bell {
+    token: CancelToken,
+    act: Act,
+    clock: Clock,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// `None`: there is nothing to do, or it was done.
+    target: Option<Target>,
+    /// The entry in the timer and its moment; `None` also while somebody is exchanging it.
+    entry: Option<(Ticket, Instant)>,
+    /// Somebody is bringing the entry in line with the target, and will see what changed meanwhile: so
+    /// the timer is called by one thread at a time, without the lock.
+    exchanging: bool,
+}
+
+impl Alarm {
+    pub(crate) fn new(token: CancelToken, act: Act, clock: Clock) -> Self {
+        let state = State {
+            target: None,
+            entry: None,
+            exchanging: false,
+        };
+        Self {
+            bell: Arc::new(Bell {
+                token,
+                act,
+                clock,
+                state: Mutex::new(state),
+            }),
+        }
+    }
+
+    /// Replaces the target. A moment that has passed is acted upon before this returns.
+    pub(crate) fn set(&self, target: Option<Target>) {
+        self.aim(target);
+        self.settle();
+    }
+
+    /// The first half of [`set`](Self::set), which calls nobody: for callers that hold a lock.
+    pub(crate) fn aim(&self, target: Option<Target>) {
+        lock(&self.bell.state).target = target;
+    }
+
+    /// The second half: acts if it is time, and brings the timer's entry in line with the target.
+    pub(crate) fn settle(&self) {
+        let bell = &self.bell;
+        bell.look();
+        let mut state = lock(&bell.state);
+        while !state.exchanging {
+            let wanted = state.target.map(|target| target.at);
+            if state.entry.map(|(_, at)| at) == wanted {
+                break;
+            }
+            let old = state.entry.take();
+            state.exchanging = true;
+            drop(state);
+            let entry = self.exchange(old, wanted);
+            state = lock(&bell.state);
+            state.entry = entry;
+            state.exchanging = false;
+        }
+    }
+
+    /// Moves, makes or removes the entry. No lock is held: the timer may ring at once, in here.
+    fn exchange(
+        &self,
+        old: Option<(Ticket, Instant)>,
+        wanted: Option<Instant>,
+    ) -> Option<(Ticket, Instant)> {
+        let timer = self.bell.clock.timer();
+        let Some(at) = wanted else {
+            if let Some((ticket, _)) = old {
+                timer.cancel(ticket);
+            }
+            return None;
+        };
+        let waker = Waker::from(Arc::clone(&self.bell));
+        let ticket = match old {
+            Some((ticket, _)) => timer.reset(ticket, at, &waker),
+            None => timer.schedule(at, &waker),
+        };
+        Some((ticket, at))
+    }
+}
+
+impl Bell {
+    /// Acts if the time has come, once for each target; a timer may ring too often, never too seldom.
+    fn look(&self) {
+        if lock(&self.state).target.is_none() {
+            return;
+        }
+        let now = self.clock.now();
+        let due = lock(&self.state).target.take_if(|target| target.at <= now);
+        let Some(Target { place, .. }) = due else {
+            return;
+        };
+        match self.act {
+            Act::Cancel => self
+                .token
+                .cancel_with(Cause::new(CauseKind::Deadline).with_place(place)),
+            Act::Abort => self
+                .token
+                .abort_with(Cause::new(CauseKind::GraceExpired).with_place(place)),
+            Act::Lower => self.token.lower_shield(),
+        }
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.look();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.look();
+    }
+}

@@ -1,0 +1,51 @@
+//! Limits in time on work that is asked to stop, not torn down: `timeout`, `shield`, and what a scope
+//! keeps of its own. The tree of `selvedge-cancel` holds the state; here is what needs a timer.
+
+mod alarm;
+mod limits;
+mod shield;
+#[cfg(all(test, not(selvedge_loom)))]
+mod tests;
+mod timeout;
+
+use selvedge_cancel::{CancelToken, ambient};
+
+use alarm::{Act, Alarm, Place, Target};
+pub(crate) use limits::Limits;
+pub use shield::{Shield, shield, shield_unbounded};
+pub use timeout::{Timeout, timeout, timeout_at};
+
+/// A stretch of code that runs under a token of its own, and what the timer will do to that.
+#[derive(Debug)]
+struct Stretch {
+    token: CancelToken,
+    alarm: Option<Alarm>,
+}
+
+impl Stretch {
+    /// Puts the token in force on this thread until the answer is dropped.
+    fn enter(&self) -> Entered {
+        Entered {
+            before: ambient::replace(Some(self.token.clone())),
+        }
+    }
+}
+
+impl Drop for Stretch {
+    fn drop(&mut self) {
+        if let Some(alarm) = &self.alarm {
+            alarm.set(None);
+        }
+    }
+}
+
+/// Puts the token that was in force before back, on every way out.
+struct Entered {
+    before: Option<CancelToken>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        drop(ambient::replace(self.before.take()));
+    }
+}
