@@ -12,6 +12,7 @@
 //! | streams and collections over all cores | [`ParStreamExt`], [`IntoPar`], [`ParStream`] |
 //! | asking work to stop | [`CancelToken`], [`mod@cancel`], [`FutureCancelExt`] |
 //! | I/O, streams and sinks that fail when asked to stop | [`IoCancelExt`] |
+//! | the first of several events | [`select!`](macro@select), [`select()`], [`SelectSafe`] |
 //! | time | [`time`], and `testing::VirtualClock` (feature `testing`) |
 //! | which threads help | [`Pool`] |
 //!
@@ -35,8 +36,8 @@
 
 pub use selvedge_cancel::{
     AssertSelectSafe, CancelToken, Cancellable, Cancelled, CancelledOr, Cause, CauseKind,
-    Checkpoint, DropGuard, FutureCancelExt, IoCancelExt, OnCancel, OrCancel, SelectSafe, TimedOut,
-    TryCancellable, WaitCancelled, select_safe,
+    Checkpoint, DropGuard, FutureCancelExt, IoCancelExt, OnCancel, OrCancel, Select, SelectSafe,
+    SelectTuple, TimedOut, TryCancellable, WaitCancelled, select, select_safe,
 };
 pub use selvedge_iter::{
     Drive, IntoPar, ParMutExt, ParRefExt, ParStream, ParStreamExt, Pipe, Step, mark, par_iter,

@@ -14,6 +14,7 @@ mod error;
 mod io;
 mod node;
 mod or_cancel;
+mod select;
 mod select_safe;
 mod slots;
 mod sync;
@@ -28,6 +29,9 @@ pub use current::{cancelled, check, checkpoint, current};
 pub use error::{Cancelled, TimedOut};
 pub use io::{Cancellable, CancelledOr, IoCancelExt, TryCancellable};
 pub use or_cancel::{FutureCancelExt, OrCancel};
+#[doc(hidden)]
+pub use select::arms as __select;
+pub use select::{Select, SelectTuple, select};
 pub use select_safe::{AssertSelectSafe, SelectSafe, select_safe};
 pub use time::{Instant, Ticket, Timer};
 pub use token::{CancelToken, DropGuard, OnCancel};
