@@ -57,7 +57,7 @@ impl<F: Future> Batch<F> {
 
     /// The token its children run under.
     pub fn token(&self) -> CancelToken {
-        self.engine.token().clone()
+        self.engine.token()
     }
 }
 

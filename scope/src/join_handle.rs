@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::panic::resume_unwind;
+use std::panic::{Location, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use selvedge_cancel::{Cancelled, SelectSafe, ambient};
+use selvedge_cancel::{Cancelled, Cause, CauseKind, SelectSafe, TaskId};
 
-use crate::task::{Fault, RawJoin, Task, TaskId};
+use crate::task::{Ending, Fault, RawJoin, Task};
 
 /// Waits for a child and yields its output.
 ///
@@ -84,15 +84,56 @@ impl<T> JoinHandle<'_, T> {
             .map_or_else(|| "a child".into(), Task::describe)
     }
 
-    /// In a `try_scope`: whether the awaiting task is cancelled.
-    fn cut_short(&mut self, cx: &mut Context<'_>) -> Option<T> {
-        let watch = self.raw.watch(&ambient::token()?);
-        match Pin::new(watch).poll(cx) {
-            Poll::Pending => None,
-            Poll::Ready(cause) => {
-                self.raw.end_watch();
-                self.raw.cut_short(|| Some(Cancelled::new(cause)))
-            }
+    /// In a `try_scope`: the awaiting task is cancelled. What the child came to stays with the handle.
+    #[cold]
+    fn cut_short(&mut self, cancelled: Cancelled) -> Option<T> {
+        self.raw.end_watch();
+        self.raw.cut_short(|| Some(cancelled))
+    }
+
+    /// Asks the child, and everything below it, to stop; its siblings and its scope go on. Does not wait.
+    ///
+    /// The child is polled once more and sees it at its next cancellable operation. A child that has ended
+    /// stays as it is.
+    ///
+    /// # Examples
+    /// ```
+    /// use selvedge_scope::{block_on, try_scope};
+    /// use selvedge_cancel::{Cancelled, cancelled};
+    ///
+    /// let done = block_on(try_scope(async |s| {
+    ///     let endless = s.spawn(async {
+    ///         cancelled().await;
+    ///         selvedge_cancel::check()
+    ///     });
+    ///     endless.cancel();
+    ///     assert!(endless.await.is_err());
+    ///     Ok::<_, Cancelled>("the scope goes on")
+    /// }));
+    /// assert_eq!(done.unwrap(), "the scope goes on");
+    /// ```
+    #[track_caller]
+    pub fn cancel(&self) {
+        self.raw
+            .cancel(Cause::new(CauseKind::Requested).with_place(Location::caller()));
+    }
+
+    /// Asks the child to stop, as [`cancel`](Self::cancel), and waits until it has ended, clean-up included.
+    /// Any number of tasks may wait.
+    ///
+    /// The request is made at once, the wait is the future. It does not fail when the awaiting task is
+    /// cancelled itself.
+    ///
+    /// # Panics
+    /// If the child waits for itself.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost by dropping it; the request stays.
+    #[track_caller]
+    pub fn cancel_and_wait(&self) -> CancelAndWait<'_> {
+        self.cancel();
+        CancelAndWait {
+            ending: self.raw.ending(),
         }
     }
 
@@ -122,12 +163,22 @@ impl<T> Future for JoinHandle<'_, T> {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         let this = &mut *self;
+        let may_fail = this.raw.can_be_cut_short();
+        if may_fail {
+            // On entry, like every cancellable operation; the outcome stays for a later await.
+            if let Err(cancelled) = selvedge_cancel::check() {
+                return this.cut_short(cancelled).map_or(Poll::Pending, Poll::Ready);
+            }
+        }
         match this.raw.poll(cx.waker()) {
             Poll::Ready(Some(value)) => Poll::Ready(value),
             Poll::Ready(None) => this.fail(),
-            Poll::Pending if this.raw.can_be_cut_short() => {
-                this.cut_short(cx).map_or(Poll::Pending, Poll::Ready)
-            }
+            Poll::Pending if may_fail => match this.raw.watch(cx) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(cancelled) => {
+                    this.cut_short(cancelled).map_or(Poll::Pending, Poll::Ready)
+                }
+            },
             Poll::Pending => Poll::Pending,
         }
     }
@@ -136,6 +187,36 @@ impl<T> Future for JoinHandle<'_, T> {
 impl<T> SelectSafe for JoinHandle<'_, T> {}
 
 impl<T> Unpin for JoinHandle<'_, T> {}
+
+/// Waits until a child that was asked to stop has ended; from [`JoinHandle::cancel_and_wait`].
+#[must_use = "futures do nothing unless polled"]
+#[derive(Clone)]
+pub struct CancelAndWait<'a> {
+    ending: Ending<'a>,
+}
+
+impl Future for CancelAndWait<'_> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        assert!(
+            !self.ending.is_itself(),
+            "{} waits for its own end, which would never come",
+            self.ending
+                .task()
+                .map_or_else(|| "a child".into(), Task::describe)
+        );
+        self.ending.poll(cx.waker())
+    }
+}
+
+impl SelectSafe for CancelAndWait<'_> {}
+
+impl fmt::Debug for CancelAndWait<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CancelAndWait").finish_non_exhaustive()
+    }
+}
 
 impl<T> Drop for JoinHandle<'_, T> {
     /// Says to the borrow checker that `'env` is alive here: the output may hold borrows of it.

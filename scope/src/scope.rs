@@ -3,18 +3,23 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::panic::{Location, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
-use selvedge_cancel::CancelToken;
+use selvedge_cancel::{
+    CancelToken, Cancelled, Cause, CauseKind, Following, Instant, Phase, SelectSafe,
+};
 
-use crate::alarm::Alarm;
 use crate::join_handle::JoinHandle;
+use crate::knobs::{knobs, requests};
 use crate::pool::Pool;
 use crate::refused::{Refused, Why};
+use crate::select_safe_child::SelectSafeChild;
+use crate::state;
 use crate::task::{Plain, RawJoin};
 use crate::window::{Engine, Handle, Refusal};
 
@@ -72,7 +77,9 @@ where
     let engine = Engine::new(place, |handle| body(Scope { handle }));
     Scoped {
         engine,
-        alarm: None,
+        following: Vec::new(),
+        place,
+        output: PhantomData,
     }
 }
 
@@ -81,45 +88,68 @@ pin_project! {
     ///
     /// Its knobs hold for every child, also for those that the body closure has spawned already.
     #[must_use = "a scope does nothing unless polled"]
-    pub struct Scoped<'env, F: Future> {
+    pub struct Scoped<'env, F: Future, G = state::Plain> {
         #[pin]
         engine: Engine<'env, F, Plain>,
-        alarm: Option<Alarm>,
+        following: Vec<Following>,
+        place: &'static Location<'static>,
+        output: PhantomData<fn() -> G>,
     }
 }
 
-impl<F: Future> Scoped<'_, F> {
-    /// Names the scope, for messages and inspection. The first name stays.
-    pub fn name(self, name: impl Into<Cow<'static, str>>) -> Self {
-        let _ = self.engine.settings().name.set(name.into());
-        self
-    }
+impl<F: Future, G> Scoped<'_, F, G> {
+    knobs!();
+}
 
-    /// Polls every child on the thread that polls the scope: for a body that holds a lock which children
-    /// take, such as that of `stdout`. Children must be `Send` all the same.
-    pub fn inline(self) -> Self {
-        let _ = self.engine.settings().inline.set(());
-        self
-    }
-
-    /// Lends children to this pool instead of the global one. The first pool given stays.
-    pub fn on(self, pool: &Pool) -> Self {
-        let _ = self.engine.settings().pool.set(pool.clone());
-        self
-    }
-
-    /// Cancels the scope this long after its first poll, with cause `Deadline`. It is a request: awaits
-    /// begin to fail, and the scope still waits for body and children. The sooner of two holds.
+impl<'env, F: Future> Scoped<'env, F> {
+    /// After a cancellation, waits this long for body and children, then drops what is left.
     ///
-    /// Futures that know nothing of our cancellation are waited for, however long they take; wrap them
-    /// in [`or_cancel`](selvedge_cancel::FutureCancelExt::or_cancel).
+    /// The output becomes `Result<R, Cancelled>`: `Ok` if everything ended by itself, cancelled or not, and
+    /// otherwise an error of kind [`GraceExpired`](selvedge_cancel::CauseKind::GraceExpired) that names what was
+    /// dropped. The time counts from the first poll that sees the cancellation. Shields inside end with it.
+    ///
+    /// # Examples
+    /// ```
+    /// use selvedge_scope::{block_on, scope};
+    /// use std::time::Duration;
+    ///
+    /// let stubborn = scope(async |s| {
+    ///     s.cancel();
+    ///     std::future::pending::<()>().await;
+    /// });
+    /// let cut = block_on(stubborn.grace(Duration::from_millis(1)));
+    /// assert!(cut.is_err());
+    /// ```
     #[track_caller]
-    pub fn timeout(mut self, after: Duration) -> Self {
-        let place = Location::caller();
-        self.alarm
-            .get_or_insert_with(|| Alarm::new(after, place))
-            .at_most(after);
-        self
+    pub fn grace(self, after: Duration) -> Scoped<'env, F, state::Graced> {
+        let settings = self.engine.settings();
+        settings.limits().grace(after, Location::caller());
+        let _ = settings.graced.set(());
+        Scoped {
+            engine: self.engine,
+            following: self.following,
+            place: self.place,
+            output: PhantomData,
+        }
+    }
+}
+
+impl<F: Future, G> Scoped<'_, F, G> {
+    /// The body's output, or which tasks were dropped when the grace was over.
+    fn poll_members(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<F::Output, String>> {
+        let finished = ready!(self.project().engine.poll(cx));
+        match (finished.panic, finished.output, finished.cut) {
+            (Some(payload), output, _) => {
+                crate::task::quietly(|| drop(output));
+                resume_unwind(payload)
+            }
+            (None, output, Some(left)) => {
+                drop(output);
+                Poll::Ready(Err(left))
+            }
+            (None, Some(output), None) => Poll::Ready(Ok(output)),
+            (None, None, None) => unreachable!("a body that did not panic has an output"),
+        }
     }
 }
 
@@ -127,24 +157,34 @@ impl<F: Future> Future for Scoped<'_, F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        if let Some(alarm) = this.alarm {
-            alarm.look(this.engine.token());
-        }
-        let finished = ready!(this.engine.as_mut().poll(cx));
-        *this.alarm = None;
-        match (finished.panic, finished.output) {
-            (None, Some(output)) => Poll::Ready(output),
-            (Some(payload), output) => {
-                crate::task::quietly(|| drop(output));
-                resume_unwind(payload)
-            }
-            (None, None) => unreachable!("a body that did not panic has an output"),
+        match ready!(self.poll_members(cx)) {
+            Ok(output) => Poll::Ready(output),
+            Err(_) => unreachable!("only a scope with a grace is cut"),
         }
     }
 }
 
-impl<F: Future> fmt::Debug for Scoped<'_, F> {
+impl<F: Future> Future for Scoped<'_, F, state::Graced> {
+    type Output = Result<F::Output, Cancelled>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let place = self.place;
+        let polled = ready!(self.poll_members(cx));
+        Poll::Ready(polled.map_err(|left| cut(&left, place)))
+    }
+}
+
+/// The error of a scope whose grace was over.
+pub(crate) fn cut(left: &str, place: &'static Location<'static>) -> Cancelled {
+    let cause = Cause::new(CauseKind::GraceExpired);
+    Cancelled::new(
+        cause
+            .with_text(format!("dropped: {left}"))
+            .with_place(place),
+    )
+}
+
+impl<F: Future, G> fmt::Debug for Scoped<'_, F, G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scoped")
             .field("fresh", &self.engine.is_fresh())
@@ -254,7 +294,7 @@ impl<'env> Scope<'env> {
         Fut::Output: Send + 'env,
     {
         let place = Location::caller();
-        if self.is_cancelled() {
+        if self.handle.is_cancelled() {
             return Err(Refused::new(future, Why::Cancelled));
         }
         match self.handle.spawn(future, place) {
@@ -263,35 +303,43 @@ impl<'env> Scope<'env> {
         }
     }
 
-    /// Asks the body, all children, and everything below them to stop.
+    /// Starts a child that is dropped as soon as it is cancelled, instead of being asked to stop.
+    ///
+    /// The handle then yields `Err`. The drop happens in the scope's next poll, since a task is only touched
+    /// there; a poll of the child that is under way ends first.
+    ///
+    /// # Examples
+    /// ```
+    /// use selvedge_cancel::select_safe;
+    /// use selvedge_scope::{block_on, scope};
+    ///
+    /// let cut = block_on(scope(async |s| {
+    ///     let foreign = s.spawn_select_safe(select_safe(std::future::pending::<()>()));
+    ///     s.cancel();
+    ///     foreign.await
+    /// }));
+    /// assert!(cut.is_err());
+    /// ```
+    ///
+    /// # Panics
+    /// As [`spawn`](Self::spawn).
     #[track_caller]
-    pub fn cancel(&self) {
-        self.handle.token().cancel();
+    pub fn spawn_select_safe<Fut>(
+        &self,
+        future: Fut,
+    ) -> JoinHandle<'env, Result<Fut::Output, Cancelled>>
+    where
+        Fut: SelectSafe + Send + 'env,
+        Fut::Output: Send + 'env,
+    {
+        let future = SelectSafeChild::new(future);
+        match self.handle.spawn_select_safe(future, Location::caller()) {
+            Ok(raw) => JoinHandle::new(raw),
+            Err(refusal) => JoinHandle::new(refuse(refusal, || self.handle.describe())),
+        }
     }
 
-    /// The scope's token: cancelled with the scope, and it cancels the scope.
-    #[must_use]
-    pub fn token(&self) -> CancelToken {
-        self.handle.token().clone()
-    }
-
-    /// Whether the scope, or anything it is inside of, was asked to stop.
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
-        self.handle.token().is_cancelled()
-    }
-
-    /// How many children have not ended; a snapshot.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.handle.len()
-    }
-
-    /// Whether every child has ended; a snapshot.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
+    requests!();
 }
 
 impl fmt::Debug for Scope<'_> {

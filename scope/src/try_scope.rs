@@ -3,21 +3,27 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::panic::{Location, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
-use selvedge_cancel::{CancelToken, Cancelled};
+use selvedge_cancel::{
+    CancelToken, Cancelled, Cause, CauseKind, Following, Instant, Phase, SelectSafe,
+};
 
-use crate::alarm::Alarm;
+use crate::errors::{ScopeErrors, TaskError};
 use crate::join_handle::JoinHandle;
+use crate::knobs::{knobs, requests};
 use crate::pool::Pool;
 use crate::refused::{Refused, Why};
-use crate::scope::refuse;
+use crate::scope::{cut, refuse};
+use crate::select_safe_child::TrySelectSafeChild;
+use crate::state;
 use crate::task::{Trying, quietly};
-use crate::window::{Engine, Handle};
+use crate::window::{Engine, Failed, Handle};
 
 /// Opens a scope whose members return `Result`s: the first error, of the body or a child, cancels the
 /// others and, once all have ended, becomes the result.
@@ -53,7 +59,14 @@ use crate::window::{Engine, Handle};
 /// ```
 ///
 /// # Errors
-/// The first error that came. Later ones are dropped when the scope ends.
+/// The first failure that came. Later ones are dropped when the scope ends, unless
+/// [`all_errors`](TryScoped::all_errors) keeps them.
+///
+/// That a member was cancelled is no failure: its error counts as a cancellation if it still holds the
+/// [`Cancelled`] of an operation that failed because the member, or something around it, was cancelled, however
+/// deep inside. An error made of its text alone counts as a failure, but comes too late to be the first. A scope
+/// that was cancelled itself gives the body's value all the same; one cancelled from outside passes on the first
+/// cancellation among its members.
 ///
 /// # Panics
 /// As [`scope`](crate::scope()); a panic goes before an error.
@@ -70,47 +83,121 @@ where
     let engine = Engine::new(place, |handle| body(TryScope { handle }));
     TryScoped {
         engine,
-        alarm: None,
+        following: Vec::new(),
+        place,
+        cut: None,
+        output: PhantomData,
     }
 }
 
 pin_project! {
     /// A scope that has been opened; from [`try_scope`].
     #[must_use = "a scope does nothing unless polled"]
-    pub struct TryScoped<'env, F: Future, E> {
+    pub struct TryScoped<'env, F: Future, E, P = state::First> {
         #[pin]
         engine: Engine<'env, F, Trying<E>>,
-        alarm: Option<Alarm>,
+        following: Vec<Following>,
+        place: &'static Location<'static>,
+        // What an expired grace becomes.
+        cut: Option<fn(Cancelled) -> E>,
+        output: PhantomData<fn() -> P>,
     }
 }
 
-impl<T, E, F: Future<Output = Result<T, E>>> TryScoped<'_, F, E> {
-    /// As [`Scoped::name`](crate::Scoped::name).
-    pub fn name(self, name: impl Into<Cow<'static, str>>) -> Self {
-        let _ = self.engine.settings().name.set(name.into());
-        self
-    }
+impl<T, E, F: Future<Output = Result<T, E>>, P> TryScoped<'_, F, E, P> {
+    knobs!();
 
-    /// As [`Scoped::inline`](crate::Scoped::inline).
-    pub fn inline(self) -> Self {
-        let _ = self.engine.settings().inline.set(());
-        self
-    }
-
-    /// As [`Scoped::on`](crate::Scoped::on).
-    pub fn on(self, pool: &Pool) -> Self {
-        let _ = self.engine.settings().pool.set(pool.clone());
-        self
-    }
-
-    /// As [`Scoped::timeout`](crate::Scoped::timeout).
+    /// After a cancellation, waits this long for body and children, then drops what is left.
+    ///
+    /// If no member has failed, the scope then fails with a [`Cancelled`] of kind
+    /// [`GraceExpired`](selvedge_cancel::CauseKind::GraceExpired) that names what was dropped. The time counts
+    /// from the first poll that sees the cancellation. Shields inside end with it.
     #[track_caller]
-    pub fn timeout(mut self, after: Duration) -> Self {
-        let place = Location::caller();
-        self.alarm
-            .get_or_insert_with(|| Alarm::new(after, place))
-            .at_most(after);
+    pub fn grace(mut self, after: Duration) -> Self
+    where
+        E: From<Cancelled>,
+    {
+        let settings = self.engine.settings();
+        settings.limits().grace(after, Location::caller());
+        let _ = settings.graced.set(());
+        self.cut = Some(E::from);
         self
+    }
+}
+
+impl<'env, T, E, F: Future<Output = Result<T, E>>> TryScoped<'env, F, E> {
+    /// Keeps every error: the scope fails with [`ScopeErrors`], in which the first one is primary.
+    pub fn all_errors(self) -> TryScoped<'env, F, E, state::All> {
+        TryScoped {
+            engine: self.engine,
+            following: self.following,
+            place: self.place,
+            cut: self.cut,
+            output: PhantomData,
+        }
+    }
+}
+
+impl<T, E, F: Future<Output = Result<T, E>>, P> TryScoped<'_, F, E, P> {
+    fn poll_members(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, ScopeErrors<E>>> {
+        let mut this = self.project();
+        let finished = ready!(this.engine.as_mut().poll(cx));
+        let (cancelled, failed): (Vec<_>, Vec<_>) = this
+            .engine
+            .as_mut()
+            .sink()
+            .take()
+            .into_iter()
+            .partition(|failed| failed.cancelled);
+        let mut cancelled: Vec<_> = cancelled.into_iter().map(named).collect();
+        let mut others: Vec<_> = failed.into_iter().map(named).collect();
+        if let Some(payload) = finished.panic {
+            let output = finished.output;
+            quietly(|| drop(output));
+            drop_all(others);
+            drop_all(cancelled);
+            resume_unwind(payload);
+        }
+        let primary = if !others.is_empty() {
+            others.remove(0)
+        } else if let (Some(left), Some(error)) = (&finished.cut, this.cut) {
+            let error = error(cut(left, this.place));
+            TaskError::new(error, this.engine.as_ref().body_id())
+        } else {
+            match finished.output {
+                // One that was cancelled itself absorbs it; one cancelled from outside passes it on.
+                Some(Ok(_)) if !cancelled.is_empty() && this.engine.is_cancelled_from_outside() => {
+                    cancelled.remove(0)
+                }
+                Some(Ok(value)) => {
+                    drop_all(cancelled);
+                    return Poll::Ready(Ok(value));
+                }
+                Some(Err(_)) => unreachable!("the error of a body goes to the scope"),
+                // The body's own cancellation is returned as it is.
+                None => {
+                    let body = this.engine.as_ref().body_id();
+                    let at = cancelled.iter().position(|error| error.task == body);
+                    cancelled.remove(at.expect("a body without a value has failed or panicked"))
+                }
+            }
+        };
+        Poll::Ready(Err(ScopeErrors {
+            primary,
+            others,
+            cancelled,
+        }))
+    }
+}
+
+fn named<E>(failed: Failed<E>) -> TaskError<E> {
+    TaskError::new(failed.error, failed.task)
+}
+
+/// Drops errors, one of which may panic at it, without losing the others.
+fn drop_all<E>(errors: Vec<TaskError<E>>) {
+    for error in errors {
+        quietly(|| drop(error));
     }
 }
 
@@ -118,37 +205,24 @@ impl<T, E, F: Future<Output = Result<T, E>>> Future for TryScoped<'_, F, E> {
     type Output = Result<T, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        if let Some(alarm) = this.alarm {
-            alarm.look(this.engine.token());
-        }
-        let finished = ready!(this.engine.as_mut().poll(cx));
-        *this.alarm = None;
-        let mut errors = this
-            .engine
-            .sink()
-            .take()
-            .into_iter()
-            .map(|(error, _)| error);
-        let first = errors.next();
-        errors.for_each(|late| quietly(|| drop(late)));
-        match (finished.panic, first, finished.output) {
-            (Some(payload), first, output) => {
-                quietly(|| drop(first));
-                quietly(|| drop(output));
-                resume_unwind(payload)
-            }
-            (None, Some(error), output) => {
-                quietly(|| drop(output));
-                Poll::Ready(Err(error))
-            }
-            (None, None, Some(output)) => Poll::Ready(output),
-            (None, None, None) => unreachable!("a body without a value has failed or panicked"),
-        }
+        let polled = ready!(self.poll_members(cx));
+        Poll::Ready(polled.map_err(|errors| {
+            drop_all(errors.others);
+            drop_all(errors.cancelled);
+            errors.primary.error
+        }))
     }
 }
 
-impl<F: Future, E> fmt::Debug for TryScoped<'_, F, E> {
+impl<T, E, F: Future<Output = Result<T, E>>> Future for TryScoped<'_, F, E, state::All> {
+    type Output = Result<T, ScopeErrors<E>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_members(cx)
+    }
+}
+
+impl<F: Future, E, P> fmt::Debug for TryScoped<'_, F, E, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TryScoped").finish_non_exhaustive()
     }
@@ -211,6 +285,24 @@ impl<'env, E: Send + 'env> TryScope<'env, E> {
         self.spawn(async move { f() })
     }
 
+    /// Starts a child that is dropped as soon as it is cancelled, instead of being asked to stop; as
+    /// [`Scope::spawn_select_safe`](crate::Scope::spawn_select_safe). That it was dropped fails nobody.
+    ///
+    /// # Panics
+    /// As [`Scope::spawn`](crate::Scope::spawn).
+    #[track_caller]
+    pub fn spawn_select_safe<Fut, T>(&self, future: Fut) -> JoinHandle<'env, Result<T, Cancelled>>
+    where
+        Fut: SelectSafe<Output = Result<T, E>> + Send + 'env,
+        T: Send + 'env,
+    {
+        let future = TrySelectSafeChild::new(future);
+        match self.handle.spawn_select_safe(future, Location::caller()) {
+            Ok(raw) => JoinHandle::new(raw),
+            Err(refusal) => JoinHandle::new(refuse(refusal, || self.handle.describe())),
+        }
+    }
+
     /// Starts a child if the scope takes any.
     ///
     /// # Errors
@@ -225,7 +317,7 @@ impl<'env, E: Send + 'env> TryScope<'env, E> {
         T: Send + 'env,
     {
         let place = Location::caller();
-        if self.is_cancelled() {
+        if self.handle.is_cancelled() {
             return Err(Refused::new(future, Why::Cancelled));
         }
         match self.handle.spawn(future, place) {
@@ -236,35 +328,7 @@ impl<'env, E: Send + 'env> TryScope<'env, E> {
 }
 
 impl<E> TryScope<'_, E> {
-    /// Asks the body, all children, and everything below them to stop.
-    #[track_caller]
-    pub fn cancel(&self) {
-        self.handle.token().cancel();
-    }
-
-    /// The scope's token: cancelled with the scope, and it cancels the scope.
-    #[must_use]
-    pub fn token(&self) -> CancelToken {
-        self.handle.token().clone()
-    }
-
-    /// Whether the scope, or anything it is inside of, was asked to stop.
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
-        self.handle.token().is_cancelled()
-    }
-
-    /// How many children have not ended; a snapshot.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.handle.len()
-    }
-
-    /// Whether every child has ended; a snapshot.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
+    requests!();
 }
 
 impl<E> fmt::Debug for TryScope<'_, E> {

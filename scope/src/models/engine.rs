@@ -22,7 +22,7 @@ impl Wake for Signal {
 }
 
 /// Polls to the end on this thread; a wake-up that never comes is a deadlock.
-fn run<F: Future>(future: F) -> F::Output {
+pub(super) fn run<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let signal = Arc::new(Signal::new());
     let waker = Waker::from(Arc::clone(&signal));
@@ -34,7 +34,7 @@ fn run<F: Future>(future: F) -> F::Output {
     }
 }
 
-fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+pub(super) fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
@@ -148,7 +148,7 @@ fn scope_dropped_while_its_child_is_woken_leaves_nothing() {
 }
 
 /// A scope, polled by nobody yet, and a handle to it.
-fn opened<F: Future>(
+pub(super) fn opened<F: Future>(
     body: impl FnOnce(Scope<'static>) -> F,
 ) -> (Pin<Box<Scoped<'static, F>>>, Scope<'static>) {
     let mut handle = None;
@@ -160,7 +160,7 @@ fn opened<F: Future>(
 }
 
 /// A pool job of the scope that starts at any time, once.
-fn helper(handle: &Scope<'static>) -> thread::JoinHandle<bool> {
+pub(super) fn helper(handle: &Scope<'static>) -> thread::JoinHandle<bool> {
     let handle = handle.clone();
     thread::spawn(move || seam::help(handle.handle()))
 }

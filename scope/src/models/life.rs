@@ -96,8 +96,8 @@ impl Cell {
     fn settle(&self) -> bool {
         let heir = self.life.finish();
         match heir {
-            Heir::Handle { wake: false } => {}
-            Heir::Handle { wake: true } => {
+            Heir::Handle { wake: false, .. } => {}
+            Heir::Handle { wake: true, .. } => {
                 // The waker is read out of the slot, which loom is told as a write: nobody else may have it.
                 self.joiner.write();
                 self.woken.add();

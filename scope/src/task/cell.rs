@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 use selvedge_cancel::Cancelled;
 
 use super::{Header, Kind, Payload, Polled, Task, VTable, batch_chunk, chunk, quietly};
+use crate::select_safe_child::Cut;
 use crate::window::Core;
 
 /// What becomes of a future's output: it stays as it is, or its error goes to the scope.
@@ -49,6 +50,18 @@ impl<T, E: Send> Settle<Result<T, E>> for Trying<E> {
     unsafe fn settle(core: &Core, task: *const Header, output: Result<T, E>) -> Self::Out {
         // SAFETY: handed on from the caller: an open window of a scope with errors of type `E`.
         output.map_err(|error| unsafe { core.failed(task, error) })
+    }
+}
+
+impl<T, E: Send> Settle<Cut<Result<T, E>>> for Trying<E> {
+    type Out = Result<T, Cancelled>;
+    const CUT_SHORT: Option<unsafe fn(*mut (), Cancelled)> = Some(cut_short::<T>);
+
+    unsafe fn settle(core: &Core, task: *const Header, output: Cut<Result<T, E>>) -> Self::Out {
+        // SAFETY: handed on from the caller.
+        output.0.and_then(|output| unsafe {
+            <Self as Settle<Result<T, E>>>::settle(core, task, output)
+        })
     }
 }
 

@@ -7,12 +7,12 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::NonNull;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
-use selvedge_cancel::{CancelToken, Cancelled, WaitCancelled};
+use selvedge_cancel::{Cancelled, Cause, TaskId, Watch, ambient};
 
 use super::life::Parting;
-use super::{Ended, Header, Payload, Task, TaskId, place, quietly};
+use super::{Ended, Ending, Header, Payload, Task, place, quietly};
 use crate::window;
 
 /// Why a handle has no value.
@@ -29,9 +29,9 @@ pub(crate) enum Fault {
 /// The raw handle. `None`: the task was refused, or the outcome was taken.
 pub(crate) struct RawJoin<T> {
     task: Option<NonNull<Task>>,
-    /// In a `try_scope`, once the handle waits: the cancellation of the awaiting task. It is there only
-    /// while the waker slot is or was filled, so a handle that was never polled need not look for it.
-    watch: Option<ManuallyDrop<Box<(CancelToken, WaitCancelled)>>>,
+    /// In a `try_scope`, once the handle waits where no scope carries a cancellation down to it. It is there
+    /// only while the waker slot is or was filled, so a handle that was never polled need not look for it.
+    watch: Option<ManuallyDrop<Box<Watch>>>,
     output: PhantomData<T>,
 }
 
@@ -130,6 +130,24 @@ impl<T> RawJoin<T> {
         Poll::Ready(Some(output))
     }
 
+    /// Asks the child, and everything below it, to stop.
+    pub(crate) fn cancel(&self, cause: Cause) {
+        let Some(task) = self.task() else { return };
+        if task.header.life.is_done() {
+            return;
+        }
+        // SAFETY: the handle keeps the cell, which keeps the core.
+        let core = unsafe { Header::core_of(self.header()) };
+        task.own(&core.token).cancel_with(cause);
+        // SAFETY: the handle keeps the cell.
+        unsafe { core.mark(self.header()) };
+    }
+
+    /// The child's end, for any number of waiters.
+    pub(crate) fn ending(&self) -> Ending<'_> {
+        Ending::new(self.task())
+    }
+
     /// Why `poll` gave no value; the handle is spent, unless it is the task's own.
     #[cold]
     pub(crate) fn fault(&mut self) -> Fault {
@@ -183,18 +201,14 @@ impl<T> RawJoin<T> {
         !armed
     }
 
-    /// The wait for the cancellation of the awaiting task, whose token this is: the handle may have moved
-    /// to another task since it was last polled.
-    pub(crate) fn watch(&mut self, token: &CancelToken) -> &mut WaitCancelled {
-        if self
-            .watch
-            .as_ref()
-            .is_some_and(|watch| !watch.0.is_same(token))
-        {
-            self.end_watch();
+    /// The handle waits: asks to be woken by the cancellation of the awaiting task, unless that is polled
+    /// again anyway.
+    pub(crate) fn watch(&mut self, cx: &mut Context<'_>) -> Poll<Cancelled> {
+        if self.watch.is_none() && !ambient::must_register(cx.waker()) {
+            return Poll::Pending;
         }
-        let make = || ManuallyDrop::new(Box::new((token.clone(), token.cancelled())));
-        &mut self.watch.get_or_insert_with(make).1
+        let make = || ManuallyDrop::new(Box::new(Watch::new()));
+        self.watch.get_or_insert_with(make).poll(cx)
     }
 
     pub(crate) fn end_watch(&mut self) {

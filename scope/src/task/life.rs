@@ -13,8 +13,13 @@ const HANDLE: u32 = 1;
 const WAKER: u32 = 2;
 /// The end of the task is published.
 const DONE: u32 = 4;
+/// Somebody besides the handle waits for the end, and is in the record's list. Set while the handle exists,
+/// by whoever borrows it; never taken back.
+const WAITED: u32 = 8;
 /// One reference.
-const ONE: u32 = 8;
+const ONE: u32 = 16;
+/// What says nothing of who refers to the cell.
+const NOTES: u32 = WAKER | DONE | WAITED;
 const HANDLE_AND_ONE: u32 = ONE | HANDLE;
 /// Beyond half of the range a count is taken for a leak and the process is ended (rule W13).
 #[cfg(not(selvedge_small_counts))]
@@ -27,7 +32,8 @@ const LIMIT: u32 = 1000 * ONE;
 #[must_use]
 pub(crate) enum Heir {
     /// The handle. With `wake`, the finisher takes the waker out of the slot and wakes it.
-    Handle { wake: bool },
+    /// With `waited`, also all who are in the record's list.
+    Handle { wake: bool, waited: bool },
     /// Nobody waits for it: the finisher drops the output.
     Finisher,
 }
@@ -95,7 +101,7 @@ impl LifeWord {
     /// Whether the caller holds the only reference.
     #[inline]
     fn is_last(&self) -> bool {
-        self.0.load(Ordering::Acquire) & !(WAKER | DONE) == ONE
+        self.0.load(Ordering::Acquire) & !NOTES == ONE
     }
 
     /// The future is dropped and the outcome stored: decides who owns it.
@@ -112,6 +118,7 @@ impl LifeWord {
         } else {
             Heir::Handle {
                 wake: old & WAKER != 0,
+                waited: old & WAITED != 0,
             }
         }
     }
@@ -167,6 +174,15 @@ impl LifeWord {
         true
     }
 
+    /// Somebody who borrows the handle has entered the record's list. `true`: the task has ended already, and
+    /// may or may not have looked at the list.
+    #[must_use]
+    pub(crate) fn wait(&self) -> bool {
+        // AcqRel: releases the entry to `finish`, which takes the list if it finds the mark; acquires the
+        // outcome if it lost the race.
+        self.0.fetch_or(WAITED, Ordering::AcqRel) & DONE != 0
+    }
+
     /// The handle takes its waker back. `false`: the task ended meanwhile and the finisher owns the slot.
     #[inline]
     #[must_use]
@@ -217,7 +233,7 @@ impl LifeWord {
     #[must_use]
     pub(crate) fn part(&self) -> bool {
         // Acquire: as in `is_last`: with no reference left but the handle, nobody can make another.
-        if self.0.load(Ordering::Acquire) & !(WAKER | DONE) == HANDLE {
+        if self.0.load(Ordering::Acquire) & !NOTES == HANDLE {
             return true;
         }
         // AcqRel: as in `release`.

@@ -9,6 +9,7 @@ mod batch_chunk;
 mod cache;
 mod cell;
 mod chunk;
+mod ending;
 mod join;
 mod life;
 mod list;
@@ -21,18 +22,20 @@ use std::mem::MaybeUninit;
 use std::panic::Location;
 use std::task::{Context, Waker};
 
+use selvedge_cancel::CancelToken;
+
 pub(crate) use self::arena::{Arena, Place};
 pub(crate) use self::batch_chunk::BatchChunk;
 pub(crate) use self::cell::{BatchCell, Plain, Settle, TaskCell, Trying, place};
 pub(crate) use self::chunk::{free_owned, links_of, solo};
+pub(crate) use self::ending::Ending;
 pub(crate) use self::join::{Fault, RawJoin};
 #[cfg(all(test, selvedge_loom))]
 pub(crate) use self::life::Parting;
 pub(crate) use self::life::{Alone, Heir, LifeWord};
 pub(crate) use self::list::{AllList, Links, List};
 pub(crate) use self::record::RecordSlot;
-pub use self::record::TaskId;
-pub(crate) use self::waker::with_waker;
+pub(crate) use self::waker::{is_waker_of, with_waker};
 pub(crate) use self::word::{Ended, Rest, TaskWord};
 use crate::window::Core;
 
@@ -41,6 +44,8 @@ use crate::window::Core;
 pub(crate) enum Kind {
     /// The body of a scope; polled by the owner only (rule L7).
     Body,
+    /// The notice of a scope, which is not polled: it tells the owner of a cancellation.
+    Notice,
     /// A spawned child: the header opens a [`Task`].
     Child,
     /// One of a batch of like futures: header, future and nothing else.
@@ -171,9 +176,22 @@ pub(crate) struct Task {
     pub(crate) newborn: Cell<bool>,
     /// In a chunk of its own, and so in the list of single cells once it is registered.
     pub(crate) solo: bool,
+    /// It may be dropped midway.
+    pub(crate) select_safe: bool,
 }
 
 impl Task {
+    /// The task's own token, if it has one.
+    #[inline]
+    pub(crate) fn own_if_any(&self) -> Option<&CancelToken> {
+        self.record.peek().and_then(record::Record::own_if_any)
+    }
+
+    /// The task's own token, below its scope's, made when it is first asked for.
+    pub(crate) fn own(&self, scope: &CancelToken) -> &CancelToken {
+        self.record.get().own(scope)
+    }
+
     /// Which child this is, for messages.
     pub(crate) fn describe(&self) -> String {
         match self.record.peek().and_then(record::Record::name) {

@@ -3,42 +3,22 @@
 //! It holds `'static` data only (rule W10) and costs a null pointer until then.
 
 use std::borrow::Cow;
-use std::fmt;
-use std::num::NonZeroU64;
 use std::sync::OnceLock;
+use std::task::Waker;
 
-use crate::sync::{AtomicPtr, Ordering, plain};
+use selvedge_cancel::{CancelToken, TaskId};
 
-/// A task's number, unique in the process for as long as it runs.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TaskId(NonZeroU64);
-
-impl TaskId {
-    fn next() -> Self {
-        static NEXT: plain::AtomicU64 = plain::AtomicU64::new(1);
-        // Relaxed: only uniqueness matters.
-        let id = NEXT.fetch_add(1, plain::Ordering::Relaxed);
-        Self(NonZeroU64::new(id).unwrap_or(NonZeroU64::MAX))
-    }
-}
-
-impl fmt::Debug for TaskId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TaskId({})", self.0)
-    }
-}
-
-impl fmt::Display for TaskId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "#{}", self.0)
-    }
-}
+use crate::sync::{AtomicPtr, Mutex, Ordering, lock};
 
 /// The record of one task.
 #[derive(Debug)]
 pub(crate) struct Record {
     id: TaskId,
     name: OnceLock<Cow<'static, str>>,
+    /// The task's own token, below its scope's.
+    own: OnceLock<CancelToken>,
+    /// Who waits for the task's end besides its handle; who may add or take them, the life word says.
+    waiters: Mutex<Vec<Waker>>,
 }
 
 impl Record {
@@ -48,6 +28,34 @@ impl Record {
 
     pub(crate) fn name(&self) -> Option<&str> {
         self.name.get().map(AsRef::as_ref)
+    }
+
+    /// The task's own token, made below the scope's when it is first asked for.
+    pub(crate) fn own(&self, scope: &CancelToken) -> &CancelToken {
+        self.own.get_or_init(|| scope.child())
+    }
+
+    /// The task's own token, if it has one.
+    pub(crate) fn own_if_any(&self) -> Option<&CancelToken> {
+        self.own.get()
+    }
+
+    /// Adds a waker, unless it would wake a task that is there already.
+    pub(crate) fn add_waiter(&self, waker: &Waker) {
+        if lock(&self.waiters)
+            .iter()
+            .any(|known| known.will_wake(waker))
+        {
+            return;
+        }
+        // Cloning is user code, and not for a lock (rule W15).
+        let waker = waker.clone();
+        lock(&self.waiters).push(waker);
+    }
+
+    /// Takes all who wait.
+    pub(crate) fn take_waiters(&self) -> Vec<Waker> {
+        std::mem::take(&mut *lock(&self.waiters))
     }
 
     /// The first name given stays.
@@ -73,6 +81,8 @@ impl RecordSlot {
         let fresh = Box::into_raw(Box::new(Record {
             id: TaskId::next(),
             name: OnceLock::new(),
+            own: OnceLock::new(),
+            waiters: Mutex::new(Vec::new()),
         }));
         // AcqRel: publishes the fresh record to `peek`, or acquires the one that came first.
         match self.0.compare_exchange(

@@ -1,6 +1,7 @@
 //! The wakers of children: a counted pointer to the cell, good on any thread at any time (rule W6).
 
 use std::mem::ManuallyDrop;
+use std::ptr;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use super::Header;
@@ -18,6 +19,12 @@ pub(crate) unsafe fn with_waker<R>(header: *const Header, f: impl FnOnce(&Waker)
     // SAFETY: the functions below keep the contract of `RawWaker`; this one is borrowed, never dropped.
     let waker = ManuallyDrop::new(unsafe { Waker::from_raw(raw) });
     f(&waker)
+}
+
+/// Whether this is a waker of that very task.
+#[inline]
+pub(crate) fn is_waker_of(header: *const Header, waker: &Waker) -> bool {
+    waker.data() == header.cast() && ptr::eq(waker.vtable(), &VTABLE)
 }
 
 /// # Safety

@@ -51,6 +51,11 @@ impl TaskWord {
         Self(AtomicU32::new(QUEUED | FRESH))
     }
 
+    /// A node that is in no queue and that nobody polls: the notice of a scope.
+    pub(crate) fn idle() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
     /// Whether the task was never polled. Meaningful only to whoever took it from a queue.
     #[inline]
     pub(crate) fn is_fresh(&self) -> bool {
@@ -58,18 +63,25 @@ impl TaskWord {
         self.0.load(Ordering::Relaxed) & FRESH != 0
     }
 
-    /// The holder of the `QUEUED` token begins a poll.
+    /// The holder of the `QUEUED` token begins a poll, as the owner of the window.
     #[inline]
     pub(crate) fn start(&self) {
         if self.is_fresh() {
-            // Relaxed: no waker exists before the first poll, so nobody else touches this word, and the
-            // queue that handed the task over ordered its construction.
+            // Relaxed: no waker exists before the first poll, and the one other that wakes a fresh task, to
+            // tell it of a cancellation, is the owner itself; so nobody else touches this word. The queue
+            // that handed the task over ordered its construction.
             self.0.store(RUNNING, Ordering::Relaxed);
         } else {
-            // AcqRel: acquires what the wakers released in `wake`, so that the poll sees what they did
-            // before waking. A plain store would also lose a wake that already found QUEUED set.
-            self.0.swap(RUNNING, Ordering::AcqRel);
+            self.start_shared();
         }
+    }
+
+    /// As `start`, on a helper: the owner may be telling the task of a cancellation at the same time.
+    #[inline]
+    pub(crate) fn start_shared(&self) {
+        // AcqRel: acquires what the wakers released in `wake`, so that the poll sees what they did before
+        // waking. A plain store would also lose a wake that already found QUEUED set.
+        self.0.swap(RUNNING, Ordering::AcqRel);
     }
 
     /// The poll returned `Pending`.

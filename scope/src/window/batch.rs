@@ -8,14 +8,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use selvedge_cancel::{CancelToken, ambient};
+use selvedge_cancel::CancelToken;
 
 use super::core::{Core, Settings};
 use super::core_ref::CoreRef;
 use super::engine::{Ambient, drop_child, raise};
-use super::owner::{Body, Turn, Window};
+use super::owner::{Body, Run, Turn, Window};
 use super::policy;
-use super::step::{Stepped, step_by};
+use super::step::{Side, Stepped, step_by};
 use crate::task::{BatchCell, BatchChunk, Ended, Header, Payload, quietly};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl<F: Future> Starter<'_, F> {
     unsafe fn start(&mut self, core: &Core, index: usize) {
         let header = self.slot(index);
         // SAFETY: a slot that was not started holds its token; the poll is that of its type.
-        match unsafe { step_by(header, BatchCell::<F>::poll) } {
+        match unsafe { step_by(header, BatchCell::<F>::poll, Side::Owner) } {
             Stepped::Idle => {}
             // SAFETY: the token is ours, so the slot is in no queue.
             Stepped::Again => unsafe { core.owner.local.push_back(header) },
@@ -188,6 +188,7 @@ impl<F: Future> BatchEngine<F> {
             self.len += 1;
             // At once: if `next` panics, `Drop` retires what is there.
             self.core.set_live(self.len);
+            self.core.slots.set(self.len);
         }
         let mut more = iter.peekable();
         if more.peek().is_some() {
@@ -213,6 +214,7 @@ impl<F: Future> BatchEngine<F> {
             all.push(unsafe { BatchCell::<F>::take_back(slot) });
         }
         self.core.set_live(0);
+        self.core.slots.set(0);
         let chunk = std::mem::replace(&mut self.chunk, std::ptr::null());
         // SAFETY: every slot is empty, and no waker of one exists.
         unsafe { BatchChunk::retire(chunk, 0) };
@@ -223,8 +225,10 @@ impl<F: Future> BatchEngine<F> {
         &self.core.settings
     }
 
-    pub(crate) fn token(&self) -> &CancelToken {
-        &self.core.token
+    /// The token its futures run under, for somebody who may cancel it.
+    pub(crate) fn token(&self) -> CancelToken {
+        self.core.expose();
+        self.core.token.clone()
     }
 
     fn slot(&self, index: usize) -> *const Header {
@@ -245,9 +249,7 @@ impl<F: Future> BatchEngine<F> {
         // SAFETY: nothing in the engine is pinned structurally; the cells lie elsewhere.
         let this = unsafe { self.get_unchecked_mut() };
         if this.stage == Stage::Fresh {
-            if let Some(outer) = ambient::token() {
-                this.core.token.attach_to(&outer);
-            }
+            this.core.begin();
             this.outputs.reserve_exact(this.len);
             this.stage = Stage::Running;
         }
@@ -261,10 +263,10 @@ impl<F: Future> BatchEngine<F> {
             outputs: &mut this.outputs,
             ended: 0,
         };
-        let ended = window.run(cx, &mut starter);
+        let run = window.run(cx, &mut starter);
         drop(window);
         drop(ambient);
-        if ended.is_pending() {
+        if run == Run::Rest {
             return Poll::Pending;
         }
         this.stage = Stage::Over;
@@ -299,7 +301,8 @@ impl<F: Future> BatchEngine<F> {
     }
 
     fn give_back(&mut self) {
-        self.core.parent.clear();
+        self.core.finish();
+        self.core.slots.set(0);
         let chunk = std::mem::replace(&mut self.chunk, std::ptr::null());
         self.len = 0;
         if !chunk.is_null() {

@@ -1,7 +1,7 @@
 //! The body as a queue node and as a waker: it has no cell, its header is the first field of the core.
 
 use std::mem::offset_of;
-use std::task::{Context, RawWaker, RawWakerVTable};
+use std::task::{Context, RawWaker, RawWakerVTable, Waker};
 
 use super::core::Core;
 use super::here::Role;
@@ -20,17 +20,17 @@ pub(super) static BODY: VTable = VTable {
 
 /// # Safety
 /// None is needed: the body's header is never polled as a child.
-unsafe fn never_polled(_: *const Header, _: &mut Context<'_>) -> Polled {
+pub(super) unsafe fn never_polled(_: *const Header, _: &mut Context<'_>) -> Polled {
     Polled::Pending
 }
 
 /// # Safety
 /// None is needed.
-unsafe fn nothing(_: *const Header) {}
+pub(super) unsafe fn nothing(_: *const Header) {}
 
 /// # Safety
 /// None is needed.
-unsafe fn no_output(_: *const Header) -> Option<Payload> {
+pub(super) unsafe fn no_output(_: *const Header) -> Option<Payload> {
     None
 }
 
@@ -41,6 +41,12 @@ static BODY_WAKER: RawWakerVTable =
 pub(super) fn body_waker(core: &Core) -> RawWaker {
     const { assert!(offset_of!(Core, body) == 0) };
     RawWaker::new(core.as_ptr().cast(), &BODY_WAKER)
+}
+
+/// Whether this is a waker of the body of that very scope.
+#[inline]
+pub(super) fn is_body_waker(core: &Core, waker: &Waker) -> bool {
+    waker.data() == core.as_ptr().cast() && std::ptr::eq(waker.vtable(), &BODY_WAKER)
 }
 
 /// # Safety

@@ -1,11 +1,11 @@
 //! The end of a window: the owner waits for helpers, sends them away when the budget is spent, takes back
 //! what was shared, and closes. What it polls before is in [`owner`](super::owner).
 
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::Instant;
 
 use super::context::long_wait;
-use super::owner::{Body, Window};
+use super::owner::{Body, Run, Window};
 use super::{here, policy, stats};
 use crate::pool::Worker;
 use crate::sync::spin_loop;
@@ -36,7 +36,7 @@ impl Window<'_> {
             return;
         }
         // Tokio may wake what it has put off on this very thread, past the inbox.
-        let stirred = || !core.inbox.is_parked() || !core.owner.local.is_empty();
+        let stirred = || !core.inbox.is_parked() || core.owner.is_stirred();
         if worker == Worker::No {
             if !core.monitor.wait(stirred, Some(policy::LONG)) {
                 // No longer than the budget: a helper that polls on and on rings for nothing else.
@@ -55,7 +55,7 @@ impl Window<'_> {
     }
 
     /// The budget is spent: takes everything back and lets the tasks beside the scope run.
-    pub(super) fn give_way(&mut self, cx: &Context<'_>, body: &mut dyn Body) -> Poll<()> {
+    pub(super) fn give_way(&mut self, cx: &Context<'_>, body: &mut dyn Body) -> Run {
         let core = self.core;
         if core.owner.lent.get() {
             core.monitor.drain();
@@ -71,7 +71,7 @@ impl Window<'_> {
         // and on another thread the next poll may have begun.
         drop(self.frame.take());
         quietly(|| cx.waker().wake_by_ref());
-        Poll::Pending
+        Run::Rest
     }
 
     /// While draining: one poll of something that is ready.
@@ -137,7 +137,7 @@ impl Window<'_> {
         if !core.inbox.park() {
             return;
         }
-        let stirred = || !core.inbox.is_parked() || !core.owner.local.is_empty();
+        let stirred = || !core.inbox.is_parked() || core.owner.is_stirred();
         let worker = core.pool().worker();
         if worker != Worker::No {
             core.monitor.wait_empty(stirred, policy::NAP);

@@ -9,22 +9,22 @@ use std::panic::Location;
 use std::ptr;
 use std::sync::OnceLock;
 
-use selvedge_cancel::{CancelToken, Cancelled, Cause, CauseKind};
+use selvedge_cancel::{CancelToken, TaskId};
 
 use super::body::BODY;
 use super::core_ref::CoreRef;
-use super::engine::Errors;
 use super::here::{self, Lending, Role};
 use super::inbox::{Chain, Inbox, Pushed};
 use super::monitor::LazyMonitor;
+use super::notice::Notice;
 use super::panics::Panics;
 use super::parent::Parent;
-use super::{helper, policy, stats, step};
+use super::{helper, host, policy, stats, step};
+use crate::limit::Limits;
 use crate::pool::Pool;
 use crate::sync::{AtomicU32, AtomicUsize, Ordering, fence};
 use crate::task::{
-    AllList, Alone, Arena, BatchChunk, Ended, Header, Kind, List, Payload, Task, free_owned,
-    links_of,
+    AllList, Alone, Arena, BatchChunk, Ended, Header, Kind, List, Task, free_owned, links_of,
 };
 
 /// What only the owner touches, in an open window or in the scope's `Drop`.
@@ -36,6 +36,12 @@ pub(crate) struct Owner {
     pub(crate) arena: Arena,
     pub(crate) body_ready: Cell<bool>,
     pub(crate) body_done: Cell<bool>,
+    /// There is a notice to take.
+    pub(crate) noticed: Cell<bool>,
+    /// Every child has been told of the scope's cancellation.
+    pub(crate) carried: Cell<bool>,
+    /// The scope hangs below another token, and does not listen to it yet.
+    pub(crate) attached: Cell<bool>,
     /// The monitor is open.
     pub(crate) lent: Cell<bool>,
     /// Whether this window may lend: asked once, when it first matters.
@@ -45,12 +51,35 @@ pub(crate) struct Owner {
     pub(crate) survivors: Cell<usize>,
 }
 
+impl Owner {
+    /// Something came up on the owner's own thread, while it waited.
+    pub(super) fn is_stirred(&self) -> bool {
+        !self.local.is_empty() || self.noticed.get()
+    }
+
+    /// Something is ready for the owner.
+    pub(super) fn has_work(&self) -> bool {
+        self.is_stirred() || self.body_ready.get()
+    }
+}
+
 /// What the builder methods set before the first poll.
 #[derive(Debug, Default)]
 pub(crate) struct Settings {
     pub(crate) pool: OnceLock<Pool>,
     pub(crate) inline: OnceLock<()>,
     pub(crate) name: OnceLock<Cow<'static, str>>,
+    pub(crate) limits: OnceLock<Box<Limits>>,
+    /// What is left some time after a cancellation is dropped.
+    pub(crate) graced: OnceLock<()>,
+    /// A cancellation follows some time after a stop.
+    pub(crate) stops: OnceLock<()>,
+}
+
+impl Settings {
+    pub(crate) fn limits(&self) -> &Limits {
+        self.limits.get_or_init(|| Box::new(Limits::new()))
+    }
 }
 
 #[derive(Debug)]
@@ -62,8 +91,11 @@ pub(crate) struct Core {
     pub(crate) inbox: Inbox,
     pub(crate) parent: Parent,
     pub(crate) monitor: LazyMonitor,
+    pub(crate) notice: Notice,
     pub(crate) token: CancelToken,
-    panics: Panics,
+    /// What hangs below the body, and what failed in it, is counted here; made when somebody asks.
+    pub(super) own: OnceLock<(CancelToken, TaskId)>,
+    pub(super) panics: Panics,
     /// Children registered and not ended: written by the owner only.
     live: AtomicUsize,
     /// Children spawned from outside the window's thread that the owner has not registered yet.
@@ -74,8 +106,10 @@ pub(crate) struct Core {
     dying: AtomicU32,
     pub(crate) owner: Owner,
     pub(crate) batch: Cell<*const BatchChunk>,
+    /// How many slots the batch has; owner only.
+    pub(crate) slots: Cell<usize>,
     /// Where errors of children go: the scope future's [`Errors`], set at each poll (rule W10).
-    sink: Cell<*const ()>,
+    pub(super) sink: Cell<*const ()>,
     pub(crate) settings: Settings,
     /// Where the scope was opened.
     pub(crate) place: &'static Location<'static>,
@@ -90,13 +124,16 @@ unsafe impl Sync for Core {}
 impl Core {
     /// A new core with one reference, the caller's.
     pub(crate) fn make(place: &'static Location<'static>, body: bool) -> CoreRef {
+        host::install();
         let core = Box::into_raw(Box::new(Self {
             body: Header::new(ptr::null(), &BODY, false),
             refs: AtomicUsize::new(1),
             inbox: Inbox::new(),
             parent: Parent::new(),
             monitor: LazyMonitor::new(),
+            notice: Notice::new(ptr::null()),
             token: CancelToken::new(),
+            own: OnceLock::new(),
             panics: Panics::new(),
             live: AtomicUsize::new(0),
             newborns: AtomicUsize::new(0),
@@ -108,18 +145,24 @@ impl Core {
                 arena: Arena::new(),
                 body_ready: Cell::new(body),
                 body_done: Cell::new(!body),
+                noticed: Cell::new(false),
+                carried: Cell::new(false),
+                attached: Cell::new(false),
                 lent: Cell::new(false),
                 may_lend: Cell::new(None),
                 spawns: Cell::new(0),
                 survivors: Cell::new(0),
             },
             batch: Cell::new(ptr::null()),
+            slots: Cell::new(0),
             sink: Cell::new(ptr::null()),
             settings: Settings::default(),
             place,
         }));
         // SAFETY: just made; nobody else has seen it.
         unsafe { (*core).body.core = core };
+        // SAFETY: as above.
+        unsafe { (*core).notice.header.core = core };
         // SAFETY: the one reference that the core was made with.
         unsafe { CoreRef::adopt(core) }
     }
@@ -204,43 +247,6 @@ impl Core {
             Some(name) => format!("scope `{name}` opened at {}", self.place),
             None => format!("the scope opened at {}", self.place),
         }
-    }
-
-    /// Something of this scope panicked: its siblings are asked to stop. Called with nothing locked.
-    pub(crate) fn panicked(&self, task: *const Header, payload: Payload) {
-        self.panics.add(task, payload);
-        self.token
-            .cancel_with(Cause::new(CauseKind::SiblingPanicked));
-    }
-
-    pub(crate) fn take_panic(&self, task: *const Header) -> Option<Payload> {
-        self.panics.take(task)
-    }
-
-    pub(crate) fn finish_panics(&self) -> Option<Payload> {
-        self.panics.finish()
-    }
-
-    /// Where `failed` puts errors until the next poll.
-    pub(crate) fn set_sink(&self, sink: *const ()) {
-        self.sink.set(sink);
-    }
-
-    /// A member of a `try_scope` returned an error: the scope takes it, the others are asked to stop.
-    ///
-    /// # Safety
-    /// A window is open, and the scope's errors are of type `E`.
-    pub(crate) unsafe fn failed<E>(&self, task: *const Header, error: E) -> Cancelled {
-        // SAFETY: the scope future, which owns the sink, is pinned and being polled.
-        let sink = unsafe { &*self.sink.get().cast::<Errors<E>>() };
-        // SAFETY: the task is being polled, so it is alive.
-        let child = unsafe { (*task).vtable.kind == Kind::Child };
-        // SAFETY: a child's header opens a task.
-        let id = child.then(|| unsafe { (*task.cast::<Task>()).record.get().id() });
-        sink.push(error, id);
-        let cause = Cause::new(CauseKind::SiblingFailed);
-        self.token.cancel_with(cause.clone());
-        Cancelled::new(self.token.cause().unwrap_or(cause))
     }
 
     /// The pool that this scope lends to.
@@ -352,9 +358,16 @@ impl Core {
         let fresh = List::new();
         while let Some(node) = chain.pop() {
             // SAFETY: nodes of a taken chain are alive.
-            if unsafe { (*node).vtable.kind } == Kind::Body {
-                self.owner.body_ready.set(true);
-                continue;
+            match unsafe { (*node).vtable.kind } {
+                Kind::Body => {
+                    self.owner.body_ready.set(true);
+                    continue;
+                }
+                Kind::Notice => {
+                    self.owner.noticed.set(true);
+                    continue;
+                }
+                Kind::Child | Kind::Batch => {}
             }
             // SAFETY: the node has left the chain, so its link is free.
             unsafe { fresh.push_front(node) };

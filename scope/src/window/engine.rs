@@ -11,17 +11,17 @@ use std::pin::Pin;
 use std::ptr;
 use std::task::{Context, Poll, Waker};
 
-use selvedge_cancel::{CancelToken, ambient};
+use selvedge_cancel::{CancelToken, FineDrop, Following, TaskId, ambient};
 
 use super::body::body_waker;
 use super::core::{Core, Settings};
 use super::core_ref::CoreRef;
 use super::handle::Handle;
-use super::here;
-use super::owner::{self, Turn, Window};
+use super::owner::{self, Run, Turn, Window};
 use super::step;
+use super::{here, midway};
 use crate::sync::{Mutex, lock};
-use crate::task::{Ended, Header, Payload, Plain, Rest, TaskId, Trying, drop_payload};
+use crate::task::{Ended, Header, Payload, Plain, Rest, Trying, drop_payload};
 
 /// A kind of scope: what it keeps of its members' errors.
 pub(crate) trait Sinks {
@@ -54,8 +54,8 @@ impl<E> Sinks for Trying<E> {
     type Sink = Errors<E>;
 
     fn drain(sink: &Errors<E>, core: &Core) {
-        for (error, _) in sink.take() {
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(error))) {
+        for failed in sink.take() {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(failed.error))) {
                 core.panicked(&raw const core.body, payload);
             }
         }
@@ -75,9 +75,18 @@ impl<T, E> Family<Result<T, E>> for Trying<E> {
     }
 }
 
-/// The errors of a `try_scope`, in order of arrival, each with its task; `None` is the body.
+/// A member's error.
 #[derive(Debug)]
-pub(crate) struct Errors<E>(Mutex<Vec<(E, Option<TaskId>)>>);
+pub(crate) struct Failed<E> {
+    pub(crate) error: E,
+    pub(crate) task: TaskId,
+    /// It holds a cancellation that the member was under, and is no failure.
+    pub(crate) cancelled: bool,
+}
+
+/// The errors of a `try_scope`, in order of arrival.
+#[derive(Debug)]
+pub(crate) struct Errors<E>(Mutex<Vec<Failed<E>>>);
 
 impl<E> Default for Errors<E> {
     fn default() -> Self {
@@ -86,12 +95,16 @@ impl<E> Default for Errors<E> {
 }
 
 impl<E> Errors<E> {
-    pub(super) fn push(&self, error: E, task: Option<TaskId>) {
-        lock(&self.0).push((error, task));
+    pub(super) fn push(&self, error: E, task: TaskId, cancelled: bool) {
+        lock(&self.0).push(Failed {
+            error,
+            task,
+            cancelled,
+        });
     }
 
     /// All that have come so far.
-    pub(crate) fn take(&self) -> Vec<(E, Option<TaskId>)> {
+    pub(crate) fn take(&self) -> Vec<Failed<E>> {
         std::mem::take(&mut *lock(&self.0))
     }
 }
@@ -121,6 +134,8 @@ pub(crate) struct Engine<'env, F: Future, K: Sinks> {
 pub(crate) struct Finished<O> {
     pub(crate) output: Option<O>,
     pub(crate) panic: Option<Payload>,
+    /// The grace was over: these were dropped before they had ended.
+    pub(crate) cut: Option<String>,
 }
 
 /// Puts the thread's own token back.
@@ -170,8 +185,21 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
         &self.core.settings
     }
 
-    pub(crate) fn token(&self) -> &CancelToken {
-        &self.core.token
+    /// Puts the scope under a further token.
+    pub(crate) fn follow(&self, token: &CancelToken) -> Following {
+        self.core.expose();
+        self.core.token.follow(token)
+    }
+
+    /// Whether the scope was cancelled, and not itself.
+    pub(crate) fn is_cancelled_from_outside(&self) -> bool {
+        let token = &self.core.token;
+        token.is_cancelled() && token.own_cause().is_none()
+    }
+
+    /// The body's number.
+    pub(crate) fn body_id(&self) -> TaskId {
+        self.core.body_id()
     }
 
     pub(crate) fn sink(self: Pin<&mut Self>) -> &K::Sink {
@@ -190,9 +218,7 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
         // SAFETY: the body is never moved: it is only pinned again below, and dropped in place.
         let this = unsafe { self.get_unchecked_mut() };
         if this.stage == Stage::Fresh {
-            if let Some(outer) = ambient::token() {
-                this.core.token.attach_to(&outer);
-            }
+            this.core.begin();
             this.stage = Stage::Running;
         }
         this.core.parent.register(cx.waker());
@@ -204,20 +230,44 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
             family: PhantomData,
         };
         let mut window = Window::open(&this.core);
-        let ended = window.run(cx, &mut part);
+        let run = window.run(cx, &mut part);
         drop(window);
         drop(ambient);
-        if ended.is_pending() {
-            return Poll::Pending;
-        }
+        let cut = match run {
+            Run::Rest => return Poll::Pending,
+            Run::Ended => {
+                // SAFETY: the scope is over: this thread is the owner, and nothing is placed any more.
+                unsafe { this.core.owner.arena.retire() };
+                this.core.finish();
+                None
+            }
+            Run::Abort => {
+                let left = this.core.who_is_left();
+                let fine = FineDrop::begin();
+                this.drop_members();
+                drop(fine);
+                Some(left)
+            }
+        };
         this.stage = Stage::Over;
-        // SAFETY: the scope is over: this thread is the owner, and nothing is placed any more.
-        unsafe { this.core.owner.arena.retire() };
-        this.core.parent.clear();
         Poll::Ready(Finished {
             output: this.output.take(),
             panic: this.core.finish_panics(),
+            cut,
         })
+    }
+}
+
+impl<F: Future, K: Sinks> Engine<'_, F, K> {
+    /// Drops the body and every child that has not ended. No helper is inside.
+    fn drop_members(&mut self) {
+        let core = &self.core;
+        let body = &mut self.body;
+        end_early(core, || {
+            let dropped = catch_unwind(AssertUnwindSafe(|| *body = None));
+            core.body.word.finish(Ended::Dropped);
+            dropped.err()
+        });
     }
 }
 
@@ -291,15 +341,10 @@ impl<F: Future, K: Sinks> Drop for Engine<'_, F, K> {
         if self.stage == Stage::Over {
             return;
         }
+        let _reported = midway::report(&self.core);
+        self.drop_members();
         let core = &self.core;
-        let body = &mut self.body;
-        let output = &mut self.output;
-        end_early(core, || {
-            let dropped = catch_unwind(AssertUnwindSafe(|| *body = None));
-            core.body.word.finish(Ended::Dropped);
-            dropped.err()
-        });
-        let output = output.take();
+        let output = self.output.take();
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(output))) {
             core.panicked(&raw const core.body, payload);
         }
@@ -345,7 +390,7 @@ pub(super) fn end_early(core: &Core, drop_body: impl FnOnce() -> Option<Payload>
     }
     // SAFETY: this thread drops the scope, so it is the owner, and spawns are refused.
     unsafe { core.owner.arena.retire() };
-    core.parent.clear();
+    core.finish();
 }
 
 /// # Safety

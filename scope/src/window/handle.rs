@@ -11,16 +11,21 @@ use std::marker::PhantomData;
 use std::panic::Location;
 use std::ptr::NonNull;
 
-use selvedge_cancel::CancelToken;
+use selvedge_cancel::{CancelToken, Cancelled, Cause, Instant, Phase};
 
 use super::core::Core;
 use super::core_ref::CoreRef;
 use super::here::{self, Lending, Role};
 use super::inbox::Pushed;
 use super::policy;
+use crate::select_safe_child::Cut;
 use crate::task::{
-    Header, Place, Plain, RawJoin, RecordSlot, Settle, Task, TaskCell, Trying, WakerSlot, solo,
+    Header, Place as Room, Plain, RawJoin, RecordSlot, Settle, Task, TaskCell, Trying, WakerSlot,
+    solo,
 };
+
+/// Where in the source something was written.
+type Place = &'static Location<'static>;
 
 /// A counted handle to a scope of one family.
 pub(crate) struct Handle<'env, K> {
@@ -77,8 +82,37 @@ impl<'env, K> Handle<'env, K> {
         self.core.len()
     }
 
-    pub(crate) fn token(&self) -> &CancelToken {
-        &self.core.token
+    /// The scope's token, for somebody who may cancel it.
+    pub(crate) fn token(&self) -> CancelToken {
+        self.core.expose();
+        self.core.token.clone()
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.core.token.is_cancelled()
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.core.token.phase()
+    }
+
+    /// Cancels the scope, in the name of the running task.
+    pub(crate) fn cancel_with(&self, cause: Cause) {
+        self.core.cancel_with(cause);
+    }
+
+    /// Asks the scope for a graceful end.
+    pub(crate) fn stop_with(&self, cause: Cause) {
+        self.core.stop_with(cause);
+    }
+
+    /// Moves the scope's deadline.
+    pub(crate) fn set_deadline(&self, at: Option<Instant>, place: &'static Location<'static>) {
+        let limits = self.core.settings.limits();
+        self.core.expose();
+        limits.set_deadline(&self.core.token, at, place);
+        // If the limits are new, the scope begins them.
+        self.core.give_notice();
     }
 
     pub(crate) fn describe(&self) -> String {
@@ -87,32 +121,57 @@ impl<'env, K> Handle<'env, K> {
 }
 
 impl<'env> Handle<'env, Plain> {
-    pub(crate) fn spawn<F>(
-        &self,
-        future: F,
-        place: &'static Location<'static>,
-    ) -> Result<RawJoin<F::Output>, Refusal<F>>
+    #[inline]
+    pub(crate) fn spawn<F>(&self, future: F, place: Place) -> Result<RawJoin<F::Output>, Refusal<F>>
     where
         F: Future + Send + 'env,
         F::Output: Send + 'env,
     {
         // SAFETY: `F` and its output live as long as `'env`, which the engine carries; both are `Send`.
-        unsafe { spawn::<F, Plain>(&self.core, future, place) }
+        unsafe { spawn::<F, Plain>(&self.core, future, place, false) }
+    }
+
+    /// The child may be dropped midway.
+    pub(crate) fn spawn_select_safe<F>(
+        &self,
+        future: F,
+        place: Place,
+    ) -> Result<RawJoin<F::Output>, Refusal<F>>
+    where
+        F: Future + Send + 'env,
+        F::Output: Send + 'env,
+    {
+        // SAFETY: as in `spawn`.
+        unsafe { spawn::<F, Plain>(&self.core, future, place, true) }
     }
 }
 
+/// A handle's end of a child of a `try_scope`.
+type Tried<T> = RawJoin<Result<T, Cancelled>>;
+
 impl<'env, E: Send + 'env> Handle<'env, Trying<E>> {
-    pub(crate) fn spawn<F, T>(
-        &self,
-        future: F,
-        place: &'static Location<'static>,
-    ) -> Result<RawJoin<Result<T, selvedge_cancel::Cancelled>>, Refusal<F>>
+    #[inline]
+    pub(crate) fn spawn<F, T>(&self, future: F, place: Place) -> Result<Tried<T>, Refusal<F>>
     where
         F: Future<Output = Result<T, E>> + Send + 'env,
         T: Send + 'env,
     {
         // SAFETY: as for plain scopes; the engine's errors are of type `E`, which is `Send`.
-        unsafe { spawn::<F, Trying<E>>(&self.core, future, place) }
+        unsafe { spawn::<F, Trying<E>>(&self.core, future, place, false) }
+    }
+
+    /// The child may be dropped midway.
+    pub(crate) fn spawn_select_safe<F, T>(
+        &self,
+        future: F,
+        place: Place,
+    ) -> Result<Tried<T>, Refusal<F>>
+    where
+        F: Future<Output = Cut<Result<T, E>>> + Send + 'env,
+        T: Send + 'env,
+    {
+        // SAFETY: as in `spawn`.
+        unsafe { spawn::<F, Trying<E>>(&self.core, future, place, true) }
     }
 }
 
@@ -122,7 +181,8 @@ impl<'env, E: Send + 'env> Handle<'env, Trying<E>> {
 unsafe fn spawn<F: Future, S: Settle<F::Output>>(
     core: &CoreRef,
     future: F,
-    place: &'static Location<'static>,
+    place: Place,
+    select_safe: bool,
 ) -> Result<RawJoin<S::Out>, Refusal<F>> {
     let role = core.role();
     let layout = const { Layout::new::<TaskCell<F, S>>() };
@@ -135,7 +195,7 @@ unsafe fn spawn<F: Future, S: Settle<F::Output>>(
         }
         _ => solo(core, layout),
     };
-    let Place { cell, offset, solo } = place_of_cell;
+    let Room { cell, offset, solo } = place_of_cell;
     let cell = cell.cast::<TaskCell<F, S>>();
     let task = Task {
         header: Header::new(core.as_ptr(), const { &TaskCell::<F, S>::VTABLE }, true),
@@ -145,6 +205,7 @@ unsafe fn spawn<F: Future, S: Settle<F::Output>>(
         offset,
         newborn: Cell::new(!matches!(role, Role::Owner)),
         solo,
+        select_safe,
     };
     // SAFETY: the place has the cell's layout and is nobody else's.
     unsafe { TaskCell::write(cell, task, future) };

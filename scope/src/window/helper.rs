@@ -7,7 +7,7 @@ use super::core::Core;
 use super::here::{self, Frame};
 use super::monitor::{Monitor, Next};
 use super::stats;
-use super::step::{Stepped, end, step};
+use super::step::{Side, Stepped, end, step};
 use crate::task::{Kind, List, Task, links_of, quietly};
 
 /// What a helper has gathered since its last exchange.
@@ -19,6 +19,8 @@ pub(crate) struct Haul {
     newborn: Cell<*const Task>,
     newborn_tail: Cell<*const Task>,
     pub(crate) body: Cell<bool>,
+    /// A notice was given, or found, here.
+    pub(crate) notice: Cell<bool>,
 }
 
 impl Haul {
@@ -29,6 +31,7 @@ impl Haul {
             newborn: Cell::new(ptr::null()),
             newborn_tail: Cell::new(ptr::null()),
             body: Cell::new(false),
+            notice: Cell::new(false),
         }
     }
 
@@ -61,9 +64,16 @@ impl Haul {
         while let Some(node) = chain.pop() {
             // SAFETY: nodes of a taken chain are alive.
             let kind = unsafe { (*node).vtable.kind };
-            if kind == Kind::Body {
-                self.body.set(true);
-                continue;
+            match kind {
+                Kind::Body => {
+                    self.body.set(true);
+                    continue;
+                }
+                Kind::Notice => {
+                    self.notice.set(true);
+                    continue;
+                }
+                Kind::Child | Kind::Batch => {}
             }
             // SAFETY: the node has left the chain, so its link is free.
             unsafe { fresh.push_front(node) };
@@ -122,7 +132,7 @@ fn work(core: &Core) {
         }
         while let Some(header) = packet.pop_front() {
             // SAFETY: the packet came from a queue of this core, inside its window.
-            match unsafe { step(header) } {
+            match unsafe { step(header, Side::Helper) } {
                 Stepped::Idle => {}
                 // SAFETY: the token is ours, so the task is in no queue.
                 Stepped::Again => unsafe { haul.again.push_back(header) },

@@ -144,6 +144,15 @@ pub(crate) fn set_task(task: *const Header) {
     HERE.with(|here| here.task.set(task));
 }
 
+/// The innermost window that this thread is in and the task that it polls there, if it does.
+#[inline]
+pub(super) fn polled() -> Option<(*const Core, *const Header)> {
+    HERE.with(|here| {
+        let task = here.task.get();
+        (!task.is_null()).then(|| (here.core.get(), task))
+    })
+}
+
 /// Whether this thread is polling that very task.
 #[inline]
 pub(crate) fn is_current_task(task: *const Header) -> bool {

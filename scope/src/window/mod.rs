@@ -6,6 +6,7 @@
 //! [`Engine`] and [`BatchEngine`].
 
 mod batch;
+mod blame;
 mod body;
 mod closing;
 mod context;
@@ -15,8 +16,11 @@ mod engine;
 mod handle;
 mod helper;
 mod here;
+mod host;
 mod inbox;
+mod midway;
 mod monitor;
+mod notice;
 mod owner;
 mod panics;
 mod parent;
@@ -28,7 +32,7 @@ mod step;
 
 pub(crate) use self::batch::BatchEngine;
 pub(crate) use self::core::Core;
-pub(crate) use self::engine::Engine;
+pub(crate) use self::engine::{Engine, Failed};
 pub(crate) use self::handle::{Handle, Refusal};
 pub use self::here::Lending;
 pub(crate) use self::here::set_lending;

@@ -26,6 +26,8 @@ pub(crate) struct Shared {
     done: List,
     /// A helper found the body's wake.
     body: bool,
+    /// A helper found, or gave, a notice.
+    notice: bool,
     /// Helpers that have entered and not left.
     inside: usize,
     /// Helper jobs handed to the pool that have not started.
@@ -59,6 +61,7 @@ impl Shared {
         self.ready.append(&haul.again);
         self.done.append(&haul.done);
         self.body |= haul.body.replace(false);
+        self.notice |= haul.notice.replace(false);
         let (first, last) = haul.take_newborn();
         if !first.is_null() {
             if self.newborn.is_null() {
@@ -72,7 +75,11 @@ impl Shared {
     }
 
     fn has_news(&self) -> bool {
-        !self.ready.is_empty() || self.body || self.inside == 0 || !self.newborn.is_null()
+        !self.ready.is_empty()
+            || self.body
+            || self.notice
+            || self.inside == 0
+            || !self.newborn.is_null()
     }
 }
 
@@ -82,6 +89,7 @@ pub(crate) struct News {
     /// Register these before anything else (rule L4).
     pub(crate) newborn: *const Task,
     pub(crate) body: bool,
+    pub(crate) notice: bool,
     pub(crate) inside: usize,
     /// Children left for others after the packet was taken.
     pub(crate) left: usize,
@@ -141,6 +149,7 @@ impl Monitor {
                 newborn_tail: ptr::null(),
                 done: List::new(),
                 body: false,
+                notice: false,
                 inside: 0,
                 asked: 0,
                 open: false,
@@ -249,6 +258,7 @@ impl Monitor {
         News {
             newborn: std::mem::replace(&mut shared.newborn, ptr::null()),
             body: std::mem::take(&mut shared.body),
+            notice: std::mem::take(&mut shared.notice),
             inside: shared.inside,
             left: shared.ready.len(),
             asked: shared.asked,

@@ -1,13 +1,13 @@
 //! The owner's side of a window: polls children and body, lends when it pays, waits for helpers, closes.
 
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::Instant;
 
 use super::core::Core;
 use super::here::{self, Frame, Lending};
 use super::monitor::News;
 use super::policy::{self, Advice, Policy};
-use super::step::{Stepped, step};
+use super::step::{Side, Stepped, step};
 use crate::sync::spin_loop;
 use crate::task::{Header, List};
 
@@ -26,6 +26,18 @@ pub(super) struct Turn {
     pub(super) polls: u32,
     /// When it ended, if the clock was read.
     pub(super) looked: Option<Instant>,
+}
+
+/// How a window ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Run {
+    /// Something is left to wait for, or the budget is spent.
+    Rest,
+    /// Everything has ended, and the scope is closed for good.
+    Ended,
+    /// The grace is over: what is left is to be dropped.
+    Abort,
 }
 
 /// One poll of a scope: from `open` to `Ready`, or to the `Drop` that closes it.
@@ -90,15 +102,22 @@ impl<'a> Window<'a> {
         window
     }
 
-    /// Runs until nothing is ready, the budget is spent, or everything has ended. After `Ready` the scope
-    /// is closed for good.
-    pub(super) fn run(&mut self, cx: &Context<'_>, body: &mut dyn Body) -> Poll<()> {
+    /// Runs until nothing is ready, the budget is spent, or everything has ended.
+    pub(super) fn run(&mut self, cx: &Context<'_>, body: &mut dyn Body) -> Run {
         let core = self.core;
         let owner = &core.owner;
         loop {
             self.poll_children();
             if self.spent {
                 return self.give_way(cx, body);
+            }
+            if owner.noticed.get() {
+                core.take_notice();
+                if core.is_to_abort() {
+                    self.close();
+                    return Run::Abort;
+                }
+                continue;
             }
             if core.inbox.has_mail() {
                 core.sort(core.inbox.take());
@@ -112,11 +131,16 @@ impl<'a> Window<'a> {
             }
             if owner.body_done.get() && core.live() == 0 && core.inbox.end() {
                 self.over = true;
-                return Poll::Ready(());
+                return Run::Ended;
+            }
+            // From the first rest on, the scope's own poll carries a cancellation down to its children.
+            if owner.attached.replace(false) && core.hear() {
+                core.give_notice();
+                continue;
             }
             if core.inbox.close() {
                 self.over = true;
-                return Poll::Pending;
+                return Run::Rest;
             }
         }
     }
@@ -159,8 +183,8 @@ impl<'a> Window<'a> {
                     return;
                 }
             }
-            if self.spent || (self.since_body >= policy::BODY_EVERY && core.owner.body_ready.get())
-            {
+            let body = self.since_body >= policy::BODY_EVERY && core.owner.body_ready.get();
+            if self.spent || body || core.owner.noticed.get() {
                 return;
             }
         }
@@ -194,7 +218,7 @@ impl<'a> Window<'a> {
     pub(super) fn poll(&self, header: *const Header) {
         let core = self.core;
         // SAFETY: the child came from a queue of this core, and this thread is the owner in its window.
-        match unsafe { step(header) } {
+        match unsafe { step(header, Side::Owner) } {
             Stepped::Idle => {}
             // SAFETY: the token is ours, so the child is in no queue.
             Stepped::Again => unsafe { core.owner.local.push_back(header) },
@@ -326,6 +350,9 @@ impl<'a> Window<'a> {
         if news.body {
             core.owner.body_ready.set(true);
         }
+        if news.notice {
+            core.owner.noticed.set(true);
+        }
         while let Some(header) = done.pop_front() {
             // SAFETY: it ended on a helper, and every newborn is registered by now.
             unsafe { core.retire(header) };
@@ -338,17 +365,17 @@ impl<'a> Window<'a> {
         let core = self.core;
         let seen = core.monitor.news();
         if self.collect(1, 0) > 0 {
-            if self.packet.is_empty() && !core.owner.body_ready.get() {
+            if self.packet.is_empty() && !core.owner.body_ready.get() && !core.owner.noticed.get() {
                 self.wait(seen);
             }
             return true;
         }
-        if !self.packet.is_empty() || !core.owner.local.is_empty() || core.owner.body_ready.get() {
+        if !self.packet.is_empty() || core.owner.has_work() {
             return true;
         }
         // What a helper left behind between the last collection and its leaving is taken here.
         self.end_lending();
-        !core.owner.local.is_empty() || core.owner.body_ready.get() || core.owner.lent.get()
+        core.owner.has_work() || core.owner.lent.get()
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::task::{Context, Waker};
 
+use selvedge_cancel::{CancelToken, ambient};
+
 use super::core::Core;
 use super::here::{self, Role};
 use crate::task::{Ended, Header, Heir, Kind, Polled, Rest, Task, quietly, with_waker};
@@ -18,17 +20,42 @@ pub(super) enum Stepped {
     Ended(Ended),
 }
 
+/// On which side of the window a child is polled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Owner,
+    Helper,
+}
+
 /// Polls a child.
 ///
 /// # Safety
 /// 1. The caller took `header`, a child or slot, from a queue of its core; 2. a window of that core is open
-///    and this thread is inside it.
+///    and this thread is inside it, on this side.
 #[inline]
-pub(super) unsafe fn step(header: *const Header) -> Stepped {
+pub(super) unsafe fn step(header: *const Header, side: Side) -> Stepped {
     // SAFETY: 1.; the scope's reference keeps it alive.
-    let poll = unsafe { &*header }.vtable.poll;
+    let vtable = unsafe { &*header }.vtable;
+    if vtable.kind == Kind::Child {
+        // SAFETY: a child's header opens a task.
+        let task = unsafe { &*header.cast::<Task>() };
+        if let Some(own) = task.own_if_any() {
+            // SAFETY: handed on from the caller; the poll is the cell's own.
+            return under(own, || unsafe { step_by(header, vtable.poll, side) });
+        }
+    }
     // SAFETY: handed on from the caller; the poll is the cell's own.
-    unsafe { step_by(header, poll) }
+    unsafe { step_by(header, vtable.poll, side) }
+}
+
+/// Polls a child that has a token of its own under that.
+#[cold]
+fn under(own: &CancelToken, step: impl FnOnce() -> Stepped) -> Stepped {
+    let outer = ambient::replace(Some(own.clone()));
+    // Nothing unwinds through a step (rule W4).
+    let stepped = step();
+    drop(ambient::replace(outer));
+    stepped
 }
 
 /// As [`step`], for a caller that knows the cell's type.
@@ -39,10 +66,14 @@ pub(super) unsafe fn step(header: *const Header) -> Stepped {
 pub(super) unsafe fn step_by(
     header: *const Header,
     poll: unsafe fn(*const Header, &mut Context<'_>) -> Polled,
+    side: Side,
 ) -> Stepped {
     // SAFETY: the scope's reference keeps it alive.
     let head = unsafe { &*header };
-    head.word.start();
+    match side {
+        Side::Owner => head.word.start(),
+        Side::Helper => head.word.start_shared(),
+    }
     here::set_task(header);
     let poll = |waker: &Waker| {
         // SAFETY: `poll` asks that 1. the future lives: a queued task is not DONE; 2. nobody else polls:
@@ -51,6 +82,8 @@ pub(super) unsafe fn step_by(
     };
     // SAFETY: the cell outlives the call: the scope lets go of it only when it has ended.
     let polled = unsafe { with_waker(header, poll) };
+    // What is run from here on, a waker of somebody else perhaps, is not the task's doing; and the cell may go.
+    here::set_task(std::ptr::null());
     match polled {
         Polled::Pending => match head.word.rest() {
             Rest::Idle => Stepped::Idle,
@@ -85,13 +118,20 @@ pub(super) unsafe fn settle(core: &Core, header: *const Header, ended: Ended) {
     // SAFETY: the scope's reference keeps it alive.
     let head = unsafe { &*header };
     match head.life.finish() {
-        Heir::Handle { wake: false } => {}
-        Heir::Handle { wake: true } => {
+        Heir::Handle { wake, waited } => {
             // SAFETY: a child's header opens a task.
-            let slot = unsafe { &(*header.cast::<Task>()).joiner };
-            // SAFETY: `finish` made the filled slot ours.
-            let waker = unsafe { slot.take() };
-            quietly(|| waker.wake());
+            let task = unsafe { &*header.cast::<Task>() };
+            // Taken first: the cell is the handle's from here on, and stays while the scope refers to it.
+            // SAFETY: `finish` made a filled slot ours.
+            let joiner = wake.then(|| unsafe { task.joiner.take() });
+            let waiters = if waited {
+                task.record.get().take_waiters()
+            } else {
+                Vec::new()
+            };
+            for waker in joiner.into_iter().chain(waiters) {
+                quietly(|| waker.wake());
+            }
         }
         Heir::Finisher => {
             if ended == Ended::Value {

@@ -1,0 +1,135 @@
+//! The builder methods that every kind of scope has, written once. Not those that change its output.
+
+/// The shared knobs, for an `impl` block of a type with the fields `engine` and `following`.
+macro_rules! knobs {
+    () => {
+        /// Names the scope, for messages and inspection. The first name stays.
+        pub fn name(self, name: impl Into<Cow<'static, str>>) -> Self {
+            let _ = self.engine.settings().name.set(name.into());
+            self
+        }
+
+        /// Polls every child on the thread that polls the scope: for a body that holds a lock which children
+        /// take, such as that of `stdout`. Children must be `Send` all the same.
+        pub fn inline(self) -> Self {
+            let _ = self.engine.settings().inline.set(());
+            self
+        }
+
+        /// Lends children to this pool instead of the global one. The first pool given stays.
+        pub fn on(self, pool: &Pool) -> Self {
+            let _ = self.engine.settings().pool.set(pool.clone());
+            self
+        }
+
+        /// Cancels the scope this long after its first poll, with cause `Deadline`. It is a request: awaits
+        /// begin to fail, and the scope still waits for body and children. The sooner of several limits holds.
+        ///
+        /// Futures that know nothing of our cancellation are waited for, however long they take; wrap them
+        /// in [`or_cancel`](selvedge_cancel::FutureCancelExt::or_cancel). The output keeps its type: the body
+        /// fails with `Cancelled`. [`timeout`](crate::timeout) around a scope tells of a deadline by
+        /// `TimedOut` instead.
+        #[track_caller]
+        pub fn timeout(self, after: Duration) -> Self {
+            let place = Location::caller();
+            self.engine.settings().limits().timeout(after, place);
+            self
+        }
+
+        /// Cancels the scope at this moment, as [`timeout`](Self::timeout); at once, if it has passed.
+        #[track_caller]
+        pub fn deadline(self, at: Instant) -> Self {
+            let place = Location::caller();
+            self.engine.settings().limits().deadline(at, place);
+            self
+        }
+
+        /// How long after a graceful stop the cancellation follows, with cause `Deadline`.
+        #[track_caller]
+        pub fn stop_within(self, after: Duration) -> Self {
+            let place = Location::caller();
+            self.engine.settings().limits().stop_within(after, place);
+            let _ = self.engine.settings().stops.set(());
+            self
+        }
+
+        /// Puts the scope under this token too, besides whatever it is inside of: stopped, cancelled and
+        /// aborted with either.
+        pub fn token(mut self, token: &CancelToken) -> Self {
+            self.following.push(self.engine.follow(token));
+            self
+        }
+    };
+}
+
+/// What every handle to a scope can ask it, for an `impl` block of a type with the field `handle`.
+macro_rules! requests {
+    () => {
+        /// Asks the body, all children, and everything below them to stop.
+        #[track_caller]
+        pub fn cancel(&self) {
+            let cause = Cause::new(CauseKind::Requested);
+            self.handle
+                .cancel_with(cause.with_place(Location::caller()));
+        }
+
+        /// As [`cancel`](Self::cancel), and says why. The first cause stays.
+        #[track_caller]
+        pub fn cancel_with(&self, cause: impl Into<Cause>) {
+            let cause = cause.into();
+            let cause = match cause.place() {
+                Some(_) => cause,
+                None => cause.with_place(Location::caller()),
+            };
+            self.handle.cancel_with(cause);
+        }
+
+        /// Asks for a graceful end: nothing fails, but whoever waits for
+        /// [`stopping`](selvedge_cancel::stopping) learns of it, and ends when it suits.
+        #[track_caller]
+        pub fn stop(&self) {
+            let cause = Cause::new(CauseKind::Requested);
+            self.handle.stop_with(cause.with_place(Location::caller()));
+        }
+
+        /// Moves the scope's deadline, sooner or later; `None` removes it. What the builder set is replaced.
+        ///
+        /// A deadline that has passed cancels at once. One that has cut the scope short is not taken back.
+        #[track_caller]
+        pub fn set_deadline(&self, at: impl Into<Option<Instant>>) {
+            self.handle.set_deadline(at.into(), Location::caller());
+        }
+
+        /// The scope's token: cancelled with the scope, and it cancels the scope.
+        #[must_use]
+        pub fn token(&self) -> CancelToken {
+            self.handle.token()
+        }
+
+        /// Whether the scope, or anything it is inside of, was asked to stop at once.
+        #[must_use]
+        pub fn is_cancelled(&self) -> bool {
+            self.handle.is_cancelled()
+        }
+
+        /// Whether the scope, or anything it is inside of, was asked to end, gracefully or at once.
+        #[must_use]
+        pub fn is_stopping(&self) -> bool {
+            self.handle.phase() >= Phase::Stopping
+        }
+
+        /// How many children have not ended; a snapshot.
+        #[must_use]
+        pub fn len(&self) -> usize {
+            self.handle.len()
+        }
+
+        /// Whether every child has ended; a snapshot.
+        #[must_use]
+        pub fn is_empty(&self) -> bool {
+            self.len() == 0
+        }
+    };
+}
+
+pub(crate) use {knobs, requests};

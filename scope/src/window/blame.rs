@@ -1,0 +1,161 @@
+//! What goes wrong in a scope: panics and errors of its members, and whom the cause of its cancellation names.
+//! Also what the body has of a task: its token and its number.
+
+use std::fmt::Write;
+
+use selvedge_cancel::{CancelToken, Cancelled, Cause, CauseKind, Phase, TaskId};
+
+use super::core::Core;
+use super::engine::Errors;
+use crate::task::{Header, Kind, Payload, Task};
+
+/// How many tasks a report names.
+const NAMED: usize = 8;
+
+/// # Safety
+/// The header is alive.
+unsafe fn task_of<'a>(header: *const Header) -> Option<&'a Task> {
+    // SAFETY: handed on from the caller.
+    let is_child = unsafe { &*header }.vtable.kind == Kind::Child;
+    // SAFETY: a child's header opens a task.
+    is_child.then(|| unsafe { &*header.cast::<Task>() })
+}
+
+impl Core {
+    /// Something of this scope panicked: its siblings are asked to stop. Called with nothing locked.
+    pub(crate) fn panicked(&self, task: *const Header, payload: Payload) {
+        self.panics.add(task, payload);
+        // SAFETY: whatever panicked was polled or dropped just now, and its cell is there.
+        unsafe { self.cancel_for(CauseKind::SiblingPanicked, task) };
+    }
+
+    pub(crate) fn take_panic(&self, task: *const Header) -> Option<Payload> {
+        self.panics.take(task)
+    }
+
+    pub(crate) fn finish_panics(&self) -> Option<Payload> {
+        self.panics.finish()
+    }
+
+    /// Asks all members to stop because of one, which the cause names. Nothing if they were asked before.
+    ///
+    /// # Safety
+    /// The header is alive.
+    unsafe fn cancel_for(&self, kind: CauseKind, header: *const Header) {
+        if self.token.is_cancelled() {
+            return;
+        }
+        let cause = Cause::new(kind);
+        // SAFETY: handed on from the caller.
+        let cause = match unsafe { task_of(header) } {
+            Some(task) => cause
+                .with_text(task.describe())
+                .with_place(task.place)
+                .with_task(task.record.get().id()),
+            None => cause
+                .with_text(format!("the body of {}", self.describe()))
+                .with_place(self.place)
+                .with_task(self.body_id()),
+        };
+        self.cancel_with(cause);
+    }
+
+    /// Where `failed` puts errors until the next poll.
+    pub(crate) fn set_sink(&self, sink: *const ()) {
+        self.sink.set(sink);
+    }
+
+    /// A member of a `try_scope` returned an error: the scope takes it. Unless it holds a cancellation that
+    /// the member was under, the others are asked to stop.
+    ///
+    /// # Safety
+    /// A window is open, the member's future is gone, and the scope's errors are of type `E`.
+    pub(crate) unsafe fn failed<E>(&self, header: *const Header, error: E) -> Cancelled {
+        // SAFETY: the scope future, which owns the sink, is pinned and being polled.
+        let sink = unsafe { &*self.sink.get().cast::<Errors<E>>() };
+        // SAFETY: the task is being polled, so it is alive.
+        let task = unsafe { task_of(header) };
+        let own = match task {
+            Some(task) => task.own_if_any(),
+            None => self.own.get().map(|(own, _)| own),
+        };
+        let cancelled = own.is_some_and(CancelToken::has_live);
+        let cause = own.and_then(CancelToken::cause);
+        let id = task.map_or_else(|| self.body_id(), |task| task.record.get().id());
+        sink.push(error, id, cancelled);
+        if !cancelled {
+            // SAFETY: as above.
+            unsafe { self.cancel_for(CauseKind::SiblingFailed, header) };
+        }
+        let cause = cause.or_else(|| self.token.cause());
+        Cancelled::uncounted(cause.unwrap_or_else(|| CauseKind::SiblingFailed.into()))
+    }
+
+    /// What hangs below the body, and what fails in it, is counted here: its own token, below the scope's.
+    pub(super) fn body_token(&self) -> &CancelToken {
+        &self.body_own().0
+    }
+
+    /// The body's number.
+    pub(super) fn body_id(&self) -> TaskId {
+        self.body_own().1
+    }
+
+    fn body_own(&self) -> &(CancelToken, TaskId) {
+        self.own
+            .get_or_init(|| (self.token.child(), TaskId::next()))
+    }
+
+    /// Whether something has to happen once the scope is asked for a graceful end.
+    pub(super) fn minds_stop(&self) -> bool {
+        self.settings.stops.get().is_some()
+    }
+
+    /// Whether something has to happen once the grace is over.
+    pub(super) fn minds_abort(&self) -> bool {
+        self.settings.graced.get().is_some()
+    }
+
+    /// Whether what is left is to be dropped.
+    pub(super) fn is_to_abort(&self) -> bool {
+        self.minds_abort() && self.token.phase() == Phase::Aborting
+    }
+
+    /// The scope's phase may have changed, or its limits: sets alarms. Runs code of the timer.
+    pub(super) fn look_at_limits(&self) {
+        if let Some(limits) = self.settings.limits.get() {
+            limits.begin(&self.token);
+            limits.look(&self.token);
+        }
+    }
+
+    /// Which members have not ended, for messages. Owner only, with no helper inside.
+    pub(super) fn who_is_left(&self) -> String {
+        let mut text = String::new();
+        let mut more = 0;
+        let mut add = |who: &str| {
+            if more >= NAMED {
+                more += 1;
+                return;
+            }
+            more += 1;
+            if !text.is_empty() {
+                text.push_str(", ");
+            }
+            text.push_str(who);
+        };
+        if !self.owner.body_done.get() {
+            add("the body");
+        }
+        self.each_living(|header| {
+            // SAFETY: living children are alive.
+            if let Some(task) = unsafe { task_of(header) } {
+                add(&task.describe());
+            }
+        });
+        if more > NAMED {
+            let _ = write!(text, " and {} more", more - NAMED);
+        }
+        text
+    }
+}

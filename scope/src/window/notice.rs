@@ -1,0 +1,331 @@
+//! The notice of a scope: how a cancellation reaches children that have registered nowhere.
+//!
+//! Whoever cancels the scope, or one child of it, gives notice; the owner takes it in the next window and queues
+//! the children concerned, which then look at their token. A scope that hangs below others, or whose token
+//! somebody has, enters the token's list of watchers, once a phase. What is kept here is `'static` (rule W10),
+//! and no user code runs under its lock (rule W15). The races are told in `README.md`.
+
+use std::mem::ManuallyDrop;
+use std::task::{RawWaker, RawWakerVTable, Waker};
+
+use selvedge_cancel::{Cause, Phase, Watching, ambient};
+
+use super::body::{never_polled, no_output, nothing};
+use super::core::Core;
+use super::here::Role;
+use super::inbox::Pushed;
+use crate::sync::{AtomicU32, Mutex, Ordering, lock};
+use crate::task::{
+    BatchChunk, Header, Kind, Rest, TaskWord, VTable, free_owned, links_of, quietly,
+};
+
+static NOTICE: VTable = VTable {
+    kind: Kind::Notice,
+    poll: never_polled,
+    drop_future: nothing,
+    drop_output: no_output,
+    output_needs_drop: false,
+    free: nothing,
+    output: 0,
+    cut_short: None,
+};
+
+/// Somebody besides the owner may give notice, so there may be something to give back at the end.
+const USED: u32 = 1;
+/// The scope is over: nothing is entered any more.
+const CLOSED: u32 = 2;
+
+#[derive(Debug)]
+pub(crate) struct Notice {
+    /// What is pushed into the inbox.
+    pub(super) header: Header,
+    flags: AtomicU32,
+    shared: Mutex<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// Where the scope stands among its token's watchers.
+    at: Option<usize>,
+    /// Children that were cancelled one by one, each with a reference to its cell.
+    marked: Vec<Marked>,
+}
+
+/// A counted reference to a child's cell.
+#[derive(Debug)]
+struct Marked(*const Header);
+
+// SAFETY: a header is reached through its atomics until the owner, or the last holder, has it.
+unsafe impl Send for Marked {}
+
+impl Notice {
+    pub(super) fn new(core: *const Core) -> Self {
+        Self {
+            header: Header {
+                word: TaskWord::idle(),
+                ..Header::new(core, &NOTICE, false)
+            },
+            flags: AtomicU32::new(0),
+            shared: Mutex::new(Shared {
+                at: None,
+                marked: Vec::new(),
+            }),
+        }
+    }
+}
+
+impl Core {
+    /// The scope is polled for the first time: it takes its place in the tree, and its limits begin to count.
+    pub(super) fn begin(&self) {
+        if let Some(outer) = ambient::member() {
+            self.token.attach_to(&outer);
+            self.owner.attached.set(true);
+        }
+        if self.settings.limits.get().is_some() {
+            self.expose();
+            self.look_at_limits();
+        }
+    }
+
+    /// The scope is over: it lets go of what may refer to it.
+    pub(super) fn finish(&self) {
+        self.deafen();
+        if let Some(limits) = self.settings.limits.get() {
+            limits.end();
+        }
+        self.parent.clear();
+    }
+
+    /// Tells the owner that there is something to look at. As its last act it may wake the parent.
+    pub(crate) fn give_notice(&self) {
+        if !self.notice.header.word.wake() {
+            return;
+        }
+        match self.role() {
+            Role::Owner => self.owner.noticed.set(true),
+            // SAFETY: the helper's haul lives as long as its frame.
+            Role::Helper(haul) => unsafe { (*haul).notice.set(true) },
+            Role::Stranger => {
+                // SAFETY: `wake` gave us the token; the caller keeps the core alive.
+                if unsafe { self.push(&self.notice.header) } == Pushed::Dead {
+                    self.give_back_marked();
+                }
+            }
+        }
+    }
+
+    /// Cancels the scope with everything below it.
+    pub(crate) fn cancel_with(&self, cause: Cause) {
+        self.token.cancel_with(cause);
+        self.give_notice();
+    }
+
+    /// Asks the scope, with everything below it, for a graceful end.
+    pub(crate) fn stop_with(&self, cause: Cause) {
+        self.token.stop_with(cause);
+        self.give_notice();
+    }
+
+    /// Somebody gets hold of the scope's token, so that a cancellation may come past the scope.
+    pub(crate) fn expose(&self) {
+        // Relaxed: the lock in `listen` orders it; read again by whoever answers, who was rung afterwards.
+        let before = self.notice.flags.fetch_or(USED, Ordering::Relaxed);
+        if before == 0 && self.listen() {
+            self.give_notice();
+        }
+    }
+
+    /// One child was cancelled: it is to look at its token.
+    ///
+    /// # Safety
+    /// `header` opens a child's cell of this scope, which the caller keeps alive.
+    pub(crate) unsafe fn mark(&self, header: *const Header) {
+        // Relaxed: as in `expose`.
+        self.notice.flags.fetch_or(USED, Ordering::Relaxed);
+        {
+            let mut shared = lock(&self.notice.shared);
+            // Relaxed: set before the lock was taken to give everything back.
+            if self.notice.flags.load(Ordering::Relaxed) & CLOSED != 0 {
+                return;
+            }
+            // SAFETY: the caller keeps it alive.
+            unsafe { &*header }.life.acquire();
+            shared.marked.push(Marked(header));
+        }
+        self.give_notice();
+    }
+
+    /// Enters the token's list for the next phase that matters. `true`: it has come already.
+    pub(super) fn listen(&self) -> bool {
+        let from = match self.token.phase() {
+            Phase::Running if self.minds_stop() => Phase::Stopping,
+            Phase::Running | Phase::Stopping => Phase::Cancelled,
+            Phase::Cancelled if self.minds_abort() => Phase::Aborting,
+            _ => return false,
+        };
+        // SAFETY: this one is borrowed, never dropped; clones are counted.
+        let waker = ManuallyDrop::new(unsafe { Waker::from_raw(notice_waker(self)) });
+        let mut shared = lock(&self.notice.shared);
+        // Relaxed: as in `mark`.
+        if self.notice.flags.load(Ordering::Relaxed) & CLOSED != 0 {
+            return false;
+        }
+        if let Some(at) = shared.at.take() {
+            self.token.unwatch_phase(at);
+        }
+        match self.token.watch_phase(&waker, from) {
+            Watching::At(at) => {
+                shared.at = Some(at);
+                false
+            }
+            Watching::Late => true,
+            Watching::Never => false,
+        }
+    }
+
+    /// Whether the token can be cancelled without the scope's being told.
+    pub(super) fn is_exposed(&self) -> bool {
+        // Relaxed: who has set it rings or listens by himself.
+        self.notice.flags.load(Ordering::Relaxed) & USED != 0
+    }
+
+    /// Takes the notice: queues the children that have to look at their token. Owner only, in an open window.
+    #[cold]
+    pub(super) fn take_notice(&self) {
+        self.owner.noticed.set(false);
+        loop {
+            self.notice.header.word.start_shared();
+            let marked = std::mem::take(&mut lock(&self.notice.shared).marked);
+            for Marked(header) in marked {
+                // SAFETY: the mark is counted.
+                unsafe { self.tell(header) };
+                // SAFETY: as above; the count ends here.
+                if unsafe { &*header }.life.release() {
+                    // SAFETY: nothing refers to the cell any more, and this thread is the owner.
+                    unsafe { free_owned(self, header) };
+                }
+            }
+            quietly(|| self.look_at_limits());
+            if self.token.is_cancelled() && !self.owner.carried.replace(true) {
+                self.carry_down();
+            }
+            let again = self.is_exposed() && self.listen();
+            if self.notice.header.word.rest() == Rest::Idle && !again {
+                return;
+            }
+        }
+    }
+
+    /// Wakes a task as its waker would, but on the owner's side. Owner only, in an open window.
+    ///
+    /// # Safety
+    /// The cell is alive, of this core, and of a kind that is polled.
+    unsafe fn tell(&self, header: *const Header) {
+        // SAFETY: handed on from the caller.
+        if unsafe { &*header }.word.wake() {
+            // SAFETY: the token is ours, so the task is in no queue.
+            unsafe { self.owner.local.push_back(header) };
+        }
+    }
+
+    /// The scope is cancelled: every child looks at its token, once. One that is polled now looks again.
+    fn carry_down(&self) {
+        // SAFETY: children that have not ended are alive.
+        self.each_living(|header| unsafe { self.tell(header) });
+        if !self.owner.body_done.get() && self.body.word.wake() {
+            self.owner.body_ready.set(true);
+        }
+    }
+
+    /// Visits every child that has not ended. Owner only; no child is placed meanwhile.
+    pub(super) fn each_living(&self, mut visit: impl FnMut(*const Header)) {
+        // SAFETY: this thread is the owner, and no cell is placed, says the caller.
+        unsafe { self.owner.arena.each_living(&mut visit) };
+        let mut visit = |header: *const Header| {
+            // SAFETY: listed tasks and slots of a batch are alive, ended or not.
+            if unsafe { &*header }.word.ended().is_none() {
+                visit(header);
+            }
+        };
+        let mut task = self.owner.all.first();
+        while !task.is_null() {
+            // SAFETY: listed tasks are alive, and single cells.
+            let next = unsafe { links_of(task) }.next.get();
+            visit(task.cast());
+            task = next;
+        }
+        for index in 0..self.slots.get() {
+            // SAFETY: the batch has that many slots, and gives them back only when its poll has ended.
+            visit(unsafe { BatchChunk::slot(self.batch.get(), index) });
+        }
+    }
+
+    /// The scope hangs below another token: enters that list, before its first rest. `true`: there is a notice
+    /// to take. Owner only.
+    pub(super) fn hear(&self) -> bool {
+        // Relaxed: as in `expose`.
+        self.notice.flags.fetch_or(USED, Ordering::Relaxed);
+        // Entering may find that the cancellation is on its way, and give notice right there; and one that had
+        // come before anything was entered gives none.
+        self.listen() || self.owner.noticed.get() || self.token.is_cancelled()
+    }
+
+    /// The scope is over: leaves the token's list, and lets go of marked children.
+    pub(super) fn deafen(&self) {
+        // AcqRel: whoever entered something before is seen; whoever comes later sees the mark.
+        if self.notice.flags.swap(CLOSED, Ordering::AcqRel) == 0 {
+            return;
+        }
+        let at = lock(&self.notice.shared).at.take();
+        if let Some(at) = at {
+            self.token.unwatch_phase(at);
+        }
+        self.give_back_marked();
+    }
+
+    #[cold]
+    fn give_back_marked(&self) {
+        let marked = std::mem::take(&mut lock(&self.notice.shared).marked);
+        for Marked(header) in marked {
+            // SAFETY: the mark is counted, and the count ends here.
+            if unsafe { &*header }.life.release() {
+                // SAFETY: nothing refers to the cell any more.
+                unsafe { Header::free(header) };
+            }
+        }
+    }
+}
+
+static NOTICE_WAKER: RawWakerVTable =
+    RawWakerVTable::new(clone_notice, wake_notice, wake_notice_by_ref, drop_notice);
+
+/// The raw waker that rings, not counted.
+fn notice_waker(core: &Core) -> RawWaker {
+    RawWaker::new(core.as_ptr().cast(), &NOTICE_WAKER)
+}
+
+/// # Safety
+/// `data` is a core that the waker holds a reference to. The same for the three below.
+unsafe fn clone_notice(data: *const ()) -> RawWaker {
+    // SAFETY: the waker keeps the core alive.
+    let core = unsafe { &*data.cast::<Core>() };
+    core.acquire();
+    notice_waker(core)
+}
+
+unsafe fn wake_notice(data: *const ()) {
+    // SAFETY: handed on; the reference is given up only after the parent was told.
+    unsafe { wake_notice_by_ref(data) };
+    // SAFETY: `wake` consumes the waker.
+    unsafe { drop_notice(data) };
+}
+
+unsafe fn wake_notice_by_ref(data: *const ()) {
+    // SAFETY: the waker keeps the core alive.
+    unsafe { &*data.cast::<Core>() }.give_notice();
+}
+
+unsafe fn drop_notice(data: *const ()) {
+    // SAFETY: the waker's reference ends here.
+    unsafe { Core::release(data.cast()) };
+}
