@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
-use crate::{CancelToken, Cancelled, Cause, Timer};
+use crate::{CancelToken, Cancelled, Cause, TaskId, Timer};
 
 /// What an engine knows of the task that is polled on this thread, which this crate does not.
 ///
@@ -29,6 +29,11 @@ pub trait Host: fmt::Debug + Sync {
     /// Whether a cancellation of `token` or of the running task polls whatever is behind this waker again,
     /// so that a leaf future need not register anywhere.
     fn carries(&self, token: &CancelToken, waker: &Waker) -> bool;
+
+    /// The number of the running task, if one runs.
+    fn task_id(&self) -> Option<TaskId> {
+        None
+    }
 }
 
 static HOST: OnceLock<&'static dyn Host> = OnceLock::new();
@@ -119,19 +124,42 @@ pub(crate) fn shown() -> Option<CancelToken> {
     Some(own.unwrap_or(token))
 }
 
+/// The number of the running task.
+pub(crate) fn task_id() -> Option<TaskId> {
+    host()?.task_id()
+}
+
 /// The token on which a leaf future has to register this waker; `None` if it need not.
 pub(crate) fn token_for(waker: &Waker) -> Option<CancelToken> {
-    let token = token()?;
-    match host() {
-        Some(host) if host.carries(&token, waker) => None,
-        Some(host) => Some(host.member(&token).unwrap_or(token)),
-        None => Some(token),
+    let carried = |token: &CancelToken| host().is_some_and(|host| host.carries(token, waker));
+    let token = TOKEN
+        .try_with(|cell| peek(cell, |token| token.filter(|token| !carried(token)).cloned()))
+        .ok()
+        .flatten()?;
+    let own = host().and_then(|host| host.member(&token));
+    Some(own.unwrap_or(token))
+}
+
+/// Whether a leaf future that waits with this waker has to register it, to learn of a cancellation.
+#[must_use]
+pub fn must_register(waker: &Waker) -> bool {
+    let carried = |token: &CancelToken| host().is_some_and(|host| host.carries(token, waker));
+    TOKEN
+        .try_with(|cell| peek(cell, |token| token.is_some_and(|token| !carried(token))))
+        .unwrap_or(false)
+}
+
+/// `Err` if the current token or the running task is cancelled, without touching a count.
+pub(crate) fn check() -> Result<(), Cancelled> {
+    match cause() {
+        Some(cause) => Err(Cancelled::new(cause)),
+        None => Ok(()),
     }
 }
 
-/// `Err` if the current token is cancelled, without touching a count.
-pub(crate) fn check() -> Result<(), Cancelled> {
-    let cause = TOKEN
+/// Why the running code is to end, if it is.
+pub(crate) fn cause() -> Option<Cause> {
+    TOKEN
         .try_with(|cell| {
             peek(cell, |token| match token {
                 Some(token) if token.is_cancelled() => token.cause(),
@@ -140,11 +168,7 @@ pub(crate) fn check() -> Result<(), Cancelled> {
             })
         })
         .ok()
-        .flatten();
-    match cause {
-        Some(cause) => Err(Cancelled::new(cause)),
-        None => Ok(()),
-    }
+        .flatten()
 }
 
 /// How many `Cancelled` were made on this thread, clones not counted.

@@ -1,4 +1,4 @@
-//! Why something was cancelled: a kind, an optional text and the place that asked.
+//! Why something was cancelled: a kind, an optional text, and the place and task that asked.
 //!
 //! A cause is copied to every node a cancellation reaches, so it is a few words with at most one
 //! counted string inside. It never holds the error of a failed sibling: that stays with its scope.
@@ -6,6 +6,8 @@
 use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
+
+use crate::{TaskId, ambient};
 
 /// The kind of event that cancelled something.
 ///
@@ -76,6 +78,7 @@ impl fmt::Display for CauseKind {
 pub struct Cause {
     kind: CauseKind,
     place: Option<&'static Location<'static>>,
+    task: Option<TaskId>,
     text: Option<Text>,
 }
 
@@ -93,6 +96,7 @@ impl Cause {
         Self {
             kind,
             place: None,
+            task: None,
             text: None,
         }
     }
@@ -108,6 +112,13 @@ impl Cause {
     #[must_use]
     pub const fn with_place(mut self, place: &'static Location<'static>) -> Self {
         self.place = Some(place);
+        self
+    }
+
+    /// The same cause with this task as the one that cancelled, or whose failure did.
+    #[must_use]
+    pub const fn with_task(mut self, task: TaskId) -> Self {
+        self.task = Some(task);
         self
     }
 
@@ -133,9 +144,16 @@ impl Cause {
         self.place
     }
 
-    /// Fills in the place unless the caller gave a better one.
-    pub(crate) fn or_place(mut self, place: &'static Location<'static>) -> Self {
+    /// The task that asked for the cancellation, or whose end was the reason, if it was one.
+    #[must_use]
+    pub const fn task(&self) -> Option<TaskId> {
+        self.task
+    }
+
+    /// Fills in the place and the running task, unless the caller gave better ones.
+    pub(crate) fn asked_at(mut self, place: &'static Location<'static>) -> Self {
         self.place = self.place.or(Some(place));
+        self.task = self.task.or_else(ambient::task_id);
         self
     }
 }
@@ -146,6 +164,7 @@ impl fmt::Debug for Cause {
             .field("kind", &self.kind)
             .field("text", &self.text())
             .field("place", &self.place.map(ToString::to_string))
+            .field("task", &self.task)
             .finish()
     }
 }
@@ -156,10 +175,12 @@ impl fmt::Display for Cause {
         if let Some(text) = self.text() {
             write!(f, ": {text}")?;
         }
-        if let Some(place) = self.place {
-            write!(f, " (at {place})")?;
+        match (self.task, self.place) {
+            (None, None) => Ok(()),
+            (Some(task), None) => write!(f, " (by task {task})"),
+            (None, Some(place)) => write!(f, " (at {place})"),
+            (Some(task), Some(place)) => write!(f, " (by task {task} at {place})"),
         }
-        Ok(())
     }
 }
 

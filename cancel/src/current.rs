@@ -1,7 +1,9 @@
 //! The ambient functions: what the running code asks about its own cancellation, with no token
 //! in its hands.
 
-use crate::{CancelToken, Cancelled, Checkpoint, WaitCancelled, ambient};
+use std::time::Duration;
+
+use crate::{CancelToken, Cancelled, Checkpoint, Instant, Stopping, WaitCancelled, ambient};
 
 /// The token of the scope or child that runs here.
 ///
@@ -62,4 +64,54 @@ pub fn checkpoint() -> Checkpoint {
 /// Nothing is lost by dropping it.
 pub fn cancelled() -> WaitCancelled {
     WaitCancelled::new(current())
+}
+
+/// Waits until the running code is wanted to come to an end, gracefully or not: for loops that
+/// accept new work. Outside every scope, forever.
+///
+/// The token is the one that is current at the call.
+///
+/// # Cancel safety
+/// Nothing is lost by dropping it.
+pub fn stopping() -> Stopping {
+    Stopping::new(current())
+}
+
+/// When the time of the running code is up: the earliest deadline of everything around it, up to the
+/// nearest shield. `None` if there is none. Once cancelled, a moment that has passed.
+///
+/// # Examples
+/// ```
+/// use selvedge_cancel as cancel;
+///
+/// assert_eq!(cancel::deadline(), None);
+/// ```
+#[must_use]
+pub fn deadline() -> Option<Instant> {
+    let token = ambient::token()?;
+    let deadline = token.deadline();
+    if ambient::cause().is_none() {
+        return deadline;
+    }
+    let now = Instant::now();
+    Some(deadline.map_or(now, |deadline| deadline.min(now)))
+}
+
+/// How much time the running code has left: zero once its [`deadline`] has passed or it is cancelled,
+/// and `None` if there is no deadline.
+///
+/// # Examples
+/// ```
+/// use selvedge_cancel::{self as cancel, CancelToken, ambient};
+/// use std::time::Duration;
+///
+/// let token = CancelToken::new();
+/// ambient::replace(Some(token.clone()));
+/// assert_eq!(cancel::remaining(), None);
+/// token.cancel();
+/// assert_eq!(cancel::remaining(), Some(Duration::ZERO));
+/// ```
+#[must_use]
+pub fn remaining() -> Option<Duration> {
+    Some(deadline()? - Instant::now())
 }

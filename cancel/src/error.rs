@@ -6,6 +6,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::{fmt, io};
 
+use crate::node::Mark;
 use crate::{Cause, ambient};
 
 /// An operation did not happen because the work it belongs to is cancelled.
@@ -25,26 +26,44 @@ use crate::{Cause, ambient};
 /// assert_eq!(found.cause().text(), Some("enough"));
 /// ```
 #[derive(Clone)]
-pub struct Cancelled {
+pub struct Cancelled(Arc<Shared>);
+
+/// What the clones share.
+struct Shared {
     cause: Cause,
+    /// The count on the nodes of the task that failed, given back with the last clone.
+    _mark: Option<Mark>,
 }
 
 impl Cancelled {
     /// The error of an operation that a cancellation with this cause kept from happening.
     ///
-    /// For leaf futures of your own; ours make theirs.
+    /// For leaf futures of your own; ours make theirs. It is made where the operation failed: by the
+    /// clones that live, a scope tells the cancellation of a task from a failure.
     #[must_use]
     pub fn new(cause: impl Into<Cause>) -> Self {
         ambient::count_cancellation();
-        Self {
+        let mark = ambient::member().and_then(|token| Mark::new(token.into_node()));
+        Self(Arc::new(Shared {
             cause: cause.into(),
-        }
+            _mark: mark,
+        }))
+    }
+
+    /// The same, made for somebody else than the running task: it says nothing of what failed here.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn uncounted(cause: impl Into<Cause>) -> Self {
+        Self(Arc::new(Shared {
+            cause: cause.into(),
+            _mark: None,
+        }))
     }
 
     /// Who cancelled, and why.
     #[must_use]
     pub fn cause(&self) -> &Cause {
-        &self.cause
+        &self.0.cause
     }
 
     /// Looks for a `Cancelled` in an error, its sources, and the errors that `io::Error`s wrap.
@@ -81,13 +100,13 @@ fn through_pointers<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) ->
 
 impl fmt::Debug for Cancelled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Cancelled").field(&self.cause).finish()
+        f.debug_tuple("Cancelled").field(self.cause()).finish()
     }
 }
 
 impl fmt::Display for Cancelled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cancelled: {}", self.cause)
+        write!(f, "cancelled: {}", self.cause())
     }
 }
 

@@ -14,10 +14,12 @@ mod error;
 mod io;
 mod node;
 mod or_cancel;
+mod phase;
 mod select;
 mod select_safe;
 mod slots;
 mod sync;
+mod task_id;
 mod time;
 mod token;
 mod user;
@@ -25,18 +27,22 @@ mod wait;
 mod watch;
 
 pub use cause::{Cause, CauseKind};
-pub use current::{cancelled, check, checkpoint, current};
+pub use current::{cancelled, check, checkpoint, current, deadline, remaining, stopping};
 pub use error::{Cancelled, TimedOut};
 pub use io::{Cancellable, CancelledOr, IoCancelExt, TryCancellable};
 pub use or_cancel::{FutureCancelExt, OrCancel};
+pub use phase::Phase;
 #[doc(hidden)]
 pub use select::arms as __select;
 pub use select::{Select, SelectTuple, select};
 pub use select_safe::{AssertSelectSafe, SelectSafe, select_safe};
+pub use task_id::TaskId;
 pub use time::{Instant, Ticket, Timer};
 pub use token::{CancelToken, DropGuard, OnCancel};
 #[doc(hidden)]
+pub use token::{Following, Watching};
+#[doc(hidden)]
 pub use user::quietly;
-pub use wait::{Checkpoint, WaitCancelled};
+pub use wait::{Checkpoint, Stopping, WaitCancelled};
 #[doc(hidden)]
 pub use watch::Watch;

@@ -1,86 +1,154 @@
-//! The cancellation tree. A node knows its parent; a parent knows only those children that have
-//! watchers on or below them, which link themselves when the first watcher comes.
+//! The cancellation tree: a node, what is asked of it, and who watches it. A node knows its parent;
+//! a parent knows only those children that have watchers on or below them.
 //!
-//! `README.md` in this crate's folder has the protocol and the numbered invariants cited here.
-//! Not for the public face of it, which is `token.rs`, nor for running what waits (`user.rs`).
+//! `README.md` in this crate's folder has the protocol and the numbered invariants cited here. How a
+//! request travels is in `node/spread.rs`, how a path is linked in `node/link.rs`, and the count of
+//! living `Cancelled`s in `node/live.rs`. Not for the public face of it, which is `token.rs`.
+
+mod link;
+mod live;
+mod spread;
 
 use std::fmt;
 use std::task::Waker;
 
-use crate::Cause;
-use crate::slots::{NOWHERE, Taken, Watcher, Watchers};
-use crate::sync::{
-    Arc, AtomicBool, AtomicU8, AtomicUsize, Mutex, MutexGuard, OnceLock, Ordering, lock,
-};
-use crate::user::{Callback, quietly};
+use crate::slots::{NOWHERE, Watcher, Watchers};
+use crate::sync::{Arc, AtomicU32, Mutex, MutexGuard, OnceLock, Ordering, lock};
+use crate::{Cause, Instant, Phase};
 
-/// Nobody has cancelled the node itself; a node above it may be cancelled.
-const RUNNING: u8 = 0;
-/// The node has a cause, and keeps it (invariant T1).
-const CANCELLED: u8 = 1;
+pub(crate) use live::Mark;
+use spread::Rounds;
+
+/// Somebody asked this very node to stop, to be cancelled, to abort. Never taken back.
+const STOPPED: u32 = 1;
+const CANCELLED: u32 = 1 << 1;
+const ABORTED: u32 = 1 << 2;
+/// The node hides the cancellation, though not the abort, of what is above it. Set at creation, and
+/// lowered once at most.
+const SHIELDED: u32 = 1 << 3;
+/// The node stands for "outside everything": it has nothing above it and stays running.
+const NEVER: u32 = 1 << 4;
+/// The node has a deadline of its own, to be read under the lock.
+const LIMITED: u32 = 1 << 5;
 
 pub(crate) struct Node {
-    /// Mirrors `cause.is_some()` for readers without the lock; written under it.
-    state: AtomicU8,
-    /// The node stands for "outside everything": it has nothing above it and stays running.
-    is_never: bool,
-    /// Set after the path from here to the top was linked (invariant T4).
-    reached: AtomicBool,
+    /// What was asked of this node itself; written under the lock, read by anybody.
+    flags: AtomicU32,
     /// Position in the parent's list, or `NOWHERE`; read and written under the parent's lock.
-    slot: AtomicUsize,
+    slot: AtomicU32,
     /// Set at creation or once later, under this node's lock.
     parent: OnceLock<Arc<Node>>,
-    locked: Mutex<Locked>,
+    /// Most nodes live and die without it.
+    cold: Mutex<Option<Box<Cold>>>,
 }
 
-pub(crate) struct Locked {
+/// What only nodes have that were watched, cancelled, or given a deadline.
+struct Cold {
+    /// Set once (invariant T1).
     cause: Option<Cause>,
     watchers: Watchers,
+    /// The way from here to the top was linked (invariant T4).
+    reached: bool,
+    /// How often a strike above took the node out of its parent's list.
+    unlinked: u32,
+    /// How many `Cancelled`s live that were made at or below this node for a cancellation of this
+    /// node or one above it.
+    live: u32,
+    /// Those of them for which this very node was cancelled.
+    live_own: u32,
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Default)]
+struct Rare {
+    stop: Option<Cause>,
+    abort: Option<Cause>,
+    deadline: Option<Instant>,
+}
+
+impl Cold {
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    fn abort(&self) -> Option<&Cause> {
+        self.rare.as_ref()?.abort.as_ref()
+    }
+
+    /// What those below are to hear.
+    fn news(&self) -> News {
+        News {
+            phase: self.watchers.struck(),
+            cause: self.cause.clone(),
+            abort: self.abort().cloned(),
+        }
+    }
+}
+
+/// What a node hears from above: a phase, already as it is seen through the shields on the way, why it
+/// is cancelled if it is, and why it is aborted.
+#[derive(Clone, Debug)]
+pub(crate) struct News {
+    phase: Phase,
+    cause: Option<Cause>,
+    abort: Option<Cause>,
 }
 
 /// What became of an attempt to watch a node.
 #[derive(Debug)]
 pub(crate) enum Watch {
     /// Watching, from this position.
-    At(usize),
-    /// The node is cancelled, and the watcher was not taken.
-    Late(Cause),
+    At(u32),
+    /// The phase has come, and the watcher was not taken.
+    Late,
     /// The node is never cancelled; nothing is kept.
     Never,
 }
 
+/// The furthest phase that was asked of the node itself.
+const fn asked(flags: u32) -> Phase {
+    if flags & ABORTED != 0 {
+        Phase::Aborting
+    } else if flags & CANCELLED != 0 {
+        Phase::Cancelled
+    } else if flags & STOPPED != 0 {
+        Phase::Stopping
+    } else {
+        Phase::Running
+    }
+}
+
 impl Node {
     pub(crate) fn root() -> Arc<Self> {
-        Self::with(false, OnceLock::new())
+        Self::with(0, OnceLock::new())
     }
 
     pub(crate) fn never() -> Arc<Self> {
-        Self::with(true, OnceLock::new())
+        Self::with(NEVER, OnceLock::new())
     }
 
     /// A child that its parent does not know of: one allocation, one count, no lock.
     pub(crate) fn child_of(parent: &Arc<Self>) -> Arc<Self> {
-        Self::with(false, OnceLock::from(Arc::clone(parent)))
+        Self::with(0, OnceLock::from(Arc::clone(parent)))
     }
 
-    fn with(is_never: bool, parent: OnceLock<Arc<Self>>) -> Arc<Self> {
+    pub(crate) fn shielded_child_of(parent: &Arc<Self>) -> Arc<Self> {
+        Self::with(SHIELDED, OnceLock::from(Arc::clone(parent)))
+    }
+
+    fn with(flags: u32, parent: OnceLock<Arc<Self>>) -> Arc<Self> {
         Arc::new(Self {
-            state: AtomicU8::new(RUNNING),
-            is_never,
-            reached: AtomicBool::new(false),
-            slot: AtomicUsize::new(NOWHERE),
+            flags: AtomicU32::new(flags),
+            slot: AtomicU32::new(NOWHERE),
             parent,
-            locked: Mutex::new(Locked {
-                cause: None,
-                watchers: Watchers::new(),
-            }),
+            cold: Mutex::new(None),
         })
     }
 
     /// Puts a root, with all that is below it, under a parent. Only the first call counts; a
     /// parent at or below the node would close a circle, and is ignored.
     pub(crate) fn attach(self: &Arc<Self>, parent: &Arc<Self>) {
-        if self.is_never {
+        if self.is_never() {
             return;
         }
         // With one reference, the caller's, nothing is below: the usual case looks no further.
@@ -91,191 +159,242 @@ impl Node {
         if circular {
             return;
         }
-        let watched = {
-            let locked = lock(&self.locked);
+        {
+            let cold = lock(&self.cold);
             if self.parent.set(Arc::clone(parent)).is_err() {
                 return;
             }
-            !locked.watchers.is_empty()
-        };
-        // Whoever adds a watcher from here on sees the parent and links the path (T3).
-        if watched {
-            self.link();
+            if cold.as_ref().is_none_or(|cold| cold.watchers.is_empty()) {
+                return;
+            }
         }
+        // Whoever adds a watcher from here on sees the parent and links the path (T3).
+        Rounds::new().link(self).finish();
     }
 
-    fn own_state(&self) -> u8 {
-        // Acquire: pairs with the Release store in `settle`; a reader that sees the flag also
-        // sees what the canceller did before it cancelled.
-        self.state.load(Ordering::Acquire)
+    fn flags(&self) -> u32 {
+        // Acquire: pairs with the Release in `raise_flags`; a reader that sees the flag also sees
+        // what the canceller did before it cancelled.
+        self.flags.load(Ordering::Acquire)
+    }
+
+    /// To be called under the lock, after what the flags tell of was written.
+    fn raise_flags(&self, flags: u32) {
+        // Release: publishes what came before the request. Pairs with the Acquire in `flags`.
+        self.flags.fetch_or(flags, Ordering::Release);
+    }
+
+    fn is_never(&self) -> bool {
+        self.flags() & NEVER != 0
+    }
+
+    /// The node and those above it, each with its flags and whether a shield below hides it.
+    fn upwards(&self) -> impl Iterator<Item = (&Self, u32, bool)> {
+        let mut next = Some(self);
+        let mut hidden = false;
+        std::iter::from_fn(move || {
+            let node = next?;
+            let flags = node.flags();
+            let item = (node, flags, hidden);
+            hidden |= flags & SHIELDED != 0;
+            next = node.parent.get().map(|parent| &**parent);
+            Some(item)
+        })
     }
 
     /// Whether this node or one above it is cancelled.
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.own_state() == CANCELLED || self.inherit().is_some()
+        self.upwards().any(|(_, flags, hidden)| {
+            let ends = if hidden { ABORTED } else { CANCELLED | ABORTED };
+            flags & ends != 0
+        })
     }
 
-    /// The cause of this node, its own or the nearest above.
+    pub(crate) fn is_stopping(&self) -> bool {
+        // A shield hides no wish to stop.
+        self.upwards()
+            .any(|(_, flags, _)| flags & (STOPPED | CANCELLED | ABORTED) != 0)
+    }
+
+    /// The furthest phase of this node and those above it, as the shields between let it through.
+    pub(crate) fn phase(&self) -> Phase {
+        let mut phase = Phase::Running;
+        for (_, flags, hidden) in self.upwards() {
+            phase = phase.max(asked(flags).through(hidden));
+            if phase == Phase::Aborting {
+                break;
+            }
+        }
+        phase
+    }
+
+    /// What the nodes above this one have to tell it: the nearest cause counts.
+    fn above(&self) -> News {
+        self.above_and(1)
+    }
+
+    fn above_and(&self, skipped: usize) -> News {
+        let mut news = News {
+            phase: Phase::Running,
+            cause: None,
+            abort: None,
+        };
+        for (node, flags, hidden) in self.upwards().skip(skipped) {
+            let asked = asked(flags);
+            if asked.through(hidden) >= Phase::Cancelled {
+                let cold = lock(&node.cold);
+                let (cause, abort) = cold
+                    .as_ref()
+                    .map_or((None, None), |cold| (cold.cause.as_ref(), cold.abort()));
+                news.abort = news.abort.take().or_else(|| abort.cloned());
+                let seen = if hidden { abort } else { cause };
+                news.cause = news.cause.take().or_else(|| seen.cloned());
+            }
+            news.phase = news.phase.max(asked.through(hidden));
+            if news.phase == Phase::Aborting {
+                break;
+            }
+        }
+        news
+    }
+
+    /// The cause of this node, its own or the nearest above. Whatever is answered is its own from
+    /// then on (T1), but its watchers are left to the canceller, who is on the way: user code must
+    /// not run inside a question.
     pub(crate) fn cause(&self) -> Option<Cause> {
-        if self.own_state() == CANCELLED {
-            return self.lock().cause.clone();
+        if !self.is_cancelled() {
+            return None;
         }
-        self.inherit()
-    }
-
-    /// Looks for the nearest cancelled node above; if there is one, settles on its cause, so that
-    /// a later answer is the same and quicker. Leaves the watchers to the canceller (T2), because
-    /// user code must not run inside a question.
-    fn inherit(&self) -> Option<Cause> {
-        let mut above = self.parent.get();
-        while let Some(node) = above {
-            if node.own_state() == CANCELLED {
-                let cause = node.lock().cause.clone()?;
-                return self.settle(&mut self.lock(), &cause);
-            }
-            above = node.parent.get();
-        }
-        None
-    }
-
-    /// Gives the node this cause unless it has one (T1); the answer is the one it has then.
-    fn settle(&self, locked: &mut Locked, cause: &Cause) -> Option<Cause> {
-        if locked.cause.is_none() {
-            locked.cause = Some(cause.clone());
-            // Release: publishes what came before the cancellation. Pairs with the Acquire load
-            // in `own_state`.
-            self.state.store(CANCELLED, Ordering::Release);
-        }
-        locked.cause.clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Locked> {
-        lock(&self.locked)
-    }
-
-    /// Cancels the node and everything below it. The cause counts unless there is one already.
-    pub(crate) fn cancel(&self, cause: Cause) {
-        if self.is_never {
-            return;
-        }
-        let cause = self.inherit().unwrap_or(cause);
-        self.spread(&cause);
-    }
-
-    /// Marks this node and all linked ones below, then wakes and calls. No recursion, and no lock
-    /// is held while another is taken or while user code runs (T5).
-    fn spread(&self, cause: &Cause) {
-        let mut wakers: Vec<Waker> = Vec::new();
-        let mut calls: Vec<(Arc<dyn Callback>, Cause)> = Vec::new();
-        let first = self.strike(cause);
-        if first.1.is_empty() {
-            return;
-        }
-        let mut levels = vec![first];
-        while let Some((cause, taken)) = levels.last_mut() {
-            let Some(watcher) = taken.next() else {
-                levels.pop();
-                continue;
-            };
-            match watcher {
-                Watcher::Waker(waker) => wakers.push(waker),
-                Watcher::Callback(callback) => calls.push((callback, cause.clone())),
-                Watcher::Child(child) => {
-                    if let Some(child) = child.upgrade() {
-                        let below = child.strike(cause);
-                        // A level without rest goes first, so that a chain of any length needs
-                        // one level at a time.
-                        if taken.is_empty() {
-                            levels.pop();
-                        }
-                        if !below.1.is_empty() {
-                            levels.push(below);
-                        }
-                    }
-                }
+        if let Some(cold) = lock(&self.cold).as_ref() {
+            if cold.cause.is_some() {
+                return cold.cause.clone();
             }
         }
-        for waker in wakers {
-            quietly(|| waker.wake());
+        let cause = self.above().cause?;
+        let mut guard = self.lock();
+        Some(guard.cold().cause.get_or_insert(cause).clone())
+    }
+
+    /// The cause, if this very node was cancelled.
+    pub(crate) fn own_cause(&self) -> Option<Cause> {
+        if self.flags() & CANCELLED == 0 {
+            return None;
         }
-        for (callback, cause) in calls {
-            callback.call(&cause);
+        lock(&self.cold).as_ref()?.cause.clone()
+    }
+
+    /// Why it is to stop, if anybody said so before it was cancelled; the nearest counts.
+    pub(crate) fn stop_cause(&self) -> Option<Cause> {
+        self.upwards()
+            .filter(|(_, flags, _)| flags & STOPPED != 0)
+            .find_map(|(node, ..)| lock(&node.cold).as_ref()?.rare.as_ref()?.stop.clone())
+    }
+
+    pub(crate) fn set_deadline(&self, deadline: Option<Instant>) {
+        if self.is_never() {
+            return;
+        }
+        let mut guard = self.lock();
+        guard.cold().rare().deadline = deadline;
+        if deadline.is_some() {
+            self.raise_flags(LIMITED);
+        } else {
+            // Release: as in `raise_flags`.
+            self.flags.fetch_and(!LIMITED, Ordering::Release);
         }
     }
 
-    /// Marks one node and takes its watchers, in one step under its lock.
-    fn strike(&self, cause: &Cause) -> (Cause, Taken) {
-        let mut locked = self.lock();
-        let cause = self
-            .settle(&mut locked, cause)
-            .unwrap_or_else(|| cause.clone());
-        (cause, locked.watchers.take_all())
+    /// The earliest deadline of this node and those above it, up to a shield that is up.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.upwards()
+            .take_while(|(_, _, hidden)| !hidden)
+            .filter(|(_, flags, _)| flags & LIMITED != 0)
+            .filter_map(|(node, ..)| lock(&node.cold).as_ref()?.rare.as_ref()?.deadline)
+            .min()
     }
 
-    /// Adds a watcher and makes sure that a cancellation above will find it.
-    pub(crate) fn watch(self: &Arc<Self>, watcher: Watcher) -> Watch {
-        if self.is_never {
+    fn lock(&self) -> Guard<'_> {
+        Guard(lock(&self.cold))
+    }
+
+    /// Moves the node and everything below it to this phase. The cause counts unless there is one.
+    pub(crate) fn raise(self: &Arc<Self>, phase: Phase, cause: Cause) {
+        let flags = self.flags();
+        if flags & NEVER == 0 && asked(flags) < phase {
+            Rounds::new().raise(self, phase, &cause).finish();
+        }
+    }
+
+    /// Makes an ordinary child of a shielded one, for good.
+    pub(crate) fn lower_shield(self: &Arc<Self>) {
+        {
+            let guard = lock(&self.cold);
+            // One that is cancelled has nothing to learn, and keeps the mark of what it was
+            // cancelled through.
+            if guard.as_ref().is_some_and(|cold| cold.cause.is_some()) {
+                return;
+            }
+            // AcqRel: a question that sees the shield down sees what came before; and the look
+            // upwards below comes after.
+            self.flags.fetch_and(!SHIELDED, Ordering::AcqRel);
+        }
+        let above = self.above();
+        if above.phase >= Phase::Cancelled {
+            Rounds::new().tell(self, &above).finish();
+        }
+    }
+
+    /// Adds a watcher and makes sure that a request above will find it.
+    pub(crate) fn watch(self: &Arc<Self>, watcher: Watcher, from: Phase) -> Watch {
+        if self.is_never() {
             return Watch::Never;
         }
-        let at = {
-            let mut locked = self.lock();
-            if let Some(cause) = &locked.cause {
-                return Watch::Late(cause.clone());
+        let (at, step) = {
+            let mut guard = self.lock();
+            let cold = guard.cold();
+            let known = if cold.cause.is_some() {
+                cold.watchers.struck().max(Phase::Cancelled)
+            } else {
+                cold.watchers.struck()
+            };
+            if known >= from {
+                return Watch::Late;
             }
-            locked.watchers.insert(watcher)
+            (cold.watchers.insert(watcher), cold.step())
         };
-        self.link();
+        if !step.reached && self.parent.get().is_some() {
+            Rounds::new().link_from(self, step).finish();
+        }
         Watch::At(at)
     }
 
-    /// Links this node into its parent's list, the parent into its own, and so on up (T3).
-    fn link(self: &Arc<Self>) {
-        let mut node = self;
-        // Acquire: pairs with the Release store below; whoever sees the flag also sees the links.
-        while !node.reached.load(Ordering::Acquire) {
-            let Some(parent) = node.parent.get().filter(|parent| !parent.is_never) else {
-                break;
-            };
-            let cancelled = {
-                let mut above = parent.lock();
-                // Relaxed: the parent's lock orders it.
-                if above.cause.is_none() && node.slot.load(Ordering::Relaxed) == NOWHERE {
-                    let child = Watcher::Child(Arc::downgrade(node));
-                    // Relaxed: as above.
-                    node.slot
-                        .store(above.watchers.insert(child), Ordering::Relaxed);
-                }
-                above.cause.clone()
-            };
-            if let Some(cause) = cancelled {
-                // The parent's list may have been emptied before we came: serve what hangs here.
-                return node.spread(&cause);
-            }
-            node = parent;
+    /// Repeats each phase of the other node, from now on and those it has reached, until its list is
+    /// left at the position that comes back.
+    pub(crate) fn follow(self: &Arc<Self>, leader: &Arc<Self>) -> Option<u32> {
+        if self.is_never() || Arc::ptr_eq(self, leader) {
+            return None;
         }
-        let top = node;
-        let mut node = self;
-        while !Arc::ptr_eq(node, top) {
-            // Release: publishes the links of the path. Pairs with the Acquire load above.
-            node.reached.store(true, Ordering::Release);
-            match node.parent.get() {
-                Some(parent) => node = parent,
-                None => break,
-            }
+        let follower = Watcher::Follower(Arc::downgrade(self));
+        let watch = leader.watch(follower, Phase::Aborting);
+        // A phase that came before the entry is ours to repeat, one after it the canceller's.
+        Rounds::new().catch_up(self, leader).finish();
+        match watch {
+            Watch::At(at) => Some(at),
+            Watch::Late | Watch::Never => None,
         }
     }
 
     /// Takes a watcher off again. What comes back is for the caller to drop, without a lock.
-    pub(crate) fn unwatch(&self, at: usize) -> Option<Watcher> {
-        self.lock().watchers.remove(at)
+    pub(crate) fn unwatch(&self, at: u32) -> Option<Watcher> {
+        lock(&self.cold).as_mut()?.watchers.remove(at)
     }
 
-    /// Exchanges the waker at a position if it would wake another task. `false` if a
-    /// cancellation has taken it.
-    pub(crate) fn rewatch(&self, at: usize, waker: &Waker) -> bool {
+    /// Exchanges the waker at a position if it would wake another task. `false` if a strike has
+    /// taken it.
+    pub(crate) fn rewatch(&self, at: u32, waker: &Waker) -> bool {
         {
-            let mut locked = self.lock();
-            match locked.watchers.waker_mut(at) {
+            let mut guard = self.lock();
+            match guard.cold().watchers.waker_mut(at) {
                 None => return false,
                 Some(old) if old.will_wake(waker) => return true,
                 Some(_) => {}
@@ -283,12 +402,12 @@ impl Node {
         }
         // Cloning and dropping a waker is user code: both happen outside the lock.
         let mut waker = waker.clone();
-        let mut locked = self.lock();
-        let Some(old) = locked.watchers.waker_mut(at) else {
+        let mut guard = self.lock();
+        let Some(old) = guard.cold().watchers.waker_mut(at) else {
             return false;
         };
         std::mem::swap(old, &mut waker);
-        drop(locked);
+        drop(guard);
         drop(waker);
         true
     }
@@ -302,8 +421,30 @@ impl Node {
             return;
         }
         if let Some(parent) = self.parent.get() {
-            drop(parent.unwatch(at));
+            let child = lock(&parent.cold)
+                .as_mut()
+                .and_then(|cold| cold.watchers.remove_child(at));
+            drop(child);
         }
+    }
+}
+
+/// The lock of a node, through which its cold part is made when it is needed.
+struct Guard<'a>(MutexGuard<'a, Option<Box<Cold>>>);
+
+impl Guard<'_> {
+    fn cold(&mut self) -> &mut Cold {
+        self.0.get_or_insert_with(|| {
+            Box::new(Cold {
+                cause: None,
+                watchers: Watchers::new(),
+                reached: false,
+                unlinked: 0,
+                live: 0,
+                live_own: 0,
+                rare: None,
+            })
+        })
     }
 }
 
@@ -324,60 +465,10 @@ impl Drop for Node {
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node")
-            .field("cause", &self.cause())
+            .field("phase", &self.phase())
             .finish_non_exhaustive()
     }
 }
 
 #[cfg(all(test, not(selvedge_loom)))]
-mod tests {
-    use super::{Node, Watch};
-    use crate::slots::Watcher;
-    use crate::sync::Arc;
-    use std::task::Waker;
-
-    fn watch(node: &Arc<Node>) -> usize {
-        match node.watch(Watcher::Waker(Waker::noop().clone())) {
-            Watch::At(at) => at,
-            other => panic!("not watching: {other:?}"),
-        }
-    }
-
-    fn is_watched(node: &Node) -> bool {
-        !node.lock().watchers.is_empty()
-    }
-
-    #[test]
-    fn child_without_watchers_is_unknown_to_its_parent() {
-        let root = Node::root();
-        let child = Node::child_of(&root);
-        assert!(!is_watched(&root));
-        let at = watch(&Node::child_of(&child));
-        assert_eq!(at, 0);
-        assert!(!is_watched(&child), "the grandchild is gone");
-        assert!(is_watched(&root), "the child stays linked while it lives");
-        drop(child);
-        assert!(!is_watched(&root));
-    }
-
-    #[test]
-    fn ten_thousand_watched_children_use_one_place_after_another() {
-        let root = Node::root();
-        for _ in 0..10_000 {
-            let child = Node::child_of(&root);
-            watch(&child);
-            assert!(is_watched(&root));
-        }
-        assert!(!is_watched(&root));
-        assert_eq!(watch(&root), 0, "the place is free again");
-    }
-
-    #[test]
-    fn node_that_is_never_cancelled_keeps_no_watchers() {
-        let never = Node::never();
-        let child = Node::child_of(&never);
-        watch(&child);
-        assert!(is_watched(&child));
-        assert!(!is_watched(&never));
-    }
-}
+mod tests;

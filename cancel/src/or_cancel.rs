@@ -7,14 +7,14 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use crate::{Cancelled, SelectSafe, WaitCancelled, ambient};
+use crate::{Cancelled, SelectSafe, Watch, ambient};
 
 /// Adds [`or_cancel`](FutureCancelExt::or_cancel) to every future.
 pub trait FutureCancelExt: Future + Sized {
     /// Waits for this future or for the cancellation of the current token, whichever is first.
     ///
     /// A cancellation **drops the future where it stands**; whoever writes this says that this
-    /// is fine. The token is the one that is current at the first poll. A future that is ready
+    /// is fine. The token is the one that is current at each poll. A future that is ready
     /// when it is polled again gives its value, cancelled or not; one that was not begun before
     /// the cancellation is never polled.
     ///
@@ -42,21 +42,13 @@ pub trait FutureCancelExt: Future + Sized {
     fn or_cancel(self) -> OrCancel<Self> {
         OrCancel {
             future: Some(self),
-            state: State::Fresh,
+            watch: Watch::new(),
+            begun: false,
         }
     }
 }
 
 impl<F: Future> FutureCancelExt for F {}
-
-#[derive(Debug)]
-enum State {
-    Fresh,
-    /// Begun outside every scope: there is nothing to wait for.
-    Alone,
-    Watching(WaitCancelled),
-    Done,
-}
 
 pin_project! {
     /// A future or the cancellation of the current token; from
@@ -66,7 +58,8 @@ pin_project! {
     pub struct OrCancel<F> {
         #[pin]
         future: Option<F>,
-        state: State,
+        watch: Watch,
+        begun: bool,
     }
 }
 
@@ -75,9 +68,9 @@ impl<F: Future> Future for OrCancel<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if matches!(this.state, State::Fresh) {
+        let begins = !std::mem::replace(this.begun, true);
+        if begins {
             if let Err(cancelled) = ambient::check() {
-                *this.state = State::Done;
                 this.future.set(None);
                 return Poll::Ready(Err(cancelled));
             }
@@ -87,27 +80,19 @@ impl<F: Future> Future for OrCancel<F> {
             .expect("`OrCancel` polled after it was ready")
             .poll(cx);
         if let Poll::Ready(value) = polled {
-            *this.state = State::Done;
+            this.watch.clear();
             this.future.set(None);
             return Poll::Ready(Ok(value));
         }
-        if matches!(this.state, State::Fresh) {
-            *this.state = match ambient::token() {
-                Some(token) => State::Watching(WaitCancelled::new(token)),
-                None => State::Alone,
-            };
-        }
-        let State::Watching(wait) = this.state else {
-            return Poll::Pending;
+        let cancelled = if begins {
+            this.watch.arm(cx)
+        } else {
+            this.watch.poll(cx)
         };
-        match Pin::new(wait).poll(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(cause) => {
-                *this.state = State::Done;
-                this.future.set(None);
-                Poll::Ready(Err(Cancelled::new(cause)))
-            }
-        }
+        cancelled.map(|cancelled| {
+            this.future.set(None);
+            Err(cancelled)
+        })
     }
 }
 

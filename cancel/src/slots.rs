@@ -1,39 +1,63 @@
 //! What watches a node: a small list with stable positions, so that each watcher can leave in
-//! constant time. It holds no lock and calls nobody; `node.rs` does both.
+//! constant time. It holds no lock and calls nobody; `node.rs` and its folder do both.
 
 use std::task::Waker;
 
+use crate::Phase;
 use crate::node::Node;
 use crate::sync::{Arc, Weak};
 use crate::user::Callback;
 
-/// Somebody who wants to hear of a node's cancellation.
+/// Somebody who wants to hear of a node's phases.
 #[derive(Debug)]
 pub(crate) enum Watcher {
-    /// A task that waits.
-    Waker(Waker),
-    /// A function to call; shared with the guard that can disarm it.
+    /// A task that waits for this phase.
+    Waker(Phase, Waker),
+    /// A function to call at the cancellation; shared with the guard that can disarm it.
     Callback(Arc<dyn Callback>),
     /// A node below that has watchers itself. Weak: a parent keeps no child alive.
     Child(Weak<Node>),
+    /// A node elsewhere in which each phase of this one is repeated.
+    Follower(Weak<Node>),
+}
+
+impl Watcher {
+    /// The phase that takes the watcher off for good.
+    fn until(&self) -> Phase {
+        match self {
+            Self::Waker(from, _) => *from,
+            Self::Callback(_) => Phase::Cancelled,
+            // Off at any strike; it links itself again if there is more to wait for.
+            Self::Child(_) => Phase::Stopping,
+            Self::Follower(_) => Phase::Aborting,
+        }
+    }
 }
 
 #[derive(Debug)]
 enum Slot {
-    /// Free; the number is the next free position, or `END`.
-    Free(usize),
+    /// Free; the number is the next free place, or `NOWHERE`.
+    Free(u32),
     Taken(Watcher),
 }
 
 /// No position: the end of the free list, and "not in any list" elsewhere.
-pub(crate) const NOWHERE: usize = usize::MAX;
+pub(crate) const NOWHERE: u32 = u32::MAX;
 
-/// The watchers of one node.
+/// The watchers of one node, and the phase up to which they were told.
+///
+/// A position is a place times four, plus a phase. For a child it is the phase the list was in when
+/// the child came, and the position is void in every other one; for others it is the phase they wait
+/// for, and the position is void from that one on. So a place that has a new holder is never taken
+/// for the old one's.
 #[derive(Debug)]
 pub(crate) struct Watchers {
     slots: Vec<Slot>,
-    free: usize,
-    len: usize,
+    free: u32,
+    len: u32,
+    /// How many stay after `Stopping`, and after `Cancelled`.
+    staying: [u32; 2],
+    struck: Phase,
 }
 
 impl Watchers {
@@ -42,34 +66,78 @@ impl Watchers {
             slots: Vec::new(),
             free: NOWHERE,
             len: 0,
+            staying: [0; 2],
+            struck: Phase::Running,
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    pub(crate) fn insert(&mut self, watcher: Watcher) -> usize {
-        self.len += 1;
-        if self.free == NOWHERE {
-            self.slots.push(Slot::Taken(watcher));
-            return self.slots.len() - 1;
-        }
-        let at = self.free;
-        if let Slot::Free(next) = std::mem::replace(&mut self.slots[at], Slot::Taken(watcher)) {
-            self.free = next;
-        }
-        at
+    pub(crate) const fn struck(&self) -> Phase {
+        self.struck
     }
 
-    /// Takes out the watcher at this position. `None` if the list was emptied by a cancellation
-    /// since: nothing is ever inserted after one, so a position is never taken for another's.
-    pub(crate) fn remove(&mut self, at: usize) -> Option<Watcher> {
-        let slot = self.slots.get_mut(at)?;
+    /// Puts a watcher in; the answer is its position.
+    pub(crate) fn insert(&mut self, watcher: Watcher) -> u32 {
+        let tag = match &watcher {
+            Watcher::Child(_) => self.struck,
+            other => other.until(),
+        };
+        self.count(&watcher, u32::wrapping_add);
+        let place = if self.free == NOWHERE {
+            self.slots.push(Slot::Taken(watcher));
+            self.slots.len() - 1
+        } else {
+            let place = self.free as usize;
+            if let Slot::Free(next) =
+                std::mem::replace(&mut self.slots[place], Slot::Taken(watcher))
+            {
+                self.free = next;
+            }
+            place
+        };
+        let place = u32::try_from(place).unwrap_or(NOWHERE);
+        assert!(place < NOWHERE >> 2, "a billion watchers on one node");
+        place << 2 | tag as u32
+    }
+
+    /// Keeps the counts; `by` adds or subtracts one.
+    fn count(&mut self, watcher: &Watcher, by: fn(u32, u32) -> u32) {
+        self.len = by(self.len, 1);
+        for (staying, phase) in self
+            .staying
+            .iter_mut()
+            .zip([Phase::Stopping, Phase::Cancelled])
+        {
+            if watcher.until() > phase {
+                *staying = by(*staying, 1);
+            }
+        }
+    }
+
+    /// Whether a child's position is one of this list as it is now.
+    pub(crate) fn has_child(&self, at: u32) -> bool {
+        at != NOWHERE && Phase::from_bits(at) == self.struck
+    }
+
+    /// Takes a child out. `None` if a strike has done so before.
+    pub(crate) fn remove_child(&mut self, at: u32) -> Option<Watcher> {
+        self.has_child(at).then(|| self.take(at))?
+    }
+
+    /// Takes out the watcher at this position. `None` if a strike has done so before.
+    pub(crate) fn remove(&mut self, at: u32) -> Option<Watcher> {
+        (self.struck < Phase::from_bits(at)).then(|| self.take(at))?
+    }
+
+    fn take(&mut self, at: u32) -> Option<Watcher> {
+        let slot = self.slots.get_mut((at >> 2) as usize)?;
         match std::mem::replace(slot, Slot::Free(self.free)) {
             Slot::Taken(watcher) => {
-                self.free = at;
-                self.len -= 1;
+                self.free = at >> 2;
+                self.count(&watcher, u32::wrapping_sub);
                 Some(watcher)
             }
             free @ Slot::Free(_) => {
@@ -79,34 +147,74 @@ impl Watchers {
         }
     }
 
-    /// The waker at this position, to be exchanged in place.
-    pub(crate) fn waker_mut(&mut self, at: usize) -> Option<&mut Waker> {
-        match self.slots.get_mut(at) {
-            Some(Slot::Taken(Watcher::Waker(waker))) => Some(waker),
+    /// The waker at this position, to be exchanged in place; `None` if a strike has taken it.
+    pub(crate) fn waker_mut(&mut self, at: u32) -> Option<&mut Waker> {
+        if self.struck >= Phase::from_bits(at) {
+            return None;
+        }
+        match self.slots.get_mut((at >> 2) as usize) {
+            Some(Slot::Taken(Watcher::Waker(_, waker))) => Some(waker),
             _ => None,
         }
     }
 
-    /// Empties the list; for the cancellation that will serve everybody in it.
-    pub(crate) fn take_all(&mut self) -> Taken {
-        let taken = std::mem::replace(self, Self::new());
+    /// Moves on to a later phase, and hands out whoever is to hear of it.
+    pub(crate) fn strike(&mut self, phase: Phase) -> Taken {
+        self.struck = phase;
+        let staying = match phase {
+            Phase::Running => self.len,
+            Phase::Stopping => self.staying[0],
+            Phase::Cancelled => self.staying[1],
+            Phase::Aborting => 0,
+        };
+        if staying == 0 {
+            let all = std::mem::replace(self, Self::new());
+            self.struck = phase;
+            return Taken {
+                slots: all.slots.into_iter(),
+                left: all.len,
+            };
+        }
+        let mut slots = Vec::new();
+        for place in 0..self.slots.len() {
+            let at = u32::try_from(place << 2).unwrap_or(NOWHERE);
+            let watcher = match &self.slots[place] {
+                Slot::Free(_) => continue,
+                Slot::Taken(Watcher::Follower(node)) => Watcher::Follower(Weak::clone(node)),
+                Slot::Taken(watcher) if watcher.until() > phase => continue,
+                Slot::Taken(_) => match self.take(at) {
+                    Some(watcher) => watcher,
+                    None => continue,
+                },
+            };
+            slots.push(Slot::Taken(watcher));
+        }
+        let left = u32::try_from(slots.len()).unwrap_or(NOWHERE);
         Taken {
-            slots: taken.slots.into_iter(),
-            left: taken.len,
+            slots: slots.into_iter(),
+            left,
         }
     }
 }
 
-/// The former watchers of a node, in the order of their positions.
+/// Watchers that a strike has taken, in the order of their places.
 #[derive(Debug)]
 pub(crate) struct Taken {
     slots: std::vec::IntoIter<Slot>,
-    left: usize,
+    left: u32,
 }
 
 impl Taken {
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.left == 0
+    }
+
+    /// Whether there is nobody among them who needs to be told more than that it is time.
+    pub(crate) fn only_wakers(&self) -> bool {
+        self.slots
+            .as_slice()
+            .iter()
+            .all(|slot| matches!(slot, Slot::Free(_) | Slot::Taken(Watcher::Waker(..))))
     }
 }
 

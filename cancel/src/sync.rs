@@ -7,19 +7,24 @@
 #[cfg(not(selvedge_loom))]
 pub(crate) use std::sync::{
     Mutex, MutexGuard,
-    atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
+    atomic::{AtomicU32, Ordering},
 };
 
 #[cfg(selvedge_loom)]
 pub(crate) use loom::{
     sync::{
         Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     thread_local,
 };
 
 pub(crate) use std::sync::{Arc, OnceLock, Weak};
+
+/// For statics, which outlive the executions of a model: always std's.
+pub(crate) mod plain {
+    pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
+}
 
 /// Locks, whatever happened to an earlier holder: no user code runs under the locks of this
 /// crate, so a poisoned one still guards a consistent value.

@@ -3,18 +3,19 @@
 
 use std::fmt;
 use std::panic::Location;
+use std::task::Waker;
 
 use crate::node::{Node, Watch};
 use crate::slots::{NOWHERE, Watcher};
 use crate::sync::Arc;
 use crate::user::{Armed, Callback};
-use crate::{Cause, CauseKind, WaitCancelled};
+use crate::{Cause, CauseKind, Instant, Phase, Stopping, WaitCancelled};
 
 /// A node of the cancellation tree: cancelling it asks everything below it to stop.
 ///
-/// A token goes from running to cancelled once and stays there; the first cause counts. Asking
-/// is all that it does: nothing is torn down, but waits and wrapped I/O below begin to fail with
-/// [`Cancelled`](crate::Cancelled). Clones are handles to the same node.
+/// A token goes through its [`Phase`]s in one direction; the first cause counts. Asking is all that
+/// it does: nothing is torn down, but waits and wrapped I/O below a cancelled token begin to fail
+/// with [`Cancelled`](crate::Cancelled). Clones are handles to the same node.
 ///
 /// # Examples
 /// ```
@@ -77,8 +78,7 @@ impl CancelToken {
     /// Does not wait. Cancelling twice is the same as once.
     #[track_caller]
     pub fn cancel(&self) {
-        let cause = Cause::new(CauseKind::Requested).with_place(Location::caller());
-        self.node.cancel(cause);
+        self.raise(Phase::Cancelled, CauseKind::Requested.into());
     }
 
     /// Asks everything at and below this token to stop, and says why.
@@ -97,7 +97,103 @@ impl CancelToken {
     /// ```
     #[track_caller]
     pub fn cancel_with(&self, cause: impl Into<Cause>) {
-        self.node.cancel(cause.into().or_place(Location::caller()));
+        self.raise(Phase::Cancelled, cause.into());
+    }
+
+    /// Asks everything at and below this token for a graceful end: everything still works, but
+    /// [`stopping`](Self::stopping) is ready, so that loops take on nothing new.
+    ///
+    /// Does not wait. It has no effect on what is stopping or cancelled already.
+    ///
+    /// # Examples
+    /// ```
+    /// use selvedge_cancel::CancelToken;
+    ///
+    /// let server = CancelToken::new();
+    /// let acceptor = server.child();
+    /// server.stop();
+    /// assert!(acceptor.is_stopping() && !acceptor.is_cancelled());
+    /// ```
+    #[track_caller]
+    pub fn stop(&self) {
+        self.raise(Phase::Stopping, CauseKind::Requested.into());
+    }
+
+    /// As [`stop`](Self::stop), and says why; see [`stop_cause`](Self::stop_cause).
+    #[track_caller]
+    pub fn stop_with(&self, cause: impl Into<Cause>) {
+        self.raise(Phase::Stopping, cause.into());
+    }
+
+    /// Ends the time for clean-up at and below this token: shields no longer hide the cancellation,
+    /// and scopes with a grace drop what is left. Cancels the token if that has not happened.
+    ///
+    /// Does not wait. Aborting twice is the same as once.
+    ///
+    /// # Examples
+    /// ```
+    /// use selvedge_cancel::{CancelToken, CauseKind, Phase};
+    ///
+    /// let token = CancelToken::new();
+    /// token.cancel_with("enough");
+    /// token.abort();
+    /// assert_eq!(token.phase(), Phase::Aborting);
+    /// assert_eq!(token.cause().unwrap().kind(), CauseKind::Requested);
+    /// ```
+    #[track_caller]
+    pub fn abort(&self) {
+        self.raise(Phase::Aborting, CauseKind::GraceExpired.into());
+    }
+
+    /// As [`abort`](Self::abort), and says why. What is cancelled already keeps its cause; this one
+    /// is seen by what a shield has kept running until now.
+    #[track_caller]
+    pub fn abort_with(&self, cause: impl Into<Cause>) {
+        self.raise(Phase::Aborting, cause.into());
+    }
+
+    #[track_caller]
+    fn raise(&self, phase: Phase, cause: Cause) {
+        self.node.raise(phase, cause.asked_at(Location::caller()));
+    }
+
+    /// How far the end of this token has come: its own phase or the furthest one above it, as far as
+    /// shields let it through.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.node.phase()
+    }
+
+    /// Whether a graceful end is wanted, or more than that.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.node.is_stopping()
+    }
+
+    /// Why a graceful end is wanted; `None` if nobody asked for one, or this was cancelled at once.
+    #[must_use]
+    pub fn stop_cause(&self) -> Option<Cause> {
+        self.node.stop_cause()
+    }
+
+    /// Waits until a graceful end is wanted, or more than that.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost by dropping it; it is [`SelectSafe`](crate::SelectSafe).
+    pub fn stopping(&self) -> Stopping {
+        Stopping::new(self.clone())
+    }
+
+    /// The earliest deadline of this token and those above it, up to the nearest shield; once it is
+    /// cancelled, a moment that has passed.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let deadline = self.node.deadline();
+        if !self.is_cancelled() {
+            return deadline;
+        }
+        let now = Instant::now();
+        Some(deadline.map_or(now, |deadline| deadline.min(now)))
     }
 
     /// Whether this token, or one above it, is cancelled.
@@ -143,11 +239,13 @@ impl CancelToken {
     /// ```
     pub fn on_cancel<F: FnOnce(&Cause) + Send + 'static>(&self, f: F) -> OnCancel {
         let callback: Arc<dyn Callback> = Arc::new(Armed::new(f));
-        let at = match self.node.watch(Watcher::Callback(Arc::clone(&callback))) {
+        let at = match self.watch(Watcher::Callback(Arc::clone(&callback)), Phase::Cancelled) {
             Watch::At(at) => at,
             Watch::Never => NOWHERE,
-            Watch::Late(cause) => {
-                callback.call(&cause);
+            Watch::Late => {
+                if let Some(cause) = self.cause() {
+                    callback.call(&cause);
+                }
                 NOWHERE
             }
         };
@@ -178,8 +276,120 @@ impl CancelToken {
         }
     }
 
+    fn watch(&self, watcher: Watcher, from: Phase) -> Watch {
+        self.node.watch(watcher, from)
+    }
+
     pub(crate) fn node(&self) -> &Arc<Node> {
         &self.node
+    }
+
+    pub(crate) fn into_node(self) -> Arc<Node> {
+        self.node
+    }
+}
+
+/// For engines, which build scopes, time-outs and shields from it.
+#[doc(hidden)]
+impl CancelToken {
+    /// A token below this one that hides a cancellation above, but no abort, until the shield is
+    /// lowered. A wish to stop passes; to what is in there, a cancellation is no more than that.
+    #[must_use]
+    pub fn child_shielded(&self) -> Self {
+        Self {
+            node: Node::shielded_child_of(&self.node),
+        }
+    }
+
+    /// Makes an ordinary child of a shielded one: if its parent is cancelled, it is too from now on.
+    pub fn lower_shield(&self) {
+        self.node.lower_shield();
+    }
+
+    /// Stores the token's own deadline. Nothing happens when it passes: the engine sees to that.
+    pub fn set_deadline(&self, deadline: Option<Instant>) {
+        self.node.set_deadline(deadline);
+    }
+
+    /// Whether a [`Cancelled`](crate::Cancelled) lives that was made at or below this token, because
+    /// this token or one above it is cancelled.
+    #[must_use]
+    pub fn has_live(&self) -> bool {
+        self.node.has_live()
+    }
+
+    /// As `has_live`, of those that were made because this very token was cancelled.
+    #[must_use]
+    pub fn has_live_own(&self) -> bool {
+        self.node.has_live_own()
+    }
+
+    /// The cause, if this very token was cancelled, and not only one above it.
+    #[must_use]
+    pub fn own_cause(&self) -> Option<Cause> {
+        self.node.own_cause()
+    }
+
+    /// Has the waker woken once when the token reaches this phase.
+    pub fn watch_phase(&self, waker: &Waker, from: Phase) -> Watching {
+        if from == Phase::Running {
+            return Watching::Late;
+        }
+        match self.watch(Watcher::Waker(from, waker.clone()), from) {
+            Watch::At(at) => Watching::At(at as usize),
+            Watch::Late => Watching::Late,
+            Watch::Never => Watching::Never,
+        }
+    }
+
+    /// Takes back what `watch_phase` entered at this position; nothing happens if it was woken.
+    pub fn unwatch_phase(&self, at: usize) {
+        if let Ok(at) = u32::try_from(at) {
+            drop(self.node.unwatch(at));
+        }
+    }
+
+    /// Stops, cancels and aborts this token whenever that happens to the other, without being its
+    /// child, until the guard is dropped. A request that is under way then may still arrive.
+    pub fn follow(&self, other: &Self) -> Following {
+        Following {
+            leader: Arc::clone(&other.node),
+            at: self.node.follow(&other.node).unwrap_or(NOWHERE),
+        }
+    }
+}
+
+/// What became of an attempt to watch a token.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watching {
+    /// Watching, from this position.
+    At(usize),
+    /// The phase has come.
+    Late,
+    /// The token stands for "outside every scope" and keeps no watchers.
+    Never,
+}
+
+/// Keeps a token following another one; from `CancelToken::follow`.
+#[doc(hidden)]
+#[must_use = "dropping the guard ends the following"]
+pub struct Following {
+    leader: Arc<Node>,
+    at: u32,
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        if self.at != NOWHERE {
+            drop(self.leader.unwatch(self.at));
+        }
+    }
+}
+
+impl fmt::Debug for Following {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Following").finish_non_exhaustive()
     }
 }
 
@@ -192,6 +402,7 @@ impl Default for CancelToken {
 impl fmt::Debug for CancelToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CancelToken")
+            .field("phase", &self.phase())
             .field("cause", &self.cause())
             .finish_non_exhaustive()
     }
@@ -203,7 +414,7 @@ impl fmt::Debug for CancelToken {
 #[must_use = "dropping the guard takes the function back"]
 pub struct OnCancel {
     node: Arc<Node>,
-    at: usize,
+    at: u32,
     callback: Arc<dyn Callback>,
 }
 

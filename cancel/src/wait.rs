@@ -1,4 +1,4 @@
-//! The futures that look at a token: `WaitCancelled`, which waits for its cancellation, and
+//! The futures that look at a token: `WaitCancelled` and `Stopping`, which wait for a phase, and
 //! `Checkpoint`, which lets others run and then asks whether to go on.
 
 use std::future::Future;
@@ -7,28 +7,51 @@ use std::task::{Context, Poll};
 
 use crate::node::Watch;
 use crate::slots::{NOWHERE, Watcher};
-use crate::{CancelToken, Cancelled, Cause, SelectSafe, ambient};
+use crate::{CancelToken, Cancelled, Cause, Phase, SelectSafe, ambient};
 
-/// Waits until a token is cancelled; from [`CancelToken::cancelled`] and
-/// [`cancelled`](crate::cancelled).
-///
-/// # Cancel safety
-/// Nothing is lost by dropping it.
-#[must_use = "futures do nothing unless polled"]
+/// A place in the list of a token, for a phase, and the way in and out.
 #[derive(Debug)]
-pub struct WaitCancelled {
+struct Entry {
     token: CancelToken,
+    from: Phase,
     /// Our position among the watchers, or `NOWHERE`.
-    at: usize,
+    at: u32,
 }
 
-impl WaitCancelled {
-    pub(crate) const fn new(token: CancelToken) -> Self {
-        Self { token, at: NOWHERE }
+impl Entry {
+    const fn new(token: CancelToken, from: Phase) -> Self {
+        Self {
+            token,
+            from,
+            at: NOWHERE,
+        }
     }
 
-    pub(crate) const fn token(&self) -> &CancelToken {
-        &self.token
+    /// Asks, and makes sure that the waker is in the list before the answer is no.
+    fn poll<T>(&mut self, cx: &mut Context<'_>, ask: impl Fn(&CancelToken) -> Option<T>) -> Poll<T> {
+        if let Some(answer) = ask(&self.token) {
+            self.leave();
+            return Poll::Ready(answer);
+        }
+        if self.at == NOWHERE {
+            let watcher = Watcher::Waker(self.from, cx.waker().clone());
+            match self.token.node().watch(watcher, self.from) {
+                Watch::At(at) => self.at = at,
+                Watch::Late => {}
+                Watch::Never => return Poll::Pending,
+            }
+        } else if self.token.node().rewatch(self.at, cx.waker()) {
+            return Poll::Pending;
+        }
+        // We entered the list now, or a request has just emptied it: it may have come before our
+        // waker was there.
+        match ask(&self.token) {
+            Some(answer) => {
+                self.leave();
+                Poll::Ready(answer)
+            }
+            None => Poll::Pending,
+        }
     }
 
     /// Leaves the list; the next poll enters it again.
@@ -40,43 +63,65 @@ impl WaitCancelled {
     }
 }
 
-impl Future for WaitCancelled {
-    type Output = Cause;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Cause> {
-        let this = &mut *self;
-        if let Some(cause) = this.token.cause() {
-            this.leave();
-            return Poll::Ready(cause);
-        }
-        if this.at == NOWHERE {
-            match this.token.node().watch(Watcher::Waker(cx.waker().clone())) {
-                Watch::At(at) => this.at = at,
-                Watch::Late(cause) => return Poll::Ready(cause),
-                Watch::Never => return Poll::Pending,
-            }
-        } else if this.token.node().rewatch(this.at, cx.waker()) {
-            return Poll::Pending;
-        }
-        // We entered the list now, or a cancellation has just emptied it: it may have come
-        // before our waker was there.
-        match this.token.cause() {
-            Some(cause) => {
-                this.leave();
-                Poll::Ready(cause)
-            }
-            None => Poll::Pending,
-        }
-    }
-}
-
-impl Drop for WaitCancelled {
+impl Drop for Entry {
     fn drop(&mut self) {
         self.leave();
     }
 }
 
+/// Waits until a token is cancelled; from [`CancelToken::cancelled`] and
+/// [`cancelled`](crate::cancelled).
+///
+/// # Cancel safety
+/// Nothing is lost by dropping it.
+#[must_use = "futures do nothing unless polled"]
+#[derive(Debug)]
+pub struct WaitCancelled(Entry);
+
+impl WaitCancelled {
+    pub(crate) const fn new(token: CancelToken) -> Self {
+        Self(Entry::new(token, Phase::Cancelled))
+    }
+
+    pub(crate) const fn token(&self) -> &CancelToken {
+        &self.0.token
+    }
+}
+
+impl Future for WaitCancelled {
+    type Output = Cause;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Cause> {
+        self.0.poll(cx, CancelToken::cause)
+    }
+}
+
 impl SelectSafe for WaitCancelled {}
+
+/// Waits until a token is to come to an end, gracefully or not; from [`CancelToken::stopping`] and
+/// [`stopping`](crate::stopping).
+///
+/// # Cancel safety
+/// Nothing is lost by dropping it.
+#[must_use = "futures do nothing unless polled"]
+#[derive(Debug)]
+pub struct Stopping(Entry);
+
+impl Stopping {
+    pub(crate) const fn new(token: CancelToken) -> Self {
+        Self(Entry::new(token, Phase::Stopping))
+    }
+}
+
+impl Future for Stopping {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.poll(cx, |token| token.is_stopping().then_some(()))
+    }
+}
+
+impl SelectSafe for Stopping {}
 
 /// A point at which a long computation lets others run and may be cancelled; from
 /// [`checkpoint`](crate::checkpoint).

@@ -29,6 +29,11 @@ impl Watch {
             self.clear();
             return Poll::Ready(cancelled);
         }
+        self.arm(cx)
+    }
+
+    /// The second half of `poll`, for somebody who has just asked by himself.
+    pub(crate) fn arm(&mut self, cx: &mut Context<'_>) -> Poll<Cancelled> {
         let Some(token) = ambient::token_for(cx.waker()) else {
             self.clear();
             return Poll::Pending;

@@ -1,0 +1,72 @@
+//! The count of living `Cancelled`s, by which somebody who has only an error of some type learns
+//! whether a cancellation is inside. Recipe Count.
+
+use super::{ABORTED, CANCELLED, Node};
+use crate::sync::{Arc, lock};
+
+/// One `Cancelled`, counted on every node from where it was made up to the node whose cancellation
+/// it tells of. Dropping it takes it off the same nodes.
+#[derive(Debug)]
+pub(crate) struct Mark {
+    node: Arc<Node>,
+    /// How many nodes above the first one are counted on.
+    steps: usize,
+}
+
+impl Mark {
+    /// Counts a `Cancelled` that is made at this node; `None` if the node is not cancelled.
+    pub(crate) fn new(node: Arc<Node>) -> Option<Self> {
+        let steps = node.origin()?;
+        let mark = Self { node, steps };
+        mark.count(|count| *count = count.wrapping_add(1));
+        Some(mark)
+    }
+
+    fn count(&self, by: fn(&mut u32)) {
+        for (at, (node, ..)) in self.node.upwards().take(self.steps + 1).enumerate() {
+            let mut guard = node.lock();
+            let cold = guard.cold();
+            by(&mut cold.live);
+            if at == self.steps {
+                by(&mut cold.live_own);
+            }
+        }
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        self.count(|count| *count = count.wrapping_sub(1));
+    }
+}
+
+impl Node {
+    /// How far above is the node that was cancelled itself, if this one is cancelled.
+    fn origin(&self) -> Option<usize> {
+        let mut aborted = None;
+        for (at, (_, flags, hidden)) in self.upwards().enumerate() {
+            let ends = if hidden { ABORTED } else { CANCELLED };
+            if flags & ends != 0 {
+                return Some(at);
+            }
+            // One that was aborted after it was cancelled from above has its origin there, unless
+            // a shield in between hides it.
+            if flags & ABORTED != 0 {
+                aborted = aborted.or(Some(at));
+            }
+        }
+        aborted
+    }
+
+    /// Whether a counted `Cancelled` lives that was made at or below this node.
+    pub(crate) fn has_live(&self) -> bool {
+        lock(&self.cold).as_ref().is_some_and(|cold| cold.live > 0)
+    }
+
+    /// The same, of those that tell of this very node's cancellation.
+    pub(crate) fn has_live_own(&self) -> bool {
+        lock(&self.cold)
+            .as_ref()
+            .is_some_and(|cold| cold.live_own > 0)
+    }
+}

@@ -1,0 +1,234 @@
+//! How a request travels down the tree: node by node with an explicit stack, one lock at a time, and
+//! only at the end, when everything is marked, to those who wait. Recipes Raise, Tell and Strike.
+
+use std::task::Waker;
+
+use super::{ABORTED, CANCELLED, Cold, News, Node, SHIELDED, STOPPED};
+use crate::slots::{Taken, Watcher};
+use crate::sync::Arc;
+use crate::user::{Callback, quietly};
+use crate::{Cause, Phase};
+
+/// All that one request comes to. User code runs in `finish` only, which is the end of it.
+#[must_use]
+pub(super) struct Rounds {
+    /// Nodes that are to hear something, from which it spreads.
+    todo: Vec<(Arc<Node>, Source)>,
+    /// Nodes that a strike took out of a list, and that wait for more.
+    loose: Vec<Arc<Node>>,
+    wakers: Vec<Waker>,
+    calls: Vec<(Arc<dyn Callback>, Cause)>,
+}
+
+/// Where a node has its news from.
+enum Source {
+    Above(News),
+    /// Asked of the node itself.
+    Itself(Phase, Cause),
+}
+
+/// The former watchers of a node, who have not heard yet.
+struct Level {
+    news: News,
+    taken: Taken,
+}
+
+impl Rounds {
+    pub(super) const fn new() -> Self {
+        Self {
+            todo: Vec::new(),
+            loose: Vec::new(),
+            wakers: Vec::new(),
+            calls: Vec::new(),
+        }
+    }
+
+    /// Asks a phase of a node, with this cause unless there is one.
+    pub(super) fn raise(mut self, node: &Arc<Node>, phase: Phase, cause: &Cause) -> Self {
+        let first = self.ask(node, phase, cause);
+        self.spread(first);
+        self
+    }
+
+    /// Tells a node, and what is below it, what comes from above.
+    pub(super) fn tell(mut self, node: &Arc<Node>, news: &News) -> Self {
+        let first = self.strike(node, None, news, false);
+        self.spread(first);
+        self
+    }
+
+    /// Asks of a follower what its leader has come to already.
+    pub(super) fn catch_up(mut self, node: &Arc<Node>, leader: &Node) -> Self {
+        let mut news = leader.above_and(0);
+        if news.phase >= Phase::Cancelled {
+            news.cause = leader.cause();
+        }
+        self.follow(Arc::clone(node), &news);
+        self
+    }
+
+    pub(super) fn later(&mut self, node: &Arc<Node>, news: News) {
+        self.todo.push((Arc::clone(node), Source::Above(news)));
+    }
+
+    /// Wakes and calls, when there is nothing left to mark or to link.
+    pub(super) fn finish(mut self) {
+        loop {
+            if let Some((node, source)) = self.todo.pop() {
+                let first = match source {
+                    Source::Above(news) => self.strike(&node, None, &news, false),
+                    Source::Itself(phase, cause) => self.ask(&node, phase, &cause),
+                };
+                self.spread(first);
+            } else if let Some(node) = self.loose.pop() {
+                self = self.link(&node);
+            } else {
+                break;
+            }
+        }
+        for waker in self.wakers {
+            quietly(|| waker.wake());
+        }
+        for (callback, cause) in self.calls {
+            callback.call(&cause);
+        }
+    }
+
+    fn ask(&mut self, node: &Arc<Node>, phase: Phase, cause: &Cause) -> Option<Level> {
+        let above = node.above();
+        self.strike(node, Some((phase, cause)), &above, false)
+    }
+
+    /// Goes through whoever hangs on a struck node.
+    fn spread(&mut self, first: Option<Level>) {
+        let Some(first) = first else { return };
+        let mut levels = vec![first];
+        while let Some(Level { news, taken }) = levels.last_mut() {
+            let Some(watcher) = taken.next() else {
+                levels.pop();
+                continue;
+            };
+            match watcher {
+                Watcher::Waker(_, waker) => self.wakers.push(waker),
+                Watcher::Callback(callback) => {
+                    if let Some(cause) = &news.cause {
+                        self.calls.push((callback, cause.clone()));
+                    }
+                }
+                Watcher::Follower(node) => {
+                    if let Some(node) = node.upgrade() {
+                        self.follow(node, news);
+                    }
+                }
+                Watcher::Child(child) => {
+                    if let Some(child) = child.upgrade() {
+                        let below = self.strike(&child, None, news, true);
+                        // A level without rest goes first, so that a chain of any length needs
+                        // one level at a time.
+                        if taken.is_empty() {
+                            levels.pop();
+                        }
+                        levels.extend(below);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Repeats in a follower what its leader came to.
+    fn follow(&mut self, node: Arc<Node>, news: &News) {
+        let mut push = |phase, cause: &Option<Cause>| {
+            let cause = cause.clone().unwrap_or_else(|| Cause::from("followed"));
+            self.todo
+                .push((Arc::clone(&node), Source::Itself(phase, cause)));
+        };
+        match news.phase {
+            Phase::Running => {}
+            Phase::Stopping => push(Phase::Stopping, &None),
+            Phase::Cancelled => push(Phase::Cancelled, &news.cause),
+            Phase::Aborting => {
+                // The last one in is served first.
+                push(Phase::Aborting, &news.abort);
+                push(Phase::Cancelled, &news.cause);
+            }
+        }
+    }
+
+    /// Marks one node, in one step under its lock, and takes off who is to hear of it.
+    fn strike(
+        &mut self,
+        node: &Arc<Node>,
+        asked: Option<(Phase, &Cause)>,
+        above: &News,
+        unlinked: bool,
+    ) -> Option<Level> {
+        let mut guard = node.lock();
+        let cold = guard.cold();
+        if unlinked {
+            // Whoever is linking a path through here must not call it reached (T4).
+            cold.unlinked = cold.unlinked.wrapping_add(1);
+            cold.reached = false;
+        }
+        let mut phase = node.settle(cold, above);
+        if let Some((wanted, cause)) = asked {
+            phase = phase.max(node.take_request(cold, wanted, cause));
+        }
+        let taken = (phase > cold.watchers.struck()).then(|| cold.watchers.strike(phase));
+        if unlinked && !cold.watchers.is_empty() {
+            self.loose.push(Arc::clone(node));
+        }
+        let taken = taken.filter(|taken| !taken.is_empty())?;
+        if !taken.only_wakers() {
+            return Some(Level {
+                news: cold.news(),
+                taken,
+            });
+        }
+        drop(guard);
+        self.wakers.extend(taken.filter_map(|watcher| match watcher {
+            Watcher::Waker(_, waker) => Some(waker),
+            _ => None,
+        }));
+        None
+    }
+}
+
+impl Node {
+    /// Takes over what comes from above; the answer is the phase the node is in by that.
+    fn settle(&self, cold: &mut Cold, above: &News) -> Phase {
+        // Under the lock, which `lower_shield` takes too: it looks upwards after this, or we see
+        // the shield lowered.
+        let shielded = self.flags() & SHIELDED != 0;
+        let phase = above.phase.through(shielded);
+        if phase >= Phase::Cancelled && cold.cause.is_none() {
+            let cause = if shielded { &above.abort } else { &above.cause };
+            cold.cause = cause.clone();
+        }
+        if phase == Phase::Aborting && cold.abort().is_none() {
+            cold.rare().abort = above.abort.clone();
+        }
+        phase
+    }
+
+    /// Takes over what is asked of the node itself. Whoever comes first is the one who cancelled it.
+    fn take_request(&self, cold: &mut Cold, wanted: Phase, cause: &Cause) -> Phase {
+        let mut flags = 0;
+        if wanted >= Phase::Cancelled && cold.cause.is_none() {
+            cold.cause = Some(cause.clone());
+            flags |= CANCELLED;
+        }
+        match wanted {
+            Phase::Running | Phase::Cancelled => {}
+            Phase::Stopping => {
+                cold.rare().stop.get_or_insert_with(|| cause.clone());
+                flags |= STOPPED;
+            }
+            Phase::Aborting => {
+                cold.rare().abort.get_or_insert_with(|| cause.clone());
+                flags |= ABORTED;
+            }
+        }
+        self.raise_flags(flags);
+        wanted
+    }
+}
