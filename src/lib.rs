@@ -36,8 +36,9 @@
 
 pub use selvedge_cancel::{
     AssertSelectSafe, CancelToken, Cancellable, Cancelled, CancelledOr, Cause, CauseKind,
-    Checkpoint, DropGuard, FutureCancelExt, IoCancelExt, OnCancel, OrCancel, Select, SelectSafe,
-    SelectTuple, TimedOut, TryCancellable, WaitCancelled, select, select_safe,
+    Checkpoint, DropGuard, FutureCancelExt, IoCancelExt, OnCancel, OrCancel, Phase, Select,
+    SelectSafe, SelectTuple, Stopping, TimedOut, TryCancellable, WaitCancelled, select,
+    select_safe,
 };
 pub use selvedge_iter::{
     Drive, IntoPar, ParMutExt, ParRefExt, ParStream, ParStreamExt, Pipe, Step, mark, par_iter,
@@ -50,7 +51,9 @@ pub use selvedge_scope::{
 
 /// What the running code asks about its own cancellation, with no token in its hands.
 pub mod cancel {
-    pub use selvedge_cancel::{cancelled, check, checkpoint, current};
+    pub use selvedge_cancel::{
+        cancelled, check, checkpoint, current, deadline, remaining, stopping,
+    };
 }
 
 /// The types behind parallel streams, for code that has to name one.
