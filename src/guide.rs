@@ -14,6 +14,9 @@ pub mod helpers {}
 #[doc = include_str!("../docs/guide/cancellation.md")]
 pub mod cancellation {}
 
+#[doc = include_str!("../docs/guide/deadlines.md")]
+pub mod deadlines {}
+
 /// Runs the blocks of the README as tests; nothing of it is public.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

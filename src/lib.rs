@@ -13,6 +13,7 @@
 //! | asking work to stop | [`CancelToken`], [`mod@cancel`], [`FutureCancelExt`] |
 //! | I/O, streams and sinks that fail when asked to stop | [`IoCancelExt`] |
 //! | the first of several events | [`select!`](macro@select), [`select()`], [`SelectSafe`] |
+//! | limits in time, and clean-up that a cancellation spares | [`timeout()`], [`cancel::shield`] |
 //! | time | [`time`], and `testing::VirtualClock` (feature `testing`) |
 //! | which threads help | [`Pool`] |
 //!
@@ -45,15 +46,16 @@ pub use selvedge_iter::{
 };
 pub use selvedge_scope::{
     Join, JoinAll, JoinHandle, JoinTuple, Pool, PoolBuilder, Refused, Scope, Scoped, TaskId,
-    TryJoin, TryJoinAll, TryJoinTuple, TryScope, TryScoped, Why, block_on, join, join_all, scope,
-    time, try_join, try_join_all, try_scope,
+    Timeout, TryJoin, TryJoinAll, TryJoinTuple, TryScope, TryScoped, Why, block_on, join, join_all,
+    scope, time, timeout, timeout_at, try_join, try_join_all, try_scope,
 };
 
-/// What the running code asks about its own cancellation, with no token in its hands.
+/// What the running code asks about its own cancellation, with no token in its hands, and shields from it.
 pub mod cancel {
     pub use selvedge_cancel::{
         cancelled, check, checkpoint, current, deadline, remaining, stopping,
     };
+    pub use selvedge_scope::{Shield, shield, shield_unbounded};
 }
 
 /// The types behind parallel streams, for code that has to name one.

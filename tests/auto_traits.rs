@@ -64,6 +64,11 @@ table! {
     selvedge::TryCancellable<Inner>: true false false;
     selvedge::CancelledOr<u8>: true true true;
 
+    selvedge::Timeout<Now>: true true true;
+    selvedge::Timeout<Inner>: true false false;
+    selvedge::cancel::Shield<Now>: true true true;
+    selvedge::cancel::Shield<Inner>: true false false;
+
     selvedge::time::Sleep: true true true;
     selvedge::time::Instant: true true true;
     selvedge::rt::Ticket: true true true;
