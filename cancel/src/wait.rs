@@ -28,7 +28,11 @@ impl Entry {
     }
 
     /// Asks, and makes sure that the waker is in the list before the answer is no.
-    fn poll<T>(&mut self, cx: &mut Context<'_>, ask: impl Fn(&CancelToken) -> Option<T>) -> Poll<T> {
+    fn poll<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        ask: impl Fn(&CancelToken) -> Option<T>,
+    ) -> Poll<T> {
         if let Some(answer) = ask(&self.token) {
             self.leave();
             return Poll::Ready(answer);

@@ -185,10 +185,11 @@ impl Rounds {
             });
         }
         drop(guard);
-        self.wakers.extend(taken.filter_map(|watcher| match watcher {
-            Watcher::Waker(_, waker) => Some(waker),
-            _ => None,
-        }));
+        self.wakers
+            .extend(taken.filter_map(|watcher| match watcher {
+                Watcher::Waker(_, waker) => Some(waker),
+                _ => None,
+            }));
         None
     }
 }
