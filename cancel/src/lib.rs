@@ -11,6 +11,7 @@ pub mod ambient;
 mod cause;
 mod current;
 mod error;
+mod fine_drop;
 mod io;
 mod node;
 mod or_cancel;
@@ -29,6 +30,8 @@ mod watch;
 pub use cause::{Cause, CauseKind};
 pub use current::{cancelled, check, checkpoint, current, deadline, remaining, stopping};
 pub use error::{Cancelled, TimedOut};
+#[doc(hidden)]
+pub use fine_drop::FineDrop;
 pub use io::{Cancellable, CancelledOr, IoCancelExt, TryCancellable};
 pub use or_cancel::{FutureCancelExt, OrCancel};
 pub use phase::Phase;

@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
+use crate::fine_drop::{After, Before};
+
 /// A future that may be dropped at any await, at once, and loses nothing by it that its owner
 /// would miss: the opt-in to synchronous cancellation.
 ///
@@ -51,8 +53,11 @@ pin_project! {
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct AssertSelectSafe<F> {
+        // Fields are dropped in this order: what the future drops midway is nothing to report.
+        before: Before,
         #[pin]
         future: F,
+        after: After,
     }
 }
 
@@ -71,7 +76,11 @@ pin_project! {
 /// As the caller says: whatever the future has done up to the await at which it is dropped stays
 /// done, the rest does not happen, and its locals are dropped.
 pub fn select_safe<F: Future>(future: F) -> AssertSelectSafe<F> {
-    AssertSelectSafe { future }
+    AssertSelectSafe {
+        before: Before,
+        future,
+        after: After,
+    }
 }
 
 impl<F: Future> Future for AssertSelectSafe<F> {

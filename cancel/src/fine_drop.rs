@@ -1,0 +1,55 @@
+//! Whether what is dropped right now may be: a select-safe future is meant to be dropped midway, anything else
+//! that is, in a debug build, is worth a report by whoever notices.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+
+thread_local! {
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+}
+
+/// While it lives, what this thread drops was said to be select-safe.
+#[doc(hidden)]
+#[derive(Debug)]
+#[must_use]
+pub struct FineDrop(PhantomData<*const ()>);
+
+impl FineDrop {
+    /// Drops are fine from here on.
+    pub fn begin() -> Self {
+        let _ = DEPTH.try_with(|depth| depth.set(depth.get() + 1));
+        Self(PhantomData)
+    }
+
+    /// Whether drops are fine here.
+    #[must_use]
+    pub fn is_on() -> bool {
+        DEPTH.try_with(Cell::get).is_ok_and(|depth| depth > 0)
+    }
+}
+
+impl Drop for FineDrop {
+    fn drop(&mut self) {
+        let _ = DEPTH.try_with(|depth| depth.set(depth.get().saturating_sub(1)));
+    }
+}
+
+/// As a field before a select-safe future: drops are fine once it is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Before;
+
+impl Drop for Before {
+    fn drop(&mut self) {
+        std::mem::forget(FineDrop::begin());
+    }
+}
+
+/// As the field after it: and no longer.
+#[derive(Debug, Default)]
+pub(crate) struct After;
+
+impl Drop for After {
+    fn drop(&mut self) {
+        drop(FineDrop(PhantomData));
+    }
+}
