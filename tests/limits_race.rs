@@ -2,134 +2,146 @@
 //! `TimedOut` comes if and only if it is the deadline's.
 #![cfg(feature = "testing")]
 
-use std::cell::RefCell;
-use std::future::pending;
+use std::future::{Future, pending};
 use std::hint::spin_loop;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
 use selvedge::cancel;
 use selvedge::testing::{VirtualClock, poll_once};
-use selvedge::{CancelToken, CauseKind, FutureCancelExt, timeout};
+use selvedge::{CancelToken, Cancelled, CauseKind, FutureCancelExt, TimedOut, timeout};
 
-const ROUNDS: usize = 100_000;
+const BATCHES: usize = 1_000;
+const BATCH: usize = 100;
 const TICK: Duration = Duration::from_secs(1);
 
-/// Lets the two others go, round by round, and waits for both.
-struct Gate {
-    round: AtomicUsize,
-    done: AtomicUsize,
+/// Keeps two threads in step, so that what they do collides.
+struct Pace([AtomicUsize; 2]);
+
+impl Pace {
+    /// Acts for the step when the other has done the one before.
+    fn step(&self, me: usize, step: usize, act: impl FnOnce()) {
+        let mut spins = 0;
+        while self.0[1 - me].load(Ordering::SeqCst) < step {
+            spins += 1;
+            match spins % 1024 {
+                // There may be fewer cores than threads.
+                0 => thread::yield_now(),
+                _ => spin_loop(),
+            }
+        }
+        act();
+        self.0[me].store(step + 1, Ordering::SeqCst);
+    }
 }
 
-impl Gate {
-    /// One of the two: acts once in each round.
-    fn follow(&self, mut act: impl FnMut(usize)) {
-        for round in 1..=ROUNDS {
-            wait_until(|| self.round.load(Ordering::SeqCst) >= round);
-            act(round);
-            self.done.fetch_add(1, Ordering::SeqCst);
+type Ended = Result<Result<Result<(), Cancelled>, TimedOut>, TimedOut>;
+
+/// A limit that passes at its tick, inside one that never does, begun and waiting.
+struct Round {
+    future: Pin<Box<dyn Future<Output = Ended>>>,
+    /// That of the outer limit, and that of the inner one.
+    tokens: [CancelToken; 2],
+    heard: mpsc::Receiver<CauseKind>,
+}
+
+impl Round {
+    fn begin(ticks: u32) -> Self {
+        let (heard, hears) = mpsc::channel();
+        let (give, tokens) = mpsc::channel();
+        let mut future: Pin<Box<dyn Future<Output = Ended>>> =
+            Box::pin(timeout(Duration::MAX, async move {
+                give.send(cancel::current()).unwrap();
+                let inner = timeout(ticks * TICK, async move {
+                    let own = cancel::current();
+                    let _guard = own.on_cancel(move |cause| heard.send(cause.kind()).unwrap());
+                    give.send(own).unwrap();
+                    pending::<()>().or_cancel().await
+                });
+                inner.await
+            }));
+        assert!(poll_once(future.as_mut()).is_pending());
+        Self {
+            future,
+            tokens: [tokens.recv().unwrap(), tokens.recv().unwrap()],
+            heard: hears,
         }
     }
 
-    fn open(&self, round: usize) {
-        self.round.store(round, Ordering::SeqCst);
-        wait_until(|| self.done.load(Ordering::SeqCst) == 2 * round);
-    }
-}
-
-/// Lets the two run to their end when an assertion has failed: they would wait for ever.
-struct Opens<'a>(&'a Gate);
-
-impl Drop for Opens<'_> {
-    fn drop(&mut self) {
-        self.0.round.store(ROUNDS, Ordering::SeqCst);
-    }
-}
-
-/// There may be fewer cores than threads.
-fn wait_until(mut is_true: impl FnMut() -> bool) {
-    let mut spins = 0;
-    while !is_true() {
-        spins += 1;
-        match spins % 64 {
-            0 => thread::yield_now(),
-            _ => spin_loop(),
+    /// Whose the cause was, after both have acted.
+    fn end(mut self) -> CauseKind {
+        let Poll::Ready(ended) = poll_once(self.future.as_mut()) else {
+            panic!("it is cancelled twice over and still waits");
+        };
+        let kind = self.tokens[1].cause().expect("it was cancelled").kind();
+        assert_eq!(self.heard.try_iter().collect::<Vec<_>>(), [kind]);
+        match ended.expect("the outer limit is far away") {
+            Err(_) => assert_eq!(kind, CauseKind::Deadline),
+            Ok(ended) => {
+                assert_eq!(ended.unwrap_err().cause().kind(), CauseKind::Requested);
+                assert_eq!(kind, CauseKind::Requested);
+            }
         }
+        kind
     }
 }
 
 #[test]
 fn deadline_against_an_explicit_cancel_has_one_cause_and_one_outcome() {
     let clock = VirtualClock::new();
-    let gate = Gate {
-        round: AtomicUsize::new(0),
-        done: AtomicUsize::new(0),
-    };
-    let target: Mutex<Option<CancelToken>> = Mutex::new(None);
-    let (mut timed_out, mut requested) = (0, 0);
-    thread::scope(|threads| {
-        threads.spawn(|| gate.follow(|_| clock.advance(TICK)));
-        threads.spawn(|| {
-            gate.follow(|round| {
-                // So that now the one is first, and now the other.
-                for _ in 0..round % 101 {
-                    spin_loop();
-                }
-                let target = target.lock().unwrap().take();
-                if let Some(target) = target {
-                    target.cancel_with("by hand");
-                }
-            });
-        });
-        let _opens = Opens(&gate);
-        clock.block_on(async {
-            for round in 1..=ROUNDS {
-                let (heard, hears) = mpsc::channel();
-                let tokens = RefCell::new(Vec::new());
-                // The outer limit never passes; it is there for its token.
-                let mut limited = pin!(timeout(Duration::MAX, async {
-                    tokens.borrow_mut().push(cancel::current());
-                    let limited = timeout(TICK, async {
-                        let own = cancel::current();
-                        let guard = own.on_cancel(move |cause| heard.send(cause.kind()).unwrap());
-                        tokens.borrow_mut().push(own);
-                        let ended = pending::<()>().or_cancel().await;
-                        drop(guard);
-                        ended
-                    });
-                    limited.await
-                }));
-                assert!(poll_once(limited.as_mut()).is_pending());
-                let own = tokens.borrow()[1].clone();
-                *target.lock().unwrap() = Some(tokens.borrow()[round % 2].clone());
-                gate.open(round);
-                let Poll::Ready(ended) = poll_once(limited) else {
-                    panic!("round {round}: it is cancelled twice over and still waits");
-                };
-                let kind = own.cause().expect("it was cancelled").kind();
-                assert_eq!(hears.try_iter().collect::<Vec<_>>(), [kind]);
-                match ended.expect("the outer limit is far away") {
-                    Err(_) => {
-                        assert_eq!(kind, CauseKind::Deadline, "round {round}");
-                        timed_out += 1;
-                    }
-                    Ok(ended) => {
-                        let cancelled = ended.unwrap_err();
-                        assert_eq!(cancelled.cause().kind(), CauseKind::Requested);
-                        assert_eq!(kind, CauseKind::Requested, "round {round}");
-                        requested += 1;
-                    }
-                }
+    let mut seen = Vec::new();
+    let targets: Arc<Mutex<Vec<CancelToken>>> = Arc::default();
+    let gate = Arc::new(Barrier::new(3));
+    let pace = Arc::new(Pace([AtomicUsize::new(0), AtomicUsize::new(0)]));
+
+    // Not scoped: if an assertion fails here, nobody waits for them.
+    let (ticks, paced, barrier) = (clock.clone(), Arc::clone(&pace), Arc::clone(&gate));
+    thread::spawn(move || {
+        for batch in 0..BATCHES {
+            barrier.wait();
+            for n in 0..BATCH {
+                paced.step(0, batch * BATCH + n, || ticks.advance(TICK));
             }
-        });
+            barrier.wait();
+        }
     });
-    assert_eq!(timed_out + requested, ROUNDS);
-    assert!(
-        timed_out > 0 && requested > 0,
-        "no race: {timed_out} times the deadline was first, {requested} times the other"
-    );
+    let (shared, barrier) = (Arc::clone(&targets), Arc::clone(&gate));
+    thread::spawn(move || {
+        for batch in 0..BATCHES {
+            barrier.wait();
+            let targets = std::mem::take(&mut *shared.lock().unwrap());
+            for (n, target) in targets.into_iter().enumerate() {
+                pace.step(1, batch * BATCH + n, || {
+                    // So that now the one is first, and now the other.
+                    for _ in 0..(batch + n) % 61 {
+                        spin_loop();
+                    }
+                    target.cancel_with("by hand");
+                });
+            }
+            barrier.wait();
+        }
+    });
+
+    clock.block_on(async {
+        for _ in 0..BATCHES {
+            let rounds: Vec<_> = (1..).take(BATCH).map(Round::begin).collect();
+            // Now the outer one is cancelled by hand, and now the inner one.
+            let chosen = rounds.iter().enumerate();
+            let chosen = chosen.map(|(n, round)| round.tokens[n % 2].clone());
+            *targets.lock().unwrap() = chosen.collect();
+            gate.wait();
+            gate.wait();
+            seen.extend(rounds.into_iter().map(Round::end));
+        }
+    });
+    assert_eq!(seen.len(), 100_000);
+    let timed_out = seen.iter().filter(|kind| **kind == CauseKind::Deadline);
+    let timed_out = timed_out.count();
+    println!("the deadline was first {timed_out} times");
+    assert!(0 < timed_out && timed_out < seen.len(), "no race");
 }
