@@ -6,4 +6,5 @@ mod connections;
 mod errors;
 mod helpers;
 mod items;
+mod phases;
 mod wire;

@@ -82,7 +82,7 @@ impl<T> IoCancelExt for T {}
 ///
 /// Which cancellation counts is asked at each poll: that of the scope, task, time limit or shield
 /// in which the poll happens. So a connection may go from task to task, and inside a shield its
-/// operations work.
+/// operations work. A scope that is only asked to stop is not cancelled yet: there they work too.
 ///
 /// * An operation that is begun when the cancellation has come fails, although it could have
 ///   finished at once.
