@@ -17,6 +17,9 @@ pub mod cancellation {}
 #[doc = include_str!("../docs/guide/deadlines.md")]
 pub mod deadlines {}
 
+#[doc = include_str!("../docs/guide/select.md")]
+pub mod select {}
+
 /// Runs the blocks of the README as tests; nothing of it is public.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

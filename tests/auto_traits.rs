@@ -56,6 +56,8 @@ table! {
     selvedge::WaitCancelled: true true true;
     selvedge::AssertSelectSafe<Now>: true true true;
     selvedge::AssertSelectSafe<Inner>: true false false;
+    selvedge::Select<(Now, Now)>: true true true;
+    selvedge::Select<(selvedge::AssertSelectSafe<std::future::Ready<Stays>>, std::future::Ready<Stays>)>: false false true;
     selvedge::OrCancel<Now>: true true true;
     selvedge::OrCancel<Inner>: true false false;
     selvedge::Cancellable<u8>: true true true;
