@@ -78,7 +78,10 @@ impl Alarm {
     /// Replaces the target. A moment that has passed is acted upon before this returns.
     pub(crate) fn set(&self, target: Option<Target>) {
         self.aim(target);
-        self.settle();
+        match target {
+            Some(_) => self.settle(),
+            None => self.align(),
+        }
     }
 
     /// The first half of [`set`](Self::set), which calls nobody: for callers that hold a lock.
@@ -88,8 +91,12 @@ impl Alarm {
 
     /// The second half: acts if it is time, and brings the timer's entry in line with the target.
     pub(crate) fn settle(&self) {
+        self.bell.look();
+        self.align();
+    }
+
+    fn align(&self) {
         let bell = &self.bell;
-        bell.look();
         let mut state = lock(&bell.state);
         while !state.exchanging {
             let wanted = state.target.map(|target| target.at);
@@ -131,9 +138,6 @@ impl Alarm {
 impl Bell {
     /// Acts if the time has come, once for each target; a timer may ring too often, never too seldom.
     fn look(&self) {
-        if lock(&self.state).target.is_none() {
-            return;
-        }
         let now = self.clock.now();
         let due = lock(&self.state).target.take_if(|target| target.at <= now);
         let Some(Target { place, .. }) = due else {
