@@ -259,9 +259,9 @@ fn deadline_can_be_set_sooner_later_or_not_at_all_before_and_after_the_beginning
                 limits.begin(&token);
             }
             assert_eq!(token.deadline(), at);
-            for now in 1..10 {
+            for elapsed in 1..10 {
                 hand.advance(1);
-                assert_eq!(token.is_cancelled(), now >= expected);
+                assert_eq!(token.is_cancelled(), elapsed >= expected);
             }
             limits.end();
             assert_eq!(hand.entries(), 0);
