@@ -249,6 +249,27 @@ fn grace_that_is_over_in_a_try_scope_is_its_error() {
     assert_eq!(took, secs(5));
 }
 
+#[test]
+fn grace_of_a_scope_in_a_shield_counts_from_when_the_shield_ends() {
+    let (ended, took) = timed(scope(async |s| {
+        s.cancel();
+        let stubborn = scope(async |s| s.spawn(pending::<()>()).await);
+        shield(secs(3), stubborn.grace(secs(2))).await
+    }));
+    assert!(ended.is_err());
+    assert_eq!(took, secs(5));
+}
+
+#[test]
+fn limit_around_a_scope_that_needs_its_grace_has_timed_out() {
+    let (ended, took) = timed(timeout(
+        secs(2),
+        scope(async |s| s.spawn(pending::<()>()).await).grace(secs(3)),
+    ));
+    assert!(ended.is_err());
+    assert_eq!(took, secs(5));
+}
+
 //
 #[test]
 fn shield_longer_than_the_enclosing_grace_ends_with_it() {
