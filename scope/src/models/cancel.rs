@@ -62,10 +62,18 @@ fn cancel_from_above_reaches_the_children_of_a_nested_scope() {
     check_some(2, || {
         let above = CancelToken::new();
         let (scoped, handle) = opened(async |s| s.spawn(rest()).await);
+        // Loom takes a load of the canceller's own to order its write after everybody's loads before; by this
+        // it sees that the cancellation may have come first.
+        let done = Arc::new(AtomicUsize::new(0));
         let canceller = thread::spawn({
-            let above = above.clone();
-            move || above.cancel()
+            let (above, done) = (above.clone(), Arc::clone(&done));
+            move || {
+                above.cancel();
+                done.store(1, Ordering::Release);
+            }
         });
+        // Acquire: pairs with the store above; what is found is told by what the child comes to.
+        done.load(Ordering::Acquire);
         let before = ambient::replace(Some(above));
         let rested = lending::with(Lending::Never, || run(scoped));
         drop(ambient::replace(before));
