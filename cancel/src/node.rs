@@ -13,27 +13,31 @@ use std::fmt;
 use std::task::Waker;
 
 use crate::slots::{NOWHERE, Watcher, Watchers};
-use crate::sync::{Arc, AtomicU32, Mutex, MutexGuard, OnceLock, Ordering, lock};
+use crate::sync::{Arc, AtomicU8, AtomicU32, Mutex, MutexGuard, OnceLock, Ordering, lock};
 use crate::{Cause, Instant, Phase};
 
 pub(crate) use live::Mark;
 use spread::Rounds;
 
 /// Somebody asked this very node to stop, to be cancelled, to abort. Never taken back.
-const STOPPED: u32 = 1;
-const CANCELLED: u32 = 1 << 1;
-const ABORTED: u32 = 1 << 2;
+const STOPPED: u8 = 1;
+const CANCELLED: u8 = 1 << 1;
+const ABORTED: u8 = 1 << 2;
+
 /// The node hides the cancellation, though not the abort, of what is above it. Set at creation, and
 /// lowered once at most.
-const SHIELDED: u32 = 1 << 3;
-/// The node stands for "outside everything": it has nothing above it and stays running.
-const NEVER: u32 = 1 << 4;
+const SHIELDED: u8 = 1;
 /// The node has a deadline of its own, to be read under the lock.
-const LIMITED: u32 = 1 << 5;
+const LIMITED: u8 = 1 << 1;
 
 pub(crate) struct Node {
-    /// What was asked of this node itself; written under the lock, read by anybody.
-    flags: AtomicU32,
+    /// What was asked of this node itself; written under the lock, read by anybody. Apart from the
+    /// marks, so that nobody who writes it has to read it first (loom sees the race only then).
+    asked: AtomicU8,
+    /// The shield and the deadline; written under the lock, read by anybody.
+    marks: AtomicU8,
+    /// The node stands for "outside everything": it has nothing above it and stays running.
+    is_never: bool,
     /// Position in the parent's list, or `NOWHERE`; read and written under the parent's lock.
     slot: AtomicU32,
     /// Set at creation or once later, under this node's lock.
@@ -106,12 +110,12 @@ pub(crate) enum Watch {
 }
 
 /// The furthest phase that was asked of the node itself.
-const fn asked(flags: u32) -> Phase {
-    if flags & ABORTED != 0 {
+const fn furthest(asked: u8) -> Phase {
+    if asked & ABORTED != 0 {
         Phase::Aborting
-    } else if flags & CANCELLED != 0 {
+    } else if asked & CANCELLED != 0 {
         Phase::Cancelled
-    } else if flags & STOPPED != 0 {
+    } else if asked & STOPPED != 0 {
         Phase::Stopping
     } else {
         Phase::Running
@@ -120,25 +124,27 @@ const fn asked(flags: u32) -> Phase {
 
 impl Node {
     pub(crate) fn root() -> Arc<Self> {
-        Self::with(0, OnceLock::new())
+        Self::with(0, false, OnceLock::new())
     }
 
     pub(crate) fn never() -> Arc<Self> {
-        Self::with(NEVER, OnceLock::new())
+        Self::with(0, true, OnceLock::new())
     }
 
     /// A child that its parent does not know of: one allocation, one count, no lock.
     pub(crate) fn child_of(parent: &Arc<Self>) -> Arc<Self> {
-        Self::with(0, OnceLock::from(Arc::clone(parent)))
+        Self::with(0, false, OnceLock::from(Arc::clone(parent)))
     }
 
     pub(crate) fn shielded_child_of(parent: &Arc<Self>) -> Arc<Self> {
-        Self::with(SHIELDED, OnceLock::from(Arc::clone(parent)))
+        Self::with(SHIELDED, false, OnceLock::from(Arc::clone(parent)))
     }
 
-    fn with(flags: u32, parent: OnceLock<Arc<Self>>) -> Arc<Self> {
+    fn with(marks: u8, is_never: bool, parent: OnceLock<Arc<Self>>) -> Arc<Self> {
         Arc::new(Self {
-            flags: AtomicU32::new(flags),
+            asked: AtomicU8::new(0),
+            marks: AtomicU8::new(marks),
+            is_never,
             slot: AtomicU32::new(NOWHERE),
             parent,
             cold: Mutex::new(None),
@@ -148,7 +154,7 @@ impl Node {
     /// Puts a root, with all that is below it, under a parent. Only the first call counts; a
     /// parent at or below the node would close a circle, and is ignored.
     pub(crate) fn attach(self: &Arc<Self>, parent: &Arc<Self>) {
-        if self.is_never() {
+        if self.is_never {
             return;
         }
         // With one reference, the caller's, nothing is below: the usual case looks no further.
@@ -172,55 +178,52 @@ impl Node {
         Rounds::new().link(self).finish();
     }
 
-    fn flags(&self) -> u32 {
-        // Acquire: pairs with the Release in `raise_flags`; a reader that sees the flag also sees
+    fn asked(&self) -> u8 {
+        // Acquire: pairs with the Release in `take_request`; a reader that sees the flag also sees
         // what the canceller did before it cancelled.
-        self.flags.load(Ordering::Acquire)
+        self.asked.load(Ordering::Acquire)
     }
 
-    /// To be called under the lock, after what the flags tell of was written.
-    fn raise_flags(&self, flags: u32) {
-        // Release: publishes what came before the request. Pairs with the Acquire in `flags`.
-        self.flags.fetch_or(flags, Ordering::Release);
+    fn marks(&self) -> u8 {
+        // Acquire: pairs with the writers in `lower_shield` and `set_deadline`.
+        self.marks.load(Ordering::Acquire)
     }
 
-    fn is_never(&self) -> bool {
-        self.flags() & NEVER != 0
+    fn is_shielded(&self) -> bool {
+        self.marks() & SHIELDED != 0
     }
 
-    /// The node and those above it, each with its flags and whether a shield below hides it.
-    fn upwards(&self) -> impl Iterator<Item = (&Self, u32, bool)> {
-        let mut next = Some(self);
-        let mut hidden = false;
+    /// The node and those above it, each with whether a shield below hides it.
+    fn upwards(&self) -> impl Iterator<Item = (&Self, bool)> {
+        let mut next = Some((self, false));
         std::iter::from_fn(move || {
-            let node = next?;
-            let flags = node.flags();
-            let item = (node, flags, hidden);
-            hidden |= flags & SHIELDED != 0;
-            next = node.parent.get().map(|parent| &**parent);
-            Some(item)
+            let (node, hidden) = next?;
+            next = node
+                .parent
+                .get()
+                .map(|parent| (&**parent, hidden || node.is_shielded()));
+            Some((node, hidden))
         })
     }
 
     /// Whether this node or one above it is cancelled.
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.upwards().any(|(_, flags, hidden)| {
+        self.upwards().any(|(node, hidden)| {
             let ends = if hidden { ABORTED } else { CANCELLED | ABORTED };
-            flags & ends != 0
+            node.asked() & ends != 0
         })
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
         // A shield hides no wish to stop.
-        self.upwards()
-            .any(|(_, flags, _)| flags & (STOPPED | CANCELLED | ABORTED) != 0)
+        self.upwards().any(|(node, _)| node.asked() != 0)
     }
 
     /// The furthest phase of this node and those above it, as the shields between let it through.
     pub(crate) fn phase(&self) -> Phase {
         let mut phase = Phase::Running;
-        for (_, flags, hidden) in self.upwards() {
-            phase = phase.max(asked(flags).through(hidden));
+        for (node, hidden) in self.upwards() {
+            phase = phase.max(furthest(node.asked()).through(hidden));
             if phase == Phase::Aborting {
                 break;
             }
@@ -239,8 +242,8 @@ impl Node {
             cause: None,
             abort: None,
         };
-        for (node, flags, hidden) in self.upwards().skip(skipped) {
-            let asked = asked(flags);
+        for (node, hidden) in self.upwards().skip(skipped) {
+            let asked = furthest(node.asked());
             if asked.through(hidden) >= Phase::Cancelled {
                 let cold = lock(&node.cold);
                 let (cause, abort) = cold
@@ -277,7 +280,7 @@ impl Node {
 
     /// The cause, if this very node was cancelled.
     pub(crate) fn own_cause(&self) -> Option<Cause> {
-        if self.flags() & CANCELLED == 0 {
+        if self.asked() & CANCELLED == 0 {
             return None;
         }
         lock(&self.cold).as_ref()?.cause.clone()
@@ -286,30 +289,30 @@ impl Node {
     /// Why it is to stop, if anybody said so before it was cancelled; the nearest counts.
     pub(crate) fn stop_cause(&self) -> Option<Cause> {
         self.upwards()
-            .filter(|(_, flags, _)| flags & STOPPED != 0)
-            .find_map(|(node, ..)| lock(&node.cold).as_ref()?.rare.as_ref()?.stop.clone())
+            .filter(|(node, _)| node.asked() & STOPPED != 0)
+            .find_map(|(node, _)| lock(&node.cold).as_ref()?.rare.as_ref()?.stop.clone())
     }
 
     pub(crate) fn set_deadline(&self, deadline: Option<Instant>) {
-        if self.is_never() {
+        if self.is_never {
             return;
         }
         let mut guard = self.lock();
         guard.cold().rare().deadline = deadline;
+        // Release: pairs with the Acquire in `marks`; who sees the mark comes for the deadline.
         if deadline.is_some() {
-            self.raise_flags(LIMITED);
+            self.marks.fetch_or(LIMITED, Ordering::Release);
         } else {
-            // Release: as in `raise_flags`.
-            self.flags.fetch_and(!LIMITED, Ordering::Release);
+            self.marks.fetch_and(!LIMITED, Ordering::Release);
         }
     }
 
     /// The earliest deadline of this node and those above it, up to a shield that is up.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.upwards()
-            .take_while(|(_, _, hidden)| !hidden)
-            .filter(|(_, flags, _)| flags & LIMITED != 0)
-            .filter_map(|(node, ..)| lock(&node.cold).as_ref()?.rare.as_ref()?.deadline)
+            .take_while(|(_, hidden)| !hidden)
+            .filter(|(node, _)| node.marks() & LIMITED != 0)
+            .filter_map(|(node, _)| lock(&node.cold).as_ref()?.rare.as_ref()?.deadline)
             .min()
     }
 
@@ -319,8 +322,7 @@ impl Node {
 
     /// Moves the node and everything below it to this phase. The cause counts unless there is one.
     pub(crate) fn raise(self: &Arc<Self>, phase: Phase, cause: Cause) {
-        let flags = self.flags();
-        if flags & NEVER == 0 && asked(flags) < phase {
+        if !self.is_never {
             Rounds::new().raise(self, phase, &cause).finish();
         }
     }
@@ -336,7 +338,7 @@ impl Node {
             }
             // AcqRel: a question that sees the shield down sees what came before; and the look
             // upwards below comes after.
-            self.flags.fetch_and(!SHIELDED, Ordering::AcqRel);
+            self.marks.fetch_and(!SHIELDED, Ordering::AcqRel);
         }
         let above = self.above();
         if above.phase >= Phase::Cancelled {
@@ -346,7 +348,7 @@ impl Node {
 
     /// Adds a watcher and makes sure that a request above will find it.
     pub(crate) fn watch(self: &Arc<Self>, watcher: Watcher, from: Phase) -> Watch {
-        if self.is_never() {
+        if self.is_never {
             return Watch::Never;
         }
         let (at, step) = {
@@ -371,7 +373,7 @@ impl Node {
     /// Repeats each phase of the other node, from now on and those it has reached, until its list is
     /// left at the position that comes back.
     pub(crate) fn follow(self: &Arc<Self>, leader: &Arc<Self>) -> Option<u32> {
-        if self.is_never() || Arc::ptr_eq(self, leader) {
+        if self.is_never || Arc::ptr_eq(self, leader) {
             return None;
         }
         let follower = Watcher::Follower(Arc::downgrade(self));

@@ -39,7 +39,7 @@ impl Rounds {
         let (mut node, mut step) = (from, step);
         let mut passed = Vec::new();
         while !step.reached {
-            let Some(parent) = node.parent.get().filter(|parent| !parent.is_never()) else {
+            let Some(parent) = node.parent.get().filter(|parent| !parent.is_never) else {
                 break;
             };
             let (next, news) = {

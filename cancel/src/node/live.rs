@@ -23,7 +23,7 @@ impl Mark {
     }
 
     fn count(&self, by: fn(&mut u32)) {
-        for (at, (node, ..)) in self.node.upwards().take(self.steps + 1).enumerate() {
+        for (at, (node, _)) in self.node.upwards().take(self.steps + 1).enumerate() {
             let mut guard = node.lock();
             let cold = guard.cold();
             by(&mut cold.live);
@@ -44,14 +44,15 @@ impl Node {
     /// How far above is the node that was cancelled itself, if this one is cancelled.
     fn origin(&self) -> Option<usize> {
         let mut aborted = None;
-        for (at, (_, flags, hidden)) in self.upwards().enumerate() {
+        for (at, (node, hidden)) in self.upwards().enumerate() {
             let ends = if hidden { ABORTED } else { CANCELLED };
-            if flags & ends != 0 {
+            let asked = node.asked();
+            if asked & ends != 0 {
                 return Some(at);
             }
             // One that was aborted after it was cancelled from above has its origin there, unless
             // a shield in between hides it.
-            if flags & ABORTED != 0 {
+            if asked & ABORTED != 0 {
                 aborted = aborted.or(Some(at));
             }
         }

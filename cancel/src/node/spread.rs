@@ -3,9 +3,9 @@
 
 use std::task::Waker;
 
-use super::{ABORTED, CANCELLED, Cold, News, Node, SHIELDED, STOPPED};
+use super::{ABORTED, CANCELLED, Cold, News, Node, STOPPED};
 use crate::slots::{Taken, Watcher};
-use crate::sync::Arc;
+use crate::sync::{Arc, Ordering};
 use crate::user::{Callback, quietly};
 use crate::{Cause, Phase};
 
@@ -199,7 +199,7 @@ impl Node {
     fn settle(&self, cold: &mut Cold, above: &News) -> Phase {
         // Under the lock, which `lower_shield` takes too: it looks upwards after this, or we see
         // the shield lowered.
-        let shielded = self.flags() & SHIELDED != 0;
+        let shielded = self.is_shielded();
         let phase = above.phase.through(shielded);
         if phase >= Phase::Cancelled && cold.cause.is_none() {
             let cause = if shielded { &above.abort } else { &above.cause };
@@ -213,23 +213,25 @@ impl Node {
 
     /// Takes over what is asked of the node itself. Whoever comes first is the one who cancelled it.
     fn take_request(&self, cold: &mut Cold, wanted: Phase, cause: &Cause) -> Phase {
-        let mut flags = 0;
+        let mut asked = 0;
         if wanted >= Phase::Cancelled && cold.cause.is_none() {
             cold.cause = Some(cause.clone());
-            flags |= CANCELLED;
+            asked |= CANCELLED;
         }
         match wanted {
             Phase::Running | Phase::Cancelled => {}
             Phase::Stopping => {
                 cold.rare().stop.get_or_insert_with(|| cause.clone());
-                flags |= STOPPED;
+                asked |= STOPPED;
             }
             Phase::Aborting => {
                 cold.rare().abort.get_or_insert_with(|| cause.clone());
-                flags |= ABORTED;
+                asked |= ABORTED;
             }
         }
-        self.raise_flags(flags);
+        // Release: publishes what came before the request, and the cause. Pairs with the Acquire in
+        // `Node::asked`.
+        self.asked.fetch_or(asked, Ordering::Release);
         wanted
     }
 }
