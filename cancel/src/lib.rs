@@ -23,6 +23,8 @@ mod sync;
 mod task_id;
 mod time;
 mod token;
+#[cfg(feature = "tokio-util")]
+mod tokio_util;
 mod user;
 mod wait;
 mod watch;

@@ -5,6 +5,8 @@
 //! request travels is in `node/spread.rs`, how a path is linked in `node/link.rs`, and the count of
 //! living `Cancelled`s in `node/live.rs`. Not for the public face of it, which is `token.rs`.
 
+#[cfg(feature = "tokio-util")]
+mod kept;
 mod link;
 mod live;
 mod spread;
@@ -68,6 +70,8 @@ struct Rare {
     stop: Option<Cause>,
     abort: Option<Cause>,
     deadline: Option<Instant>,
+    #[cfg(feature = "tokio-util")]
+    kept: Option<kept::Kept>,
 }
 
 impl Cold {
