@@ -45,9 +45,10 @@ pub use selvedge_iter::{
     Drive, IntoPar, ParMutExt, ParRefExt, ParStream, ParStreamExt, Pipe, Step, mark, par_iter,
 };
 pub use selvedge_scope::{
-    Join, JoinAll, JoinHandle, JoinTuple, Pool, PoolBuilder, Refused, Scope, Scoped, TaskId,
-    Timeout, TryJoin, TryJoinAll, TryJoinTuple, TryScope, TryScoped, Why, block_on, join, join_all,
-    scope, time, timeout, timeout_at, try_join, try_join_all, try_scope,
+    CancelAndWait, Join, JoinAll, JoinHandle, JoinTuple, Pool, PoolBuilder, Refused, Scope,
+    ScopeErrors, Scoped, TaskError, TaskId, Timeout, TryJoin, TryJoinAll, TryJoinTuple, TryScope,
+    TryScoped, Why, block_on, join, join_all, scope, state, time, timeout, timeout_at, try_join,
+    try_join_all, try_scope,
 };
 
 /// What the running code asks about its own cancellation, with no token in its hands, and shields from it.
