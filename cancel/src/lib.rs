@@ -18,6 +18,8 @@ mod or_cancel;
 mod phase;
 mod select;
 mod select_safe;
+#[cfg(all(feature = "signal", not(selvedge_loom)))]
+mod signal;
 mod slots;
 mod sync;
 mod task_id;

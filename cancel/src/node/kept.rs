@@ -16,10 +16,6 @@ impl Node {
 
     /// Keeps this. The first one stays; for a later one it is given back as the error.
     pub(crate) fn keep(&self, kept: Kept) -> Result<(), Kept> {
-        // A node that stands for "outside everything" is dropped with the handle: there is nothing to keep.
-        if self.is_never() {
-            return Ok(());
-        }
         let mut guard = self.lock();
         let rare = guard.cold().rare();
         match &rare.kept {
