@@ -49,17 +49,11 @@ fn main() -> ExitCode {
     })
 }
 
-/// The program is one scope. What cancels it, Ctrl-C or the deadline, cancels everything below.
+/// The program is one scope. What reaches it, Ctrl-C or the deadline, reaches everything below.
 async fn run(args: &Args) -> io::Result<Vec<Entry<Hashed>>> {
     let tree = Tree::new(&args.dir, args.follow || args.check.is_some())?;
     let program = scope(async |s| {
-        let token = s.token();
-        let interrupt = move || match token.is_cancelled() {
-            false => token.cancel(),
-            true => std::process::exit(130), // Asked twice: do not wait for anybody.
-        };
-        ctrlc::set_handler(interrupt).map_err(io::Error::other)?;
-
+        s.token().on_ctrl_c()?;
         let entries = match &args.check {
             Some(list) => read_list(list)?,
             None => {
@@ -104,7 +98,7 @@ fn walk<'env>(
     found: &'env Mutex<Vec<Entry<Option<Sum>>>>,
 ) -> impl Future<Output = ()> + Send {
     async move {
-        let listing = match cancel::check() {
+        let listing = match go_on() {
             Ok(()) => dir.list(tree),
             Err(cancelled) => Listing::failed(dir, cancelled.into()),
         };
@@ -122,6 +116,16 @@ fn walk<'env>(
     }
 }
 
+/// Whether to begin the next piece of work: not after the first Ctrl-C, which asks for a graceful end. Here that is
+/// to leave off at once and to tell what there is. More Ctrl-C would cancel and abort, and a fourth ends the process.
+fn go_on() -> Result<(), Cancelled> {
+    cancel::check()?;
+    match cancel::current().stop_cause() {
+        Some(cause) => Err(Cancelled::new(cause)),
+        None => Ok(()),
+    }
+}
+
 /// Reads a file block by block; between two of them others get a turn, and a cancelled run ends.
 async fn hash(tree: Tree<'_>, path: &Path) -> io::Result<Sum> {
     let (mut file, before) = tree.open(path)?;
@@ -129,6 +133,7 @@ async fn hash(tree: Tree<'_>, path: &Path) -> io::Result<Sum> {
     let mut hasher = Sha256::new();
     loop {
         cancel::checkpoint().await?;
+        go_on()?;
         match file.read(&mut block)? {
             0 if unchanged(&before, &file.metadata()?) => return Ok(hasher.finalize().into()),
             0 => return Err(io::Error::other("Changed while it was read")),

@@ -94,6 +94,30 @@
 /// # assert_eq!(futures::executor::block_on(first()), 1);
 /// ```
 ///
+/// `else` and `complete` are one thing, and the last:
+/// ```compile_fail
+/// # use selvedge_cancel::select;
+/// # use std::future::ready;
+/// async fn first() -> u32 {
+///     select! {
+///         1 = ready(2) => 1,
+///         else => 2,
+///         complete => 3,
+///     }
+/// }
+/// ```
+/// ```
+/// # use selvedge_cancel::select;
+/// # use std::future::ready;
+/// async fn first() -> u32 {
+///     select! {
+///         1 = ready(2) => 1,
+///         complete => 3,
+///     }
+/// }
+/// # assert_eq!(futures::executor::block_on(first()), 3);
+/// ```
+///
 /// # Panics
 /// If all arms are over and there is no `else`. A panic in a future goes on here, once the others are dropped. So
 /// does a panic in the destructor of a loser: the other losers are dropped all the same, and the value that won is
