@@ -5,6 +5,7 @@ use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use selvedge_cancel::{CancelToken, CauseKind, FutureCancelExt, ambient};
 
@@ -245,6 +246,123 @@ fn cancel_of_a_child_reaches_the_scope_inside_it() {
         });
         lending::with(Lending::Never, || run(scoped));
         SEEN.note(usize::from(run(canceller.join().unwrap())));
+        alone(&handle);
+    });
+    SEEN.assert_all();
+}
+
+/// The marks of the notice's word: a phase that comes while the notice is taken is taken too, and the notice is
+/// pushed once at a time.
+#[test]
+fn stop_and_cancel_close_together_are_both_taken() {
+    static SEEN: Seen<2> = Seen::new();
+    check_some(2, || {
+        let mut handle = None;
+        let scoped = scope(|s| {
+            handle = Some(s.clone());
+            async move { s.spawn(rest()).await }
+        });
+        // Nothing happens then, but the scope minds the stop.
+        let scoped = scoped.stop_within(Duration::MAX);
+        let handle = handle.expect("the closure was called");
+        let canceller = thread::spawn({
+            let token = handle.token();
+            move || {
+                token.stop();
+                token.cancel();
+            }
+        });
+        let rested = lending::with(Lending::Never, || run(scoped));
+        canceller.join().unwrap();
+        SEEN.note(usize::from(rested));
+        alone(&handle);
+    });
+    SEEN.assert_all();
+}
+
+#[test]
+fn token_given_out_by_two_threads_and_cancelled_by_one_reaches_the_child() {
+    static SEEN: Seen<2> = Seen::new();
+    check_some(2, || {
+        let (scoped, handle) = opened(async |s| s.spawn(rest()).await);
+        let asker = thread::spawn({
+            let handle = handle.clone();
+            move || drop(handle.token())
+        });
+        let canceller = thread::spawn({
+            let handle = handle.clone();
+            move || handle.token().cancel()
+        });
+        let rested = lending::with(Lending::Never, || run(scoped));
+        asker.join().unwrap();
+        canceller.join().unwrap();
+        SEEN.note(usize::from(rested));
+        alone(&handle);
+    });
+    SEEN.assert_all();
+}
+
+/// A child spawned by a child on a helper comes to rest there before the owner has heard of it.
+#[test]
+fn cancel_reaches_a_child_that_came_to_rest_before_it_was_registered() {
+    static SEEN: Seen<2> = Seen::new();
+    check_some(2, || {
+        let rested = Arc::new(AtomicUsize::new(0));
+        let (scoped, handle) = opened({
+            let rested = Arc::clone(&rested);
+            async move |s| {
+                let inside = s.clone();
+                drop(s.spawn(async move {
+                    let grandchild = async move {
+                        let came_to_rest = rest().await;
+                        // Relaxed: the end of the scope orders it.
+                        rested.fetch_add(usize::from(came_to_rest), Ordering::Relaxed);
+                    };
+                    drop(inside.spawn(grandchild));
+                }));
+            }
+        });
+        let helper = helper(&handle);
+        let canceller = thread::spawn({
+            let handle = handle.clone();
+            move || handle.cancel()
+        });
+        lending::with(Lending::Forced, || run(scoped));
+        helper.join().unwrap();
+        canceller.join().unwrap();
+        // Relaxed: as above.
+        SEEN.note(rested.load(Ordering::Relaxed));
+        alone(&handle);
+    });
+    SEEN.assert_all();
+}
+
+#[test]
+fn token_of_a_child_cancelled_past_its_handle_reaches_it() {
+    static SEEN: Seen<2> = Seen::new();
+    check_some(2, || {
+        let given = Arc::new(crate::sync::Mutex::new(None));
+        let (scoped, handle) = opened({
+            let given = Arc::clone(&given);
+            async move |s| {
+                s.spawn(async move {
+                    *crate::sync::lock(&given) = Some(selvedge_cancel::current());
+                    rest().await
+                })
+                .await
+            }
+        });
+        let canceller = thread::spawn(move || {
+            // Too early, there is nothing to cancel yet.
+            while crate::sync::lock(&given).is_none() {
+                thread::yield_now();
+            }
+            let token: Option<CancelToken> = crate::sync::lock(&given).take();
+            token.expect("only taken here").cancel();
+        });
+        let rested = lending::with(Lending::Never, || run(scoped));
+        canceller.join().unwrap();
+        SEEN.note(usize::from(rested));
         alone(&handle);
     });
     SEEN.assert_all();

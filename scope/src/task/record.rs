@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 use std::task::Waker;
 
-use selvedge_cancel::{CancelToken, TaskId};
+use selvedge_cancel::{CancelToken, Phase, TaskId, Watching};
 
 use crate::sync::{AtomicPtr, Mutex, Ordering, lock};
 
@@ -17,6 +17,8 @@ pub(crate) struct Record {
     name: OnceLock<Cow<'static, str>>,
     /// The task's own token, below its scope's.
     own: OnceLock<CancelToken>,
+    /// Where the task itself stands among its token's watchers, once somebody else may have the token.
+    listening: Mutex<Option<usize>>,
     /// Who waits for the task's end besides its handle; who may add or take them, the life word says.
     waiters: Mutex<Vec<Waker>>,
 }
@@ -38,6 +40,29 @@ impl Record {
     /// The task's own token, if it has one.
     pub(crate) fn own_if_any(&self) -> Option<&CancelToken> {
         self.own.get()
+    }
+
+    /// The task's own token, for somebody who may cancel it past the task's handle: that wakes the task, by
+    /// `waker`, which is its own. Called in the task's poll.
+    pub(crate) fn expose(&self, scope: &CancelToken, waker: &Waker) -> &CancelToken {
+        let own = self.own(scope);
+        if lock(&self.listening).is_none() {
+            match own.watch_phase(waker, Phase::Cancelled) {
+                Watching::At(at) => *lock(&self.listening) = Some(at),
+                // What came to rest in this poll is looked at again.
+                Watching::Late => waker.wake_by_ref(),
+                Watching::Never => {}
+            }
+        }
+        own
+    }
+
+    /// The task has ended: its token wakes it no more.
+    pub(crate) fn end_listening(&self) {
+        let at = lock(&self.listening).take();
+        if let (Some(at), Some(own)) = (at, self.own.get()) {
+            own.unwatch_phase(at);
+        }
     }
 
     /// Adds a waker, unless it would wake a task that is there already.
@@ -82,6 +107,7 @@ impl RecordSlot {
             id: TaskId::next(),
             name: OnceLock::new(),
             own: OnceLock::new(),
+            listening: Mutex::new(None),
             waiters: Mutex::new(Vec::new()),
         }));
         // AcqRel: publishes the fresh record to `peek`, or acquires the one that came first.

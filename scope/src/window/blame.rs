@@ -129,6 +129,13 @@ impl Core {
         }
     }
 
+    /// The scope takes no more children: whether a member is left that has not ended. Owner only, with no
+    /// helper inside.
+    pub(super) fn is_left(&self) -> bool {
+        self.sort(self.inbox.die());
+        !self.owner.body_done.get() || self.live() > 0
+    }
+
     /// Which members have not ended, for messages. Owner only, with no helper inside.
     pub(super) fn who_is_left(&self) -> String {
         let mut text = String::new();

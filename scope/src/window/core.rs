@@ -398,6 +398,11 @@ impl Core {
             self.newborn_came();
             // SAFETY: newborn children are not registered.
             unsafe { self.register(task) };
+            if self.owner.carried.get() {
+                // It may have come to rest on a helper before the others were told, and nobody found it.
+                // SAFETY: it is alive, and a child.
+                unsafe { self.tell(task.cast()) };
+            }
             task = next;
         }
     }

@@ -241,6 +241,12 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
                 this.core.finish();
                 None
             }
+            Run::Abort if !this.core.is_left() => {
+                // SAFETY: as above.
+                unsafe { this.core.owner.arena.retire() };
+                this.core.finish();
+                None
+            }
             Run::Abort => {
                 let left = this.core.who_is_left();
                 let fine = FineDrop::begin();

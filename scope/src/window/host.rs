@@ -8,7 +8,7 @@ use selvedge_cancel::{CancelToken, Cause, TaskId, ambient};
 use super::body::is_body_waker;
 use super::core::Core;
 use super::here;
-use crate::task::{Header, Kind, Task, is_waker_of};
+use crate::task::{Header, Kind, Task, is_waker_of, with_waker};
 
 #[derive(Debug)]
 struct Engine;
@@ -62,7 +62,14 @@ impl ambient::Host for Engine {
                 running.core.expose();
                 return None;
             };
-            Some(task.own(&running.core.token).clone())
+            let scope = &running.core.token;
+            // SAFETY: the task is being polled, so its cell outlives the call.
+            let own = unsafe {
+                with_waker(running.header, |waker| {
+                    task.record.get().expose(scope, waker)
+                })
+            };
+            Some(own.clone())
         })
     }
 

@@ -46,7 +46,8 @@ pub(crate) struct Notice {
 #[derive(Debug)]
 struct Shared {
     /// Where the scope stands among its token's watchers.
-    at: Option<usize>,
+    /// And for which phase; the place may have been served since.
+    at: Option<(Phase, usize)>,
     /// Children that were cancelled one by one, each with a reference to its cell.
     marked: Vec<Marked>,
 }
@@ -130,7 +131,8 @@ impl Core {
     pub(crate) fn expose(&self) {
         // Relaxed: the lock in `listen` orders it; read again by whoever answers, who was rung afterwards.
         let before = self.notice.flags.fetch_or(USED, Ordering::Relaxed);
-        if before == 0 && self.listen() {
+        // Whoever else gets hold of the token before this is done may cancel it: then it is late here.
+        if before == 0 && self.listen(Phase::Running) {
             self.give_notice();
         }
     }
@@ -155,32 +157,42 @@ impl Core {
         self.give_notice();
     }
 
-    /// Enters the token's list for the next phase that matters. `true`: it has come already.
-    pub(super) fn listen(&self) -> bool {
-        let from = match self.token.phase() {
+    /// Enters the token's list for the phase that matters next, after this one. `true`: it has come already.
+    ///
+    /// No lock is held while entering: a cancellation found on the way is spread from here, to whoever waits.
+    fn listen(&self, after: Phase) -> bool {
+        let from = match after {
             Phase::Running if self.minds_stop() => Phase::Stopping,
             Phase::Running | Phase::Stopping => Phase::Cancelled,
             Phase::Cancelled if self.minds_abort() => Phase::Aborting,
             _ => return false,
         };
-        // SAFETY: this one is borrowed, never dropped; clones are counted.
-        let waker = ManuallyDrop::new(unsafe { Waker::from_raw(notice_waker(self)) });
-        let mut shared = lock(&self.notice.shared);
-        // Relaxed: as in `mark`.
-        if self.notice.flags.load(Ordering::Relaxed) & CLOSED != 0 {
+        let stands = |shared: &Shared| shared.at.is_some_and(|(phase, _)| phase >= from);
+        if stands(&lock(&self.notice.shared)) {
             return false;
         }
-        if let Some(at) = shared.at.take() {
+        // SAFETY: this one is borrowed, never dropped; clones are counted.
+        let waker = ManuallyDrop::new(unsafe { Waker::from_raw(notice_waker(self)) });
+        let at = match self.token.watch_phase(&waker, from) {
+            Watching::At(at) => at,
+            Watching::Late => return true,
+            Watching::Never => return false,
+        };
+        let spare = {
+            let mut shared = lock(&self.notice.shared);
+            // Relaxed: as in `mark`.
+            let closed = self.notice.flags.load(Ordering::Relaxed) & CLOSED != 0;
+            // Somebody else may have come first, for this phase or a later one.
+            if closed || stands(&shared) {
+                Some((from, at))
+            } else {
+                shared.at.replace((from, at))
+            }
+        };
+        if let Some((_, at)) = spare {
             self.token.unwatch_phase(at);
         }
-        match self.token.watch_phase(&waker, from) {
-            Watching::At(at) => {
-                shared.at = Some(at);
-                false
-            }
-            Watching::Late => true,
-            Watching::Never => false,
-        }
+        false
     }
 
     /// Whether the token can be cancelled without the scope's being told.
@@ -205,12 +217,15 @@ impl Core {
                     unsafe { free_owned(self, header) };
                 }
             }
+            // One look at the phase for all that follows: a later one is found by `listen`.
+            let seen = self.token.phase();
             quietly(|| self.look_at_limits());
-            if self.token.is_cancelled() && !self.owner.carried.replace(true) {
+            if seen >= Phase::Cancelled && !self.owner.carried.replace(true) {
                 self.carry_down();
             }
-            let again = self.is_exposed() && self.listen();
-            if self.notice.header.word.rest() == Rest::Idle && !again {
+            // Not at rest in between: another thread would push the notice, and could not any more later.
+            let again = self.is_exposed() && self.listen(seen);
+            if !again && self.notice.header.word.rest() == Rest::Idle {
                 return;
             }
         }
@@ -220,7 +235,7 @@ impl Core {
     ///
     /// # Safety
     /// The cell is alive, of this core, and of a kind that is polled.
-    unsafe fn tell(&self, header: *const Header) {
+    pub(super) unsafe fn tell(&self, header: *const Header) {
         // SAFETY: handed on from the caller.
         if unsafe { &*header }.word.wake() {
             // SAFETY: the token is ours, so the task is in no queue.
@@ -267,7 +282,7 @@ impl Core {
         self.notice.flags.fetch_or(USED, Ordering::Relaxed);
         // Entering may find that the cancellation is on its way, and give notice right there; and one that had
         // come before anything was entered gives none.
-        self.listen() || self.owner.noticed.get() || self.token.is_cancelled()
+        self.listen(Phase::Running) || self.owner.noticed.get() || self.token.is_cancelled()
     }
 
     /// The scope is over: leaves the token's list, and lets go of marked children.
@@ -277,7 +292,7 @@ impl Core {
             return;
         }
         let at = lock(&self.notice.shared).at.take();
-        if let Some(at) = at {
+        if let Some((_, at)) = at {
             self.token.unwatch_phase(at);
         }
         self.give_back_marked();

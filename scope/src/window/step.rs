@@ -117,10 +117,14 @@ pub(super) unsafe fn end(core: &Core, header: *const Header, ended: Ended) {
 pub(super) unsafe fn settle(core: &Core, header: *const Header, ended: Ended) {
     // SAFETY: the scope's reference keeps it alive.
     let head = unsafe { &*header };
+    // SAFETY: a child's header opens a task.
+    let task = unsafe { &*header.cast::<Task>() };
+    // A task that listens has a waker, and so always comes by here.
+    if let Some(record) = task.record.peek() {
+        record.end_listening();
+    }
     match head.life.finish() {
         Heir::Handle { wake, waited } => {
-            // SAFETY: a child's header opens a task.
-            let task = unsafe { &*header.cast::<Task>() };
             // Taken first: the cell is the handle's from here on, and stays while the scope refers to it.
             // SAFETY: `finish` made a filled slot ours.
             let joiner = wake.then(|| unsafe { task.joiner.take() });
