@@ -14,7 +14,7 @@ mod spread;
 use std::fmt;
 use std::task::Waker;
 
-use crate::slots::{NOWHERE, Watcher, Watchers};
+use crate::slots::{INLINE, NOWHERE, Watcher, Watchers};
 use crate::sync::{Arc, AtomicU8, AtomicU32, Mutex, MutexGuard, OnceLock, Ordering, lock};
 use crate::{Cause, Instant, Phase};
 
@@ -42,21 +42,33 @@ pub(crate) struct Node {
     is_never: bool,
     /// Position in the parent's list, or `NOWHERE`; read and written under the parent's lock.
     slot: AtomicU32,
-    /// Set at creation or once later, under this node's lock.
-    parent: OnceLock<Arc<Node>>,
-    /// Most nodes live and die without it.
-    cold: Mutex<Option<Box<Cold>>>,
+    /// The parent it was made under: a `OnceLock` would need two exchanges to be made full.
+    born_under: Option<Arc<Node>>,
+    /// The parent that a root was given later, under its lock.
+    attached_to: OnceLock<Arc<Node>>,
+    locked: Mutex<Locked>,
 }
 
-/// What only nodes have that were watched, cancelled, or given a deadline.
+struct Locked {
+    /// The phase up to which those who waited here were told.
+    struck: Phase,
+    /// The way from here to the top was linked (invariant T4).
+    reached: bool,
+    /// How often a strike above took the node out of its parent's list: once for each phase at most.
+    unlinked: u8,
+    /// What `one` waits for.
+    from: Phase,
+    /// The first waker, if nobody else watched when it came.
+    one: Option<Waker>,
+    /// Most nodes live and die without it.
+    cold: Option<Box<Cold>>,
+}
+
+/// What only nodes have that have more watchers, were cancelled, or were given a deadline.
 struct Cold {
     /// Set once (invariant T1).
     cause: Option<Cause>,
     watchers: Watchers,
-    /// The way from here to the top was linked (invariant T4).
-    reached: bool,
-    /// How often a strike above took the node out of its parent's list.
-    unlinked: u32,
     /// How many `Cancelled`s live that were made at or below this node for a cancellation of this
     /// node or one above it.
     live: u32,
@@ -82,14 +94,97 @@ impl Cold {
     fn abort(&self) -> Option<&Cause> {
         self.rare.as_ref()?.abort.as_ref()
     }
+}
+
+impl Locked {
+    fn cold(&mut self) -> &mut Cold {
+        self.cold.get_or_insert_with(|| {
+            Box::new(Cold {
+                cause: None,
+                watchers: Watchers::new(),
+                live: 0,
+                live_own: 0,
+                rare: None,
+            })
+        })
+    }
+
+    fn cause(&self) -> Option<&Cause> {
+        self.cold.as_ref()?.cause.as_ref()
+    }
+
+    fn rare(&self) -> Option<&Rare> {
+        self.cold.as_ref()?.rare.as_deref()
+    }
+
+    fn is_watched(&self) -> bool {
+        self.one.is_some() || self.has_list()
+    }
+
+    fn has_list(&self) -> bool {
+        self.cold
+            .as_ref()
+            .is_some_and(|cold| !cold.watchers.is_empty())
+    }
 
     /// What those below are to hear.
     fn news(&self) -> News {
         News {
-            phase: self.watchers.struck(),
-            cause: self.cause.clone(),
-            abort: self.abort().cloned(),
+            phase: self.struck,
+            cause: self.cause().cloned(),
+            abort: self.rare().and_then(|rare| rare.abort.clone()),
         }
+    }
+
+    fn insert(&mut self, watcher: Watcher) -> u32 {
+        match watcher {
+            Watcher::Waker(from, waker) if !self.is_watched() => {
+                self.from = from;
+                self.one = Some(waker);
+                INLINE << 2 | from as u32
+            }
+            watcher => {
+                let struck = self.struck;
+                self.cold().watchers.insert(watcher, struck)
+            }
+        }
+    }
+
+    /// Whether a strike has taken whoever had this position.
+    fn is_void(&self, at: u32) -> bool {
+        self.struck >= Phase::from_bits(at)
+    }
+
+    fn remove(&mut self, at: u32) -> Option<Watcher> {
+        if self.is_void(at) {
+            return None;
+        }
+        if at >> 2 == INLINE {
+            return Some(Watcher::Waker(self.from, self.one.take()?));
+        }
+        self.cold.as_mut()?.watchers.take(at)
+    }
+
+    fn waker_mut(&mut self, at: u32) -> Option<&mut Waker> {
+        if self.is_void(at) {
+            return None;
+        }
+        if at >> 2 == INLINE {
+            return self.one.as_mut();
+        }
+        self.cold.as_mut()?.watchers.waker_mut(at)
+    }
+
+    /// Whether this is the position of a child that is in the list now.
+    fn has_child(&self, at: u32) -> bool {
+        at != NOWHERE && Phase::from_bits(at) == self.struck
+    }
+
+    fn remove_child(&mut self, at: u32) -> Option<Watcher> {
+        if !self.has_child(at) {
+            return None;
+        }
+        self.cold.as_mut()?.watchers.take(at)
     }
 }
 
@@ -128,53 +223,72 @@ const fn furthest(asked: u8) -> Phase {
 
 impl Node {
     pub(crate) fn root() -> Arc<Self> {
-        Self::with(0, false, OnceLock::new())
+        Self::with(0, false, None)
     }
 
     pub(crate) fn never() -> Arc<Self> {
-        Self::with(0, true, OnceLock::new())
+        Self::with(0, true, None)
     }
 
     /// A child that its parent does not know of: one allocation, one count, no lock.
     pub(crate) fn child_of(parent: &Arc<Self>) -> Arc<Self> {
-        Self::with(0, false, OnceLock::from(Arc::clone(parent)))
+        Self::with(0, false, Some(Arc::clone(parent)))
     }
 
     pub(crate) fn shielded_child_of(parent: &Arc<Self>) -> Arc<Self> {
-        Self::with(SHIELDED, false, OnceLock::from(Arc::clone(parent)))
+        Self::with(SHIELDED, false, Some(Arc::clone(parent)))
     }
 
-    fn with(marks: u8, is_never: bool, parent: OnceLock<Arc<Self>>) -> Arc<Self> {
+    fn with(marks: u8, is_never: bool, born_under: Option<Arc<Self>>) -> Arc<Self> {
         Arc::new(Self {
             asked: AtomicU8::new(0),
             marks: AtomicU8::new(marks),
             is_never,
             slot: AtomicU32::new(NOWHERE),
-            parent,
-            cold: Mutex::new(None),
+            born_under,
+            attached_to: OnceLock::new(),
+            locked: Mutex::new(Locked {
+                struck: Phase::Running,
+                reached: false,
+                unlinked: 0,
+                from: Phase::Running,
+                one: None,
+                cold: None,
+            }),
         })
+    }
+
+    fn parent(&self) -> Option<&Arc<Self>> {
+        match &self.born_under {
+            Some(parent) => Some(parent),
+            None => self.attached_to.get(),
+        }
+    }
+
+    fn take_parent(&mut self) -> Option<Arc<Self>> {
+        match self.born_under.take() {
+            Some(parent) => Some(parent),
+            None => self.attached_to.take(),
+        }
     }
 
     /// Puts a root, with all that is below it, under a parent. Only the first call counts; a
     /// parent at or below the node would close a circle, and is ignored.
     pub(crate) fn attach(self: &Arc<Self>, parent: &Arc<Self>) {
-        if self.is_never {
+        if self.is_never || self.born_under.is_some() {
             return;
         }
         // With one reference, the caller's, nothing is below: the usual case looks no further.
         let circular = Arc::ptr_eq(self, parent)
             || Arc::strong_count(self) > 1
-                && std::iter::successors(parent.parent.get(), |node| node.parent.get())
+                && std::iter::successors(parent.parent(), |node| node.parent())
                     .any(|node| Arc::ptr_eq(self, node));
         if circular {
             return;
         }
         {
-            let cold = lock(&self.cold);
-            if self.parent.set(Arc::clone(parent)).is_err() {
-                return;
-            }
-            if cold.as_ref().is_none_or(|cold| cold.watchers.is_empty()) {
+            let locked = self.lock();
+            if self.attached_to.set(Arc::clone(parent)).is_err() || !locked.is_watched() {
                 return;
             }
         }
@@ -203,8 +317,7 @@ impl Node {
         std::iter::from_fn(move || {
             let (node, hidden) = next?;
             next = node
-                .parent
-                .get()
+                .parent()
                 .map(|parent| (&**parent, hidden || node.is_shielded()));
             Some((node, hidden))
         })
@@ -249,16 +362,15 @@ impl Node {
         for (node, hidden) in self.upwards().skip(skipped) {
             let asked = furthest(node.asked());
             if asked.through(hidden) >= Phase::Cancelled {
-                let cold = lock(&node.cold);
-                let (cause, abort) = cold
-                    .as_ref()
-                    .map_or((None, None), |cold| (cold.cause.as_ref(), cold.abort()));
+                let locked = node.lock();
+                let abort = locked.rare().and_then(|rare| rare.abort.as_ref());
                 news.abort = news.abort.take().or_else(|| abort.cloned());
-                let seen = if hidden { abort } else { cause };
+                let seen = if hidden { abort } else { locked.cause() };
                 news.cause = news.cause.take().or_else(|| seen.cloned());
             }
             news.phase = news.phase.max(asked.through(hidden));
-            if news.phase == Phase::Aborting {
+            // One that was cancelled from above before it was aborted may not know why.
+            if news.phase == Phase::Aborting && news.cause.is_some() {
                 break;
             }
         }
@@ -272,14 +384,11 @@ impl Node {
         if !self.is_cancelled() {
             return None;
         }
-        if let Some(cold) = lock(&self.cold).as_ref() {
-            if cold.cause.is_some() {
-                return cold.cause.clone();
-            }
+        if let Some(cause) = self.lock().cause() {
+            return Some(cause.clone());
         }
         let cause = self.above().cause?;
-        let mut guard = self.lock();
-        Some(guard.cold().cause.get_or_insert(cause).clone())
+        Some(self.lock().cold().cause.get_or_insert(cause).clone())
     }
 
     /// The cause, if this very node was cancelled.
@@ -287,22 +396,22 @@ impl Node {
         if self.asked() & CANCELLED == 0 {
             return None;
         }
-        lock(&self.cold).as_ref()?.cause.clone()
+        self.lock().cause().cloned()
     }
 
     /// Why it is to stop, if anybody said so before it was cancelled; the nearest counts.
     pub(crate) fn stop_cause(&self) -> Option<Cause> {
         self.upwards()
             .filter(|(node, _)| node.asked() & STOPPED != 0)
-            .find_map(|(node, _)| lock(&node.cold).as_ref()?.rare.as_ref()?.stop.clone())
+            .find_map(|(node, _)| node.lock().rare()?.stop.clone())
     }
 
     pub(crate) fn set_deadline(&self, deadline: Option<Instant>) {
         if self.is_never {
             return;
         }
-        let mut guard = self.lock();
-        guard.cold().rare().deadline = deadline;
+        let mut locked = self.lock();
+        locked.cold().rare().deadline = deadline;
         // Release: pairs with the Acquire in `marks`; who sees the mark comes for the deadline.
         if deadline.is_some() {
             self.marks.fetch_or(LIMITED, Ordering::Release);
@@ -316,12 +425,12 @@ impl Node {
         self.upwards()
             .take_while(|(_, hidden)| !hidden)
             .filter(|(node, _)| node.marks() & LIMITED != 0)
-            .filter_map(|(node, _)| lock(&node.cold).as_ref()?.rare.as_ref()?.deadline)
+            .filter_map(|(node, _)| node.lock().rare()?.deadline)
             .min()
     }
 
-    fn lock(&self) -> Guard<'_> {
-        Guard(lock(&self.cold))
+    fn lock(&self) -> MutexGuard<'_, Locked> {
+        lock(&self.locked)
     }
 
     /// Moves the node and everything below it to this phase. The cause counts unless there is one.
@@ -334,10 +443,10 @@ impl Node {
     /// Makes an ordinary child of a shielded one, for good.
     pub(crate) fn lower_shield(self: &Arc<Self>) {
         {
-            let guard = lock(&self.cold);
+            let locked = self.lock();
             // One that is cancelled has nothing to learn, and keeps the mark of what it was
             // cancelled through.
-            if guard.as_ref().is_some_and(|cold| cold.cause.is_some()) {
+            if locked.cause().is_some() {
                 return;
             }
             // AcqRel: a question that sees the shield down sees what came before; and the look
@@ -356,19 +465,14 @@ impl Node {
             return Watch::Never;
         }
         let (at, step) = {
-            let mut guard = self.lock();
-            let cold = guard.cold();
-            let known = if cold.cause.is_some() {
-                cold.watchers.struck().max(Phase::Cancelled)
-            } else {
-                cold.watchers.struck()
-            };
-            if known >= from {
+            let mut locked = self.lock();
+            let settled = locked.cause().is_some() && from <= Phase::Cancelled;
+            if settled || from <= locked.struck {
                 return Watch::Late;
             }
-            (cold.watchers.insert(watcher), cold.step())
+            (locked.insert(watcher), locked.step())
         };
-        if !step.reached && self.parent.get().is_some() {
+        if !step.reached && self.parent().is_some() {
             Rounds::new().link_from(self, step).finish();
         }
         Watch::At(at)
@@ -392,15 +496,15 @@ impl Node {
 
     /// Takes a watcher off again. What comes back is for the caller to drop, without a lock.
     pub(crate) fn unwatch(&self, at: u32) -> Option<Watcher> {
-        lock(&self.cold).as_mut()?.watchers.remove(at)
+        self.lock().remove(at)
     }
 
     /// Exchanges the waker at a position if it would wake another task. `false` if a strike has
     /// taken it.
     pub(crate) fn rewatch(&self, at: u32, waker: &Waker) -> bool {
         {
-            let mut guard = self.lock();
-            match guard.cold().watchers.waker_mut(at) {
+            let mut locked = self.lock();
+            match locked.waker_mut(at) {
                 None => return false,
                 Some(old) if old.will_wake(waker) => return true,
                 Some(_) => {}
@@ -408,12 +512,12 @@ impl Node {
         }
         // Cloning and dropping a waker is user code: both happen outside the lock.
         let mut waker = waker.clone();
-        let mut guard = self.lock();
-        let Some(old) = guard.cold().watchers.waker_mut(at) else {
+        let mut locked = self.lock();
+        let Some(old) = locked.waker_mut(at) else {
             return false;
         };
         std::mem::swap(old, &mut waker);
-        drop(guard);
+        drop(locked);
         drop(waker);
         true
     }
@@ -426,31 +530,10 @@ impl Node {
         if at == NOWHERE {
             return;
         }
-        if let Some(parent) = self.parent.get() {
-            let child = lock(&parent.cold)
-                .as_mut()
-                .and_then(|cold| cold.watchers.remove_child(at));
+        if let Some(parent) = self.parent() {
+            let child = parent.lock().remove_child(at);
             drop(child);
         }
-    }
-}
-
-/// The lock of a node, through which its cold part is made when it is needed.
-struct Guard<'a>(MutexGuard<'a, Option<Box<Cold>>>);
-
-impl Guard<'_> {
-    fn cold(&mut self) -> &mut Cold {
-        self.0.get_or_insert_with(|| {
-            Box::new(Cold {
-                cause: None,
-                watchers: Watchers::new(),
-                reached: false,
-                unlinked: 0,
-                live: 0,
-                live_own: 0,
-                rare: None,
-            })
-        })
     }
 }
 
@@ -459,11 +542,11 @@ impl Drop for Node {
     /// each inside the drop of the one below.
     fn drop(&mut self) {
         self.unlink();
-        let mut above = self.parent.take();
+        let mut above = self.take_parent();
         while let Some(mut node) = above.and_then(Arc::into_inner) {
             node.unlink();
             // Without its parent, the node's own drop at the end of this round does nothing.
-            above = node.parent.take();
+            above = node.take_parent();
         }
     }
 }

@@ -41,15 +41,18 @@ enum Slot {
     Taken(Watcher),
 }
 
+/// The place of a waker that the node keeps by itself, because it is the only watcher.
+pub(crate) const INLINE: u32 = (NOWHERE >> 2) - 1;
+
 /// No position: the end of the free list, and "not in any list" elsewhere.
 pub(crate) const NOWHERE: u32 = u32::MAX;
 
-/// The watchers of one node, and the phase up to which they were told.
+/// The watchers of one node, as many as there are.
 ///
-/// A position is a place times four, plus a phase. For a child it is the phase the list was in when
-/// the child came, and the position is void in every other one; for others it is the phase they wait
-/// for, and the position is void from that one on. So a place that has a new holder is never taken
-/// for the old one's.
+/// A position is a place times four, plus a phase. For a child it is the phase up to which the node was
+/// struck when the child came, and the position is void in every other one; for others it is the phase
+/// they wait for, and the position is void from that one on. So a place that has a new holder is never
+/// taken for the old one's; the node looks at that before it asks here.
 #[derive(Debug)]
 pub(crate) struct Watchers {
     slots: Vec<Slot>,
@@ -57,7 +60,6 @@ pub(crate) struct Watchers {
     len: u32,
     /// How many stay after `Stopping`, and after `Cancelled`.
     staying: [u32; 2],
-    struck: Phase,
 }
 
 impl Watchers {
@@ -67,7 +69,6 @@ impl Watchers {
             free: NOWHERE,
             len: 0,
             staying: [0; 2],
-            struck: Phase::Running,
         }
     }
 
@@ -75,14 +76,11 @@ impl Watchers {
         self.len == 0
     }
 
-    pub(crate) const fn struck(&self) -> Phase {
-        self.struck
-    }
-
-    /// Puts a watcher in; the answer is its position.
-    pub(crate) fn insert(&mut self, watcher: Watcher) -> u32 {
+    /// Puts a watcher into the list of a node that was struck up to this phase; the answer is its
+    /// position.
+    pub(crate) fn insert(&mut self, watcher: Watcher, struck: Phase) -> u32 {
         let tag = match &watcher {
-            Watcher::Child(_) => self.struck,
+            Watcher::Child(_) => struck,
             other => other.until(),
         };
         self.count(&watcher, u32::wrapping_add);
@@ -99,7 +97,7 @@ impl Watchers {
             place
         };
         let place = u32::try_from(place).unwrap_or(NOWHERE);
-        assert!(place < NOWHERE >> 2, "a billion watchers on one node");
+        assert!(place < INLINE, "a billion watchers on one node");
         place << 2 | tag as u32
     }
 
@@ -117,22 +115,8 @@ impl Watchers {
         }
     }
 
-    /// Whether a child's position is one of this list as it is now.
-    pub(crate) fn has_child(&self, at: u32) -> bool {
-        at != NOWHERE && Phase::from_bits(at) == self.struck
-    }
-
-    /// Takes a child out. `None` if a strike has done so before.
-    pub(crate) fn remove_child(&mut self, at: u32) -> Option<Watcher> {
-        self.has_child(at).then(|| self.take(at))?
-    }
-
-    /// Takes out the watcher at this position. `None` if a strike has done so before.
-    pub(crate) fn remove(&mut self, at: u32) -> Option<Watcher> {
-        (self.struck < Phase::from_bits(at)).then(|| self.take(at))?
-    }
-
-    fn take(&mut self, at: u32) -> Option<Watcher> {
+    /// Takes out the watcher at a position that is not void.
+    pub(crate) fn take(&mut self, at: u32) -> Option<Watcher> {
         let slot = self.slots.get_mut((at >> 2) as usize)?;
         match std::mem::replace(slot, Slot::Free(self.free)) {
             Slot::Taken(watcher) => {
@@ -147,20 +131,16 @@ impl Watchers {
         }
     }
 
-    /// The waker at this position, to be exchanged in place; `None` if a strike has taken it.
+    /// The waker at a position that is not void, to be exchanged in place.
     pub(crate) fn waker_mut(&mut self, at: u32) -> Option<&mut Waker> {
-        if self.struck >= Phase::from_bits(at) {
-            return None;
-        }
         match self.slots.get_mut((at >> 2) as usize) {
             Some(Slot::Taken(Watcher::Waker(_, waker))) => Some(waker),
             _ => None,
         }
     }
 
-    /// Moves on to a later phase, and hands out whoever is to hear of it.
+    /// Hands out whoever is to hear of a phase later than the ones before.
     pub(crate) fn strike(&mut self, phase: Phase) -> Taken {
-        self.struck = phase;
         let staying = match phase {
             Phase::Running => self.len,
             Phase::Stopping => self.staying[0],
@@ -169,7 +149,6 @@ impl Watchers {
         };
         if staying == 0 {
             let all = std::mem::replace(self, Self::new());
-            self.struck = phase;
             return Taken {
                 slots: all.slots.into_iter(),
                 left: all.len,

@@ -1,24 +1,24 @@
 //! How a path is linked, so that a request from above finds whoever waits below. Recipe Link.
 
 use super::spread::Rounds;
-use super::{Cold, Node};
+use super::{Locked, Node};
 use crate::Phase;
 use crate::slots::Watcher;
-use crate::sync::{Arc, Ordering, lock};
+use crate::sync::{Arc, Ordering};
 
 /// What somebody who goes up knows of a node, from when he held its lock.
 #[derive(Clone, Copy)]
 pub(super) struct Step {
     pub(super) reached: bool,
     struck: Phase,
-    unlinked: u32,
+    unlinked: u8,
 }
 
-impl Cold {
+impl Locked {
     pub(super) fn step(&self) -> Step {
         Step {
             reached: self.reached,
-            struck: self.watchers.struck(),
+            struck: self.struck,
             unlinked: self.unlinked,
         }
     }
@@ -27,9 +27,12 @@ impl Cold {
 impl Rounds {
     /// Links the way from this node to the top, if anything waits on it.
     pub(super) fn link(self, node: &Arc<Node>) -> Self {
-        let step = match lock(&node.cold).as_ref() {
-            Some(cold) if !cold.watchers.is_empty() => cold.step(),
-            _ => return self,
+        let step = {
+            let locked = node.lock();
+            if !locked.is_watched() {
+                return self;
+            }
+            locked.step()
         };
         self.link_from(node, step)
     }
@@ -39,39 +42,39 @@ impl Rounds {
         let (mut node, mut step) = (from, step);
         let mut passed = Vec::new();
         while !step.reached {
-            let Some(parent) = node.parent.get().filter(|parent| !parent.is_never) else {
+            let Some(parent) = node.parent().filter(|parent| !parent.is_never) else {
                 break;
             };
             let (next, news) = {
-                let mut guard = parent.lock();
-                let cold = guard.cold();
-                let struck = cold.watchers.struck();
+                let mut locked = parent.lock();
+                let struck = locked.struck;
                 // Relaxed: the parent's lock orders it.
                 let at = node.slot.load(Ordering::Relaxed);
-                if struck < Phase::Aborting && !cold.watchers.has_child(at) {
+                if struck < Phase::Aborting && !locked.has_child(at) {
                     let child = Watcher::Child(Arc::downgrade(node));
                     // Relaxed: as above.
-                    node.slot
-                        .store(cold.watchers.insert(child), Ordering::Relaxed);
+                    node.slot.store(locked.insert(child), Ordering::Relaxed);
                 }
                 // The list may have been struck before we came.
-                (cold.step(), (struck > step.struck).then(|| cold.news()))
+                (locked.step(), (struck > step.struck).then(|| locked.news()))
             };
-            if let Some(news) = news {
+            if let Some(mut news) = news {
+                if news.phase >= Phase::Cancelled && news.cause.is_none() {
+                    news.cause = parent.cause();
+                }
                 self.later(node, news);
             }
             // What is right under the top is not worth a mark.
-            if next.reached || parent.parent.get().is_some() {
+            if next.reached || parent.parent().is_some() {
                 passed.push((node, step.unlinked));
             }
             (node, step) = (parent, next);
         }
         for (node, unlinked) in passed {
-            let mut guard = node.lock();
-            let cold = guard.cold();
+            let mut locked = node.lock();
             // A strike that came after we passed has taken the link, or will follow it down here.
-            if cold.unlinked == unlinked {
-                cold.reached = true;
+            if locked.unlinked == unlinked {
+                locked.reached = true;
             }
         }
         self

@@ -2,7 +2,7 @@
 //! whether a cancellation is inside. Recipe Count.
 
 use super::{ABORTED, CANCELLED, Node};
-use crate::sync::{Arc, lock};
+use crate::sync::Arc;
 
 /// One `Cancelled`, counted on every node from where it was made up to the node whose cancellation
 /// it tells of. Dropping it takes it off the same nodes.
@@ -24,8 +24,8 @@ impl Mark {
 
     fn count(&self, by: fn(&mut u32)) {
         for (at, (node, _)) in self.node.upwards().take(self.steps + 1).enumerate() {
-            let mut guard = node.lock();
-            let cold = guard.cold();
+            let mut locked = node.lock();
+            let cold = locked.cold();
             by(&mut cold.live);
             if at == self.steps {
                 by(&mut cold.live_own);
@@ -61,13 +61,13 @@ impl Node {
 
     /// Whether a counted `Cancelled` lives that was made at or below this node.
     pub(crate) fn has_live(&self) -> bool {
-        lock(&self.cold).as_ref().is_some_and(|cold| cold.live > 0)
+        let locked = self.lock();
+        locked.cold.as_ref().is_some_and(|cold| cold.live > 0)
     }
 
     /// The same, of those that tell of this very node's cancellation.
     pub(crate) fn has_live_own(&self) -> bool {
-        lock(&self.cold)
-            .as_ref()
-            .is_some_and(|cold| cold.live_own > 0)
+        let locked = self.lock();
+        locked.cold.as_ref().is_some_and(|cold| cold.live_own > 0)
     }
 }

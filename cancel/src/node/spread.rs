@@ -3,7 +3,7 @@
 
 use std::task::Waker;
 
-use super::{ABORTED, CANCELLED, Cold, News, Node, STOPPED};
+use super::{ABORTED, CANCELLED, Locked, News, Node, STOPPED};
 use crate::slots::{Taken, Watcher};
 use crate::sync::{Arc, Ordering};
 use crate::user::{Callback, quietly};
@@ -162,29 +162,38 @@ impl Rounds {
         above: &News,
         unlinked: bool,
     ) -> Option<Level> {
-        let mut guard = node.lock();
-        let cold = guard.cold();
+        let mut locked = node.lock();
         if unlinked {
             // Whoever is linking a path through here must not call it reached (T4).
-            cold.unlinked = cold.unlinked.wrapping_add(1);
-            cold.reached = false;
+            locked.unlinked = locked.unlinked.wrapping_add(1);
+            locked.reached = false;
         }
-        let mut phase = node.settle(cold, above);
+        if asked.is_some() {
+            locked.cold();
+        }
+        let mut phase = node.settle(&mut locked, above);
         if let Some((wanted, cause)) = asked {
-            phase = phase.max(node.take_request(cold, wanted, cause));
+            phase = phase.max(node.take_request(&mut locked, wanted, cause));
         }
-        let taken = (phase > cold.watchers.struck()).then(|| cold.watchers.strike(phase));
-        if unlinked && !cold.watchers.is_empty() {
+        let mut taken = None;
+        if phase > locked.struck {
+            locked.struck = phase;
+            if locked.from <= phase {
+                self.wakers.extend(locked.one.take());
+            }
+            if locked.has_list() {
+                taken = Some(locked.cold().watchers.strike(phase));
+            }
+        }
+        if unlinked && locked.is_watched() {
             self.loose.push(Arc::clone(node));
         }
         let taken = taken.filter(|taken| !taken.is_empty())?;
         if !taken.only_wakers() {
-            return Some(Level {
-                news: cold.news(),
-                taken,
-            });
+            let news = locked.news();
+            return Some(Level { news, taken });
         }
-        drop(guard);
+        drop(locked);
         self.wakers
             .extend(taken.filter_map(|watcher| match watcher {
                 Watcher::Waker(_, waker) => Some(waker),
@@ -196,12 +205,19 @@ impl Rounds {
 
 impl Node {
     /// Takes over what comes from above; the answer is the phase the node is in by that.
-    fn settle(&self, cold: &mut Cold, above: &News) -> Phase {
+    ///
+    /// Where nobody is told the cause now, it is left to whoever asks for it: then a node with one
+    /// waker needs no more than itself to be cancelled.
+    fn settle(&self, locked: &mut Locked, above: &News) -> Phase {
         // Under the lock, which `lower_shield` takes too: it looks upwards after this, or we see
         // the shield lowered.
         let shielded = self.is_shielded();
         let phase = above.phase.through(shielded);
-        if phase >= Phase::Cancelled && cold.cause.is_none() {
+        if phase < Phase::Cancelled || (locked.cold.is_none() && !shielded) {
+            return phase;
+        }
+        let cold = locked.cold();
+        if cold.cause.is_none() {
             let cause = if shielded { &above.abort } else { &above.cause };
             cold.cause = cause.clone();
         }
@@ -212,9 +228,11 @@ impl Node {
     }
 
     /// Takes over what is asked of the node itself. Whoever comes first is the one who cancelled it.
-    fn take_request(&self, cold: &mut Cold, wanted: Phase, cause: &Cause) -> Phase {
+    fn take_request(&self, locked: &mut Locked, wanted: Phase, cause: &Cause) -> Phase {
         let mut asked = 0;
-        if wanted >= Phase::Cancelled && cold.cause.is_none() {
+        let is_first = locked.struck < Phase::Cancelled;
+        let cold = locked.cold();
+        if wanted >= Phase::Cancelled && is_first && cold.cause.is_none() {
             cold.cause = Some(cause.clone());
             asked |= CANCELLED;
         }

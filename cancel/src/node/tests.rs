@@ -3,8 +3,8 @@
 use std::task::Waker;
 
 use super::{Node, Watch};
-use crate::slots::Watcher;
-use crate::sync::{Arc, lock};
+use crate::slots::{INLINE, Watcher};
+use crate::sync::Arc;
 use crate::{Cause, CauseKind, Phase};
 
 fn watch(node: &Arc<Node>, from: Phase) -> u32 {
@@ -15,8 +15,7 @@ fn watch(node: &Arc<Node>, from: Phase) -> u32 {
 }
 
 fn is_watched(node: &Node) -> bool {
-    let cold = lock(&node.cold);
-    cold.as_ref().is_some_and(|cold| !cold.watchers.is_empty())
+    node.lock().is_watched()
 }
 
 fn raise(node: &Arc<Node>, phase: Phase) {
@@ -44,8 +43,8 @@ fn ten_thousand_watched_children_use_one_place_after_another() {
         assert!(is_watched(&root));
     }
     assert!(!is_watched(&root));
-    let at = watch(&root, Phase::Cancelled);
-    assert_eq!(at >> 2, 0, "the place is free again");
+    let more = [(); 2].map(|()| watch(&root, Phase::Cancelled) >> 2);
+    assert_eq!(more, [INLINE, 0], "the places are free again");
 }
 
 #[test]
