@@ -3,7 +3,7 @@
 //! "Ambient" belongs to the stack: an executor or a scope swaps its things in around each poll
 //! and back out after it. This module is for them, and hidden; users have `current` and its kin.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
@@ -49,16 +49,16 @@ fn host() -> Option<&'static dyn Host> {
 
 #[cfg(not(selvedge_loom))]
 thread_local! {
-    static TOKEN: Cell<Option<CancelToken>> = const { Cell::new(None) };
-    static TIMER: Cell<Option<Arc<dyn Timer>>> = const { Cell::new(None) };
+    static TOKEN: RefCell<Option<CancelToken>> = const { RefCell::new(None) };
+    static TIMER: RefCell<Option<Arc<dyn Timer>>> = const { RefCell::new(None) };
     static CANCELLATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
 // All threads of a model run on one thread of the system.
 #[cfg(selvedge_loom)]
 crate::sync::thread_local! {
-    static TOKEN: Cell<Option<CancelToken>> = Cell::new(None);
-    static TIMER: Cell<Option<Arc<dyn Timer>>> = Cell::new(None);
+    static TOKEN: RefCell<Option<CancelToken>> = RefCell::new(None);
+    static TIMER: RefCell<Option<Arc<dyn Timer>>> = RefCell::new(None);
     static CANCELLATIONS: Cell<u64> = Cell::new(0);
 }
 
@@ -75,39 +75,24 @@ pub fn replace_timer(timer: Option<Arc<dyn Timer>>) -> Option<Arc<dyn Timer>> {
     TIMER.try_with(|cell| cell.replace(timer)).ok().flatten()
 }
 
-/// Puts what was taken out of a thread-local cell back in, on every way out.
-struct Peek<'a, T> {
-    cell: &'a Cell<Option<T>>,
-    value: Option<T>,
-}
-
-impl<T> Drop for Peek<'_, T> {
-    fn drop(&mut self) {
-        self.cell.set(self.value.take());
-    }
-}
-
-/// Reads a cell's value in place. The cell is empty meanwhile, so `look` is for our own code.
-fn peek<T, R>(cell: &Cell<Option<T>>, look: impl FnOnce(Option<&T>) -> R) -> R {
-    let value = cell.take();
-    let peek = Peek { cell, value };
-    look(peek.value.as_ref())
+/// Looks at the current token in place. `look` is for our own code and the engine's, which swaps no
+/// token meanwhile.
+#[inline]
+fn with_token<R>(look: impl FnOnce(&CancelToken) -> Option<R>) -> Option<R> {
+    TOKEN
+        .try_with(|cell| cell.borrow().as_ref().and_then(look))
+        .ok()
+        .flatten()
 }
 
 /// The current token, if anything runs under one.
 pub fn token() -> Option<CancelToken> {
-    TOKEN
-        .try_with(|cell| peek(cell, |token| token.cloned()))
-        .ok()
-        .flatten()
+    with_token(|token| Some(token.clone()))
 }
 
 /// The current timer, if one is installed.
 pub fn timer() -> Option<Arc<dyn Timer>> {
-    TIMER
-        .try_with(|cell| peek(cell, |timer| timer.cloned()))
-        .ok()
-        .flatten()
+    TIMER.try_with(|cell| cell.borrow().clone()).ok().flatten()
 }
 
 /// What things that begin here hang below, and what counts their failures: the running task's own token.
@@ -131,25 +116,17 @@ pub(crate) fn task_id() -> Option<TaskId> {
 
 /// The token on which a leaf future has to register this waker; `None` if it need not.
 pub(crate) fn token_for(waker: &Waker) -> Option<CancelToken> {
-    let carried = |token: &CancelToken| host().is_some_and(|host| host.carries(token, waker));
-    let token = TOKEN
-        .try_with(|cell| peek(cell, |token| token.filter(|token| !carried(token)).cloned()))
-        .ok()
-        .flatten()?;
-    let own = host().and_then(|host| host.member(&token));
+    let host = host();
+    let token = with_token(|token| {
+        let carried = host.is_some_and(|host| host.carries(token, waker));
+        (!carried).then(|| token.clone())
+    })?;
+    let own = host.and_then(|host| host.member(&token));
     Some(own.unwrap_or(token))
 }
 
-/// Whether a leaf future that waits with this waker has to register it, to learn of a cancellation.
-#[must_use]
-pub fn must_register(waker: &Waker) -> bool {
-    let carried = |token: &CancelToken| host().is_some_and(|host| host.carries(token, waker));
-    TOKEN
-        .try_with(|cell| peek(cell, |token| token.is_some_and(|token| !carried(token))))
-        .unwrap_or(false)
-}
-
 /// `Err` if the current token or the running task is cancelled, without touching a count.
+#[inline]
 pub(crate) fn check() -> Result<(), Cancelled> {
     match cause() {
         Some(cause) => Err(Cancelled::new(cause)),
@@ -159,16 +136,10 @@ pub(crate) fn check() -> Result<(), Cancelled> {
 
 /// Why the running code is to end, if it is.
 pub(crate) fn cause() -> Option<Cause> {
-    TOKEN
-        .try_with(|cell| {
-            peek(cell, |token| match token {
-                Some(token) if token.is_cancelled() => token.cause(),
-                Some(token) => host().and_then(|host| host.cause(token)),
-                None => None,
-            })
-        })
-        .ok()
-        .flatten()
+    with_token(|token| match token.is_cancelled() {
+        true => token.cause(),
+        false => host().and_then(|host| host.cause(token)),
+    })
 }
 
 /// How many `Cancelled` were made on this thread, clones not counted.
@@ -186,6 +157,17 @@ pub fn cancellations() -> u64 {
 pub fn count_cancellation() {
     // A thread whose locals are gone polls nothing that anybody would compare for.
     let _ = CANCELLATIONS.try_with(|count| count.set(count.get().wrapping_add(1)));
+}
+
+/// Whether this thread runs under that very token, with no timer installed.
+#[must_use]
+pub fn is_bare(token: &CancelToken) -> bool {
+    let under = |cell: &Cell<Option<CancelToken>>| {
+        peek(cell, |current| {
+            current.is_some_and(|current| current.is_same(token))
+        })
+    };
+    TOKEN.try_with(under).unwrap_or(false) && timer().is_none()
 }
 
 /// All ambient things of one thread, to be carried to another.

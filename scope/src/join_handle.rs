@@ -172,6 +172,10 @@ impl<T> Future for JoinHandle<'_, T> {
         }
         match this.raw.poll(cx.waker()) {
             Poll::Ready(Some(value)) => Poll::Ready(value),
+            Poll::Ready(None) if may_fail => match this.raw.cut_off() {
+                Some(value) => Poll::Ready(value),
+                None => this.fail(),
+            },
             Poll::Ready(None) => this.fail(),
             Poll::Pending if may_fail => match this.raw.watch(cx) {
                 Poll::Pending => Poll::Pending,

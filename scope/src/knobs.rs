@@ -56,7 +56,8 @@ macro_rules! knobs {
         /// Puts the scope under this token too, besides whatever it is inside of: stopped, cancelled and
         /// aborted with either.
         pub fn token(mut self, token: &CancelToken) -> Self {
-            self.following.push(self.engine.follow(token));
+            let following = self.engine.follow(token);
+            self.following.push((token.clone(), following));
             self
         }
     };

@@ -91,7 +91,7 @@ pin_project! {
     pub struct Scoped<'env, F: Future, G = state::Plain> {
         #[pin]
         engine: Engine<'env, F, Plain>,
-        following: Vec<Following>,
+        following: Vec<(CancelToken, Following)>,
         place: &'static Location<'static>,
         output: PhantomData<fn() -> G>,
     }

@@ -96,7 +96,7 @@ pin_project! {
     pub struct TryScoped<'env, F: Future, E, P = state::First> {
         #[pin]
         engine: Engine<'env, F, Trying<E>>,
-        following: Vec<Following>,
+        following: Vec<(CancelToken, Following)>,
         place: &'static Location<'static>,
         // What an expired grace becomes.
         cut: Option<fn(Cancelled) -> E>,
@@ -158,6 +158,7 @@ impl<T, E, F: Future<Output = Result<T, E>>, P> TryScoped<'_, F, E, P> {
             drop_all(cancelled);
             resume_unwind(payload);
         }
+        let followed = this.following.iter().any(|(token, _)| token.is_cancelled());
         let primary = if !others.is_empty() {
             others.remove(0)
         } else if let (Some(left), Some(error)) = (&finished.cut, this.cut) {
@@ -166,7 +167,10 @@ impl<T, E, F: Future<Output = Result<T, E>>, P> TryScoped<'_, F, E, P> {
         } else {
             match finished.output {
                 // One that was cancelled itself absorbs it; one cancelled from outside passes it on.
-                Some(Ok(_)) if !cancelled.is_empty() && this.engine.is_cancelled_from_outside() => {
+                Some(Ok(_))
+                    if !cancelled.is_empty()
+                        && (followed || this.engine.is_cancelled_from_outside()) =>
+                {
                     cancelled.remove(0)
                 }
                 Some(Ok(value)) => {

@@ -11,13 +11,15 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use common::{Bell, Count, everywhere, guarded, on_helper, panic_of, poll_once, pool, yields};
+use common::{
+    Bell, Count, burn, everywhere, guarded, on_helper, panic_of, poll_once, pool, yields,
+};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use selvedge_cancel::{Cancelled, CauseKind, FutureCancelExt, cancelled, check, checkpoint};
 use selvedge_scope::lending::{Lending, with};
 use selvedge_scope::time::sleep;
-use selvedge_scope::{JoinHandle, block_on, join_all, scope, shield_unbounded, timeout};
+use selvedge_scope::{JoinHandle, Scope, block_on, join_all, scope, shield_unbounded, timeout};
 
 async fn until(mut is_so: impl FnMut() -> bool) {
     while !is_so() {
@@ -184,39 +186,42 @@ fn closure_that_loops_on_a_helper_hears_of_a_cancel_by_another_thread() {
         let (mut by_handle, mut by_scope) = (0, 0);
         while by_handle < 3 || by_scope < 3 {
             let whole = by_handle >= 3;
-            let (looping, done) = (AtomicBool::new(false), AtomicBool::new(false));
-            let (kind, helped) = with(Lending::Forced, || {
-                block_on(
-                    scope(async |s| {
+            let looping = AtomicBool::new(false);
+            let kept = Mutex::new(None);
+            let (kind, helped) = std::thread::scope(|threads| {
+                threads.spawn(|| {
+                    while !looping.load(Ordering::SeqCst) {
+                        std::thread::yield_now();
+                    }
+                    let kept = kept.lock().unwrap();
+                    let (child, s): &(Arc<JoinHandle<'_, _>>, Scope<'_>) = kept.as_ref().unwrap();
+                    if whole { s.cancel() } else { child.cancel() }
+                });
+                with(Lending::Forced, || {
+                    let ended = scope(async |s| {
+                        for _ in 0..3 {
+                            s.spawn(async { burn(Duration::from_micros(200)) });
+                        }
+                        let mut kept = kept.lock().unwrap();
                         let child = s.spawn_fn(|| {
+                            let helped = on_helper();
                             looping.store(true, Ordering::SeqCst);
                             loop {
                                 if let Err(cancelled) = check() {
-                                    done.store(true, Ordering::SeqCst);
-                                    return (cancelled.cause().kind(), on_helper());
+                                    return (cancelled.cause().kind(), helped);
                                 }
                             }
                         });
-                        std::thread::scope(|threads| {
-                            // On one thread the closure begins when this body has ended its poll.
-                            let (child, s, looping) = (&child, &s, &looping);
-                            threads.spawn(move || {
-                                let from = std::time::Instant::now();
-                                while !looping.load(Ordering::SeqCst)
-                                    && from.elapsed() < Duration::from_millis(20)
-                                {
-                                    std::hint::spin_loop();
-                                }
-                                if whole { s.cancel() } else { child.cancel() }
-                            });
-                        });
-                        child.await
-                    })
-                    .on(&pool),
-                )
+                        *kept = Some((Arc::new(child), s.clone()));
+                        s.spawn(async { burn(Duration::from_micros(200)) });
+                    });
+                    block_on(ended.on(&pool));
+                });
+                let (child, _) = kept.lock().unwrap().take().unwrap();
+                let child = Arc::into_inner(child).expect("nobody else has it");
+                block_on(child)
             });
             assert_eq!(kind, CauseKind::Requested);
-            assert!(done.into_inner());
             by_handle += usize::from(helped && !whole);
             by_scope += usize::from(helped && whole);
         }

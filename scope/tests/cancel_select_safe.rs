@@ -8,9 +8,10 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use common::{
-    Count, Counted, Data, Noisy, everywhere, guarded, on_helper, poll_once, pool, yields,
+    Count, Counted, Data, Noisy, burn, everywhere, guarded, on_helper, poll_once, pool, yields,
 };
 use selvedge_cancel::{CancelToken, Cancelled, CauseKind, select_safe};
 use selvedge_scope::lending::{Lending, with};
@@ -151,8 +152,17 @@ fn one_case(mode: Lending, pool: &Pool, what: What, when: When, who: Who) {
                 }
             };
             match who {
-                Who::Body => cancel(),
-                Who::Sibling => s.spawn(async move { cancel() }).await,
+                Who::Body => {
+                    cancel();
+                    drop(cancel);
+                }
+                Who::Sibling => {
+                    s.spawn(async move {
+                        cancel();
+                        drop(cancel);
+                    })
+                    .await;
+                }
                 Who::Thread => std::thread::scope(|threads| {
                     threads.spawn(cancel);
                 }),
@@ -253,8 +263,12 @@ fn child_that_is_polled_on_a_helper_meanwhile_is_dropped_after_that_poll() {
                                     std::hint::spin_loop();
                                 }
                             };
+                            for _ in 0..3 {
+                                s.spawn(async { burn(Duration::from_micros(200)) });
+                            }
                             let foreign = Foreign::new(state, &data, count.one()).acting(act);
                             let child = s.spawn_select_safe(select_safe(foreign));
+                            s.spawn(async { burn(Duration::from_micros(200)) });
                             until(|| running.load(Ordering::SeqCst)).await;
                             assert!(!state.dropped());
                             match what {

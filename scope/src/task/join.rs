@@ -95,6 +95,20 @@ impl<T> RawJoin<T> {
         Some(unsafe { output.assume_init() })
     }
 
+    /// In a `try_scope`: the output of a child that was dropped with its cancelled scope, when the grace was over.
+    #[cold]
+    pub(crate) fn cut_off(&mut self) -> Option<T> {
+        let header = &self.task()?.header;
+        if header.word.ended() != Some(Ended::Dropped) {
+            return None;
+        }
+        // SAFETY: the handle keeps the cell, which keeps the core.
+        let core = unsafe { Header::core_of(self.header()) };
+        let value = self.cut_short(|| core.token.cause().map(Cancelled::uncounted))?;
+        self.part();
+        Some(value)
+    }
+
     /// Whether awaiting this handle can be cut short.
     #[inline]
     pub(crate) fn can_be_cut_short(&self) -> bool {

@@ -4,7 +4,7 @@
 use std::task::Context;
 use std::time::Instant;
 
-use super::context::long_wait;
+use super::context::{in_the_open, long_wait};
 use super::owner::{Body, Run, Window};
 use super::{here, policy, stats};
 use crate::pool::Worker;
@@ -61,8 +61,11 @@ impl Window<'_> {
             core.monitor.drain();
             // The poll cannot end before the helpers' polls do, so what is ready here goes on (rule W9).
             while !core.monitor.is_empty() {
+                if core.owner.noticed.get() {
+                    core.take_notice();
+                }
                 if !self.poll_one(body) {
-                    self.wait_out();
+                    self.wait_out(|| core.owner.is_stirred());
                 }
             }
         }
@@ -98,7 +101,7 @@ impl Window<'_> {
         while core.owner.lent.get() {
             core.monitor.drain();
             while !core.monitor.is_empty() {
-                self.wait_out();
+                self.wait_out(|| false);
             }
             self.end_lending();
         }
@@ -126,7 +129,7 @@ impl Window<'_> {
     }
 
     /// While draining: waits for the helpers to leave, or for something to do.
-    fn wait_out(&self) {
+    fn wait_out(&self, work: impl Fn() -> bool) {
         let core = self.core;
         let news = core.monitor.news();
         let from = Instant::now();
@@ -137,7 +140,7 @@ impl Window<'_> {
         if !core.inbox.park() {
             return;
         }
-        let stirred = || !core.inbox.is_parked() || core.owner.is_stirred();
+        let stirred = || !core.inbox.is_parked() || work();
         let worker = core.pool().worker();
         if worker != Worker::No {
             core.monitor.wait_empty(stirred, policy::NAP);
@@ -153,14 +156,15 @@ impl Window<'_> {
 
 /// The one exception to "nothing but its own scope" (rule W9): a rayon worker looks after its queue.
 fn look_after(worker: Worker) {
-    // No task is being polled: a job that comes up now may await whatever it likes.
+    // No task is being polled, and a job that comes up now is none of the scope's: it may await whatever it likes,
+    // and sees nothing of what is in force here.
     here::set_task(std::ptr::null());
     match worker {
         Worker::No => {}
-        Worker::Own => quietly(|| {
+        Worker::Own => in_the_open(|| {
             rayon_core::yield_local();
         }),
-        Worker::Foreign => quietly(|| {
+        Worker::Foreign => in_the_open(|| {
             rayon_core::yield_now();
         }),
     }

@@ -4,7 +4,7 @@
 //! It is captured by the owner when a window begins to lend, read by the helper after it has entered, and
 //! taken off before it leaves; nothing of it points into the owner's stack.
 
-use selvedge_cancel::ambient;
+use selvedge_cancel::{CancelToken, ambient};
 
 use super::here::{self, Lending};
 
@@ -30,10 +30,14 @@ impl Drop for Restore {
 }
 
 impl Carried {
-    /// What the thread of the owner has.
-    pub(crate) fn capture() -> Self {
+    /// What the thread of the owner has, between two polls or in one that changed nothing of it. The token is
+    /// the scope's in any case.
+    pub(crate) fn capture(token: &CancelToken) -> Self {
         Self {
-            ambient: ambient::Context::capture(),
+            ambient: ambient::Context {
+                token: Some(token.clone()),
+                timer: ambient::timer(),
+            },
             lending: here::lending(),
             #[cfg(feature = "tokio")]
             tokio: tokio::runtime::Handle::try_current().ok(),
@@ -51,6 +55,13 @@ impl Carried {
         #[cfg(feature = "tokio")]
         crate::task::quietly(|| drop(runtime));
     }
+}
+
+/// Runs what belongs to no scope: without token and timer, and lending as it likes.
+pub(super) fn in_the_open(run: impl FnOnce()) {
+    let before = ambient::Context::default().install();
+    let _restore = Restore(Some(before), here::set_lending(Lending::default()));
+    crate::task::quietly(run);
 }
 
 /// Runs a long wait. On a worker of tokio's multi-thread runtime the worker's other tasks move to another

@@ -280,8 +280,8 @@ impl Core {
     /// Shares what is ready and asks for one helper. Owner only, in an open window that may lend.
     pub(crate) fn lend(&self, estimate: u64) {
         let packet = policy::packet(estimate);
-        self.monitor
-            .lend(&self.owner.local, packet, super::context::Carried::capture);
+        let context = || super::context::Carried::capture(&self.token);
+        self.monitor.lend(&self.owner.local, packet, context);
         self.owner.lent.set(true);
         self.ask();
     }

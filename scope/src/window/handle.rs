@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use std::panic::Location;
 use std::ptr::NonNull;
 
-use selvedge_cancel::{CancelToken, Cancelled, Cause, Instant, Phase};
+use selvedge_cancel::{CancelToken, Cancelled, Cause, Instant, Phase, ambient};
 
 use super::core::Core;
 use super::core_ref::CoreRef;
@@ -273,6 +273,11 @@ unsafe fn refuse<F: Future, S: Settle<F::Output>>(cell: *mut TaskCell<F, S>) -> 
 /// A long spawn loop: heavy children need not wait for its end.
 #[cold]
 fn lend_while_spawning(core: &Core, header: *const Header) {
+    // This is in a poll. Helpers are to run the siblings under what the window has, not under a time limit, a
+    // shield or a clock of the spawning task's own.
+    if !ambient::is_bare(&core.token) {
+        return;
+    }
     // SAFETY: the child was queued just now.
     let estimate = policy::estimate(unsafe { (*header).key() });
     let forced = here::lending() == Lending::Forced;

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use selvedge_cancel::FineDrop;
 
 use super::core::Core;
-use crate::task::{Header, Task};
+use crate::task::{Header, Task, quietly};
 
 thread_local! {
     /// The scope around this one has reported already.
@@ -63,12 +63,15 @@ pub(super) fn report(core: &Core) -> Option<Reported> {
     }
     let whole = core.describe();
     let first = first.map(|first| format!(", {first} among them"));
-    eprintln!(
-        "selvedge: {whole} was dropped with {midway} of its tasks suspended midway{}. What they had begun is \
-         lost. Await the scope to its end, select on a handle instead, or say that it may be dropped: \
-         `select_safe(scope(…))`.",
-        first.unwrap_or_default()
-    );
+    // It panics where there is nobody to tell; the scope is dropped all the same (rule W7).
+    quietly(|| {
+        eprintln!(
+            "selvedge: {whole} was dropped with {midway} of its tasks suspended midway{}. What they had begun \
+             is lost. Await the scope to its end, select on a handle instead, or say that it may be dropped: \
+             `select_safe(scope(…))`.",
+            first.unwrap_or_default()
+        );
+    });
     let before = REPORTED.try_with(|reported| reported.replace(true));
     Some(Reported {
         before: before.unwrap_or(true),

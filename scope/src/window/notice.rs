@@ -91,10 +91,11 @@ impl Core {
     /// The scope is over: it lets go of what may refer to it.
     pub(super) fn finish(&self) {
         self.deafen();
-        if let Some(limits) = self.settings.limits.get() {
-            limits.end();
-        }
         self.parent.clear();
+        if let Some(limits) = self.settings.limits.get() {
+            // It runs code of the timer.
+            quietly(|| limits.end());
+        }
     }
 
     /// Tells the owner that there is something to look at. As its last act it may wake the parent.
@@ -224,10 +225,14 @@ impl Core {
                 self.carry_down();
             }
             // Not at rest in between: another thread would push the notice, and could not any more later.
-            let again = self.is_exposed() && self.listen(seen);
-            if !again && self.notice.header.word.rest() == Rest::Idle {
-                return;
+            if self.is_exposed() && self.listen(seen) {
+                continue;
             }
+            if self.notice.header.word.rest() == Rest::Again {
+                // After whatever else is ready: somebody who goes on and on must not outlast the budget.
+                self.owner.noticed.set(true);
+            }
+            return;
         }
     }
 

@@ -262,8 +262,8 @@ impl<'a> Window<'a> {
         } else if self.policy.estimate() >= policy::BIG && core.may_lend() && pool.is_used() {
             // Nothing to lend yet; mail that comes during a long poll may ask for a helper.
             core.owner.lent.set(true);
-            core.monitor
-                .lend(&core.owner.local, 1, super::context::Carried::capture);
+            let context = || super::context::Carried::capture(&core.token);
+            core.monitor.lend(&core.owner.local, 1, context);
             core.set_big(true);
         }
     }
