@@ -125,6 +125,14 @@ pub(crate) fn token_for(waker: &Waker) -> Option<CancelToken> {
     Some(own.unwrap_or(token))
 }
 
+/// Whether a leaf future that waits with this waker has to register it, to learn of a cancellation.
+#[must_use]
+pub fn must_register(waker: &Waker) -> bool {
+    let host = host();
+    let carried = |token: &CancelToken| host.is_some_and(|host| host.carries(token, waker));
+    with_token(|token| (!carried(token)).then_some(())).is_some()
+}
+
 /// `Err` if the current token or the running task is cancelled, without touching a count.
 #[inline]
 pub(crate) fn check() -> Result<(), Cancelled> {
@@ -162,12 +170,7 @@ pub fn count_cancellation() {
 /// Whether this thread runs under that very token, with no timer installed.
 #[must_use]
 pub fn is_bare(token: &CancelToken) -> bool {
-    let under = |cell: &Cell<Option<CancelToken>>| {
-        peek(cell, |current| {
-            current.is_some_and(|current| current.is_same(token))
-        })
-    };
-    TOKEN.try_with(under).unwrap_or(false) && timer().is_none()
+    with_token(|current| current.is_same(token).then_some(())).is_some() && timer().is_none()
 }
 
 /// All ambient things of one thread, to be carried to another.
