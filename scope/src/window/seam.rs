@@ -3,6 +3,8 @@
 
 use std::ptr;
 
+use selvedge_cancel::CancelToken;
+
 use super::context::Carried;
 use super::handle::Handle;
 use super::helper::{self, Haul};
@@ -196,7 +198,9 @@ impl Shop {
     }
 
     pub(crate) fn lend(&self, nodes: &[usize]) {
-        self.monitor.lend(&self.list(nodes), 1, Carried::capture);
+        self.monitor.lend(&self.list(nodes), 1, || {
+            Carried::capture(&CancelToken::new())
+        });
     }
 
     /// As the owner does it: what is ready is taken, up to `size`.
