@@ -9,16 +9,18 @@
 mod kept;
 mod link;
 mod live;
+mod locked;
 mod spread;
 
 use std::fmt;
 use std::task::Waker;
 
-use crate::slots::{INLINE, NOWHERE, Watcher, Watchers};
+use crate::slots::{NOWHERE, Watcher};
 use crate::sync::{Arc, AtomicU8, AtomicU32, Mutex, MutexGuard, OnceLock, Ordering, lock};
 use crate::{Cause, Instant, Phase};
 
 pub(crate) use live::Mark;
+use locked::Locked;
 use spread::Rounds;
 
 /// Somebody asked this very node to stop, to be cancelled, to abort. Never taken back.
@@ -47,145 +49,6 @@ pub(crate) struct Node {
     /// The parent that a root was given later, under its lock.
     attached_to: OnceLock<Arc<Node>>,
     locked: Mutex<Locked>,
-}
-
-struct Locked {
-    /// The phase up to which those who waited here were told.
-    struck: Phase,
-    /// The way from here to the top was linked (invariant T4).
-    reached: bool,
-    /// How often a strike above took the node out of its parent's list: once for each phase at most.
-    unlinked: u8,
-    /// What `one` waits for.
-    from: Phase,
-    /// The first waker, if nobody else watched when it came.
-    one: Option<Waker>,
-    /// Most nodes live and die without it.
-    cold: Option<Box<Cold>>,
-}
-
-/// What only nodes have that have more watchers, were cancelled, or were given a deadline.
-struct Cold {
-    /// Set once (invariant T1).
-    cause: Option<Cause>,
-    watchers: Watchers,
-    /// How many `Cancelled`s live that were made at or below this node for a cancellation of this
-    /// node or one above it.
-    live: u32,
-    /// Those of them for which this very node was cancelled.
-    live_own: u32,
-    rare: Option<Box<Rare>>,
-}
-
-#[derive(Default)]
-struct Rare {
-    stop: Option<Cause>,
-    abort: Option<Cause>,
-    deadline: Option<Instant>,
-    #[cfg(feature = "tokio-util")]
-    kept: Option<kept::Kept>,
-}
-
-impl Cold {
-    fn rare(&mut self) -> &mut Rare {
-        self.rare.get_or_insert_default()
-    }
-
-    fn abort(&self) -> Option<&Cause> {
-        self.rare.as_ref()?.abort.as_ref()
-    }
-}
-
-impl Locked {
-    fn cold(&mut self) -> &mut Cold {
-        self.cold.get_or_insert_with(|| {
-            Box::new(Cold {
-                cause: None,
-                watchers: Watchers::new(),
-                live: 0,
-                live_own: 0,
-                rare: None,
-            })
-        })
-    }
-
-    fn cause(&self) -> Option<&Cause> {
-        self.cold.as_ref()?.cause.as_ref()
-    }
-
-    fn rare(&self) -> Option<&Rare> {
-        self.cold.as_ref()?.rare.as_deref()
-    }
-
-    fn is_watched(&self) -> bool {
-        self.one.is_some() || self.has_list()
-    }
-
-    fn has_list(&self) -> bool {
-        self.cold
-            .as_ref()
-            .is_some_and(|cold| !cold.watchers.is_empty())
-    }
-
-    /// What those below are to hear.
-    fn news(&self) -> News {
-        News {
-            phase: self.struck,
-            cause: self.cause().cloned(),
-            abort: self.rare().and_then(|rare| rare.abort.clone()),
-        }
-    }
-
-    fn insert(&mut self, watcher: Watcher) -> u32 {
-        match watcher {
-            Watcher::Waker(from, waker) if !self.is_watched() => {
-                self.from = from;
-                self.one = Some(waker);
-                INLINE << 2 | from as u32
-            }
-            watcher => {
-                let struck = self.struck;
-                self.cold().watchers.insert(watcher, struck)
-            }
-        }
-    }
-
-    /// Whether a strike has taken whoever had this position.
-    fn is_void(&self, at: u32) -> bool {
-        self.struck >= Phase::from_bits(at)
-    }
-
-    fn remove(&mut self, at: u32) -> Option<Watcher> {
-        if self.is_void(at) {
-            return None;
-        }
-        if at >> 2 == INLINE {
-            return Some(Watcher::Waker(self.from, self.one.take()?));
-        }
-        self.cold.as_mut()?.watchers.take(at)
-    }
-
-    fn waker_mut(&mut self, at: u32) -> Option<&mut Waker> {
-        if self.is_void(at) {
-            return None;
-        }
-        if at >> 2 == INLINE {
-            return self.one.as_mut();
-        }
-        self.cold.as_mut()?.watchers.waker_mut(at)
-    }
-
-    /// Whether this is the position of a child that is in the list now.
-    fn has_child(&self, at: u32) -> bool {
-        at != NOWHERE && Phase::from_bits(at) == self.struck
-    }
-
-    fn remove_child(&mut self, at: u32) -> Option<Watcher> {
-        if !self.has_child(at) {
-            return None;
-        }
-        self.cold.as_mut()?.watchers.take(at)
-    }
 }
 
 /// What a node hears from above: a phase, already as it is seen through the shields on the way, why it
@@ -247,14 +110,7 @@ impl Node {
             slot: AtomicU32::new(NOWHERE),
             born_under,
             attached_to: OnceLock::new(),
-            locked: Mutex::new(Locked {
-                struck: Phase::Running,
-                reached: false,
-                unlinked: 0,
-                from: Phase::Running,
-                one: None,
-                cold: None,
-            }),
+            locked: Mutex::new(Locked::new()),
         })
     }
 

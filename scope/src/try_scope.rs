@@ -160,6 +160,8 @@ impl<T, E, F: Future<Output = Result<T, E>>, P> TryScoped<'_, F, E, P> {
         }
         let followed = this.following.iter().any(|(token, _)| token.is_cancelled());
         let primary = if !others.is_empty() {
+            // What members pass on of a cancellation from outside says nothing of this failure.
+            this.engine.forgive();
             others.remove(0)
         } else if let (Some(left), Some(error)) = (&finished.cut, this.cut) {
             let error = error(cut(left, this.place));

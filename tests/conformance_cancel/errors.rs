@@ -415,3 +415,36 @@ fn failed_child_that_nobody_looks_at_is_reported_with_its_task() {
         assert_eq!(Some(errors.primary.task), id.into_inner().unwrap());
     });
 }
+
+// CT-023: the inner aggregate holds a real failure, and beside it what was cancelled from outside.
+#[test]
+fn aggregate_with_a_failure_of_an_inner_scope_that_was_cancelled_is_a_failure_outside() {
+    everywhere(|pool| async move {
+        let resting = AtomicUsize::new(0);
+        let failed = try_scope(async |outer: TryScope<'_, AppError>| {
+            outer.spawn(async {
+                let inner = try_scope(async |s: TryScope<'_, AppError>| {
+                    s.spawn(async {
+                        resting.fetch_add(1, Ordering::SeqCst);
+                        Ok(rest::<()>().await?)
+                    });
+                    s.spawn(async {
+                        resting.fetch_add(1, Ordering::SeqCst);
+                        rest::<()>().await.unwrap_err();
+                        Err::<(), _>(AppError::Real("failed"))
+                    });
+                    Ok(())
+                });
+                let inner = inner.on(&pool).all_errors().await;
+                inner.map_err(|errors| AppError::Inner(Box::new(errors)))
+            });
+            until(|| resting.load(Ordering::SeqCst) == 2).await;
+            outer.cancel();
+            Ok(())
+        });
+        let errors = failed.on(&pool).all_errors().await;
+        let errors = errors.expect_err("a child failed for real");
+        assert_eq!((texts(&errors), errors.cancelled.len()), (vec!["inner"], 0));
+    });
+}
+

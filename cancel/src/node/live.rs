@@ -18,7 +18,13 @@ impl Mark {
     pub(crate) fn new(node: Arc<Node>) -> Option<Self> {
         let steps = node.origin()?;
         let mark = Self { node, steps };
-        mark.count(|count| *count = count.wrapping_add(1));
+        mark.count(|count| {
+            // Leaked ones could make it wrap to "none" (rule W13 of the scopes).
+            if *count == u32::MAX / 2 {
+                std::process::abort();
+            }
+            *count = count.wrapping_add(1);
+        });
         Some(mark)
     }
 
@@ -29,6 +35,9 @@ impl Mark {
             by(&mut cold.live);
             if at == self.steps {
                 by(&mut cold.live_own);
+            }
+            if cold.forgiven {
+                break;
             }
         }
     }
@@ -41,6 +50,36 @@ impl Drop for Mark {
 }
 
 impl Node {
+    /// What hangs below has failed for a reason of its own: the cancellations that its errors hold are counted no
+    /// further than here from now on.
+    ///
+    /// All that were counted higher tell of one cancellation, since the nearest one above stays the same.
+    pub(crate) fn forgive(&self) {
+        let counted = {
+            let mut locked = self.lock();
+            let Some(cold) = locked.cold.as_deref_mut() else {
+                return;
+            };
+            if std::mem::replace(&mut cold.forgiven, true) {
+                return;
+            }
+            cold.live.wrapping_sub(cold.live_own)
+        };
+        let Some(steps) = self.origin() else { return };
+        // One that is being counted at this moment was counted here before, or will end here.
+        for (at, (node, _)) in self.upwards().take(steps + 1).enumerate().skip(1) {
+            let mut locked = node.lock();
+            let cold = locked.cold();
+            cold.live = cold.live.wrapping_sub(counted);
+            if at == steps {
+                cold.live_own = cold.live_own.wrapping_sub(counted);
+            }
+            if cold.forgiven {
+                break;
+            }
+        }
+    }
+
     /// How far above is the node that was cancelled itself, if this one is cancelled.
     fn origin(&self) -> Option<usize> {
         let mut aborted = None;

@@ -197,6 +197,11 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
         token.is_cancelled() && token.own_cause().is_none()
     }
 
+    /// The scope has failed: the cancellations that its members' errors hold do not make that failure one.
+    pub(crate) fn forgive(&self) {
+        self.core.token.forgive();
+    }
+
     /// The body's number.
     pub(crate) fn body_id(&self) -> TaskId {
         self.core.body_id()
