@@ -4,7 +4,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::{Cancelled, WaitCancelled, ambient};
+use crate::{CancelToken, Cancelled, WaitCancelled, ambient};
 
 /// The wait of a leaf future for the cancellation of whatever polls it.
 ///
@@ -33,11 +33,16 @@ impl Watch {
     }
 
     /// The second half of `poll`, for somebody who has just asked by himself.
+    #[inline]
     pub(crate) fn arm(&mut self, cx: &mut Context<'_>) -> Poll<Cancelled> {
         let Some(token) = ambient::token_for(cx.waker()) else {
             self.clear();
             return Poll::Pending;
         };
+        self.wait(token, cx)
+    }
+
+    fn wait(&mut self, token: CancelToken, cx: &mut Context<'_>) -> Poll<Cancelled> {
         let waiting = match &mut self.waiting {
             Some(waiting) if waiting.token().is_same(&token) => waiting,
             _ => self.waiting.insert(WaitCancelled::new(token)),
@@ -52,7 +57,10 @@ impl Watch {
     }
 
     /// Leaves the list it waits in. Dropping does the same.
+    #[inline]
     pub fn clear(&mut self) {
-        self.waiting = None;
+        if self.waiting.is_some() {
+            self.waiting = None;
+        }
     }
 }

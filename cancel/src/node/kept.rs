@@ -4,25 +4,25 @@
 use std::any::Any;
 
 use super::Node;
-use crate::sync::{Arc, lock};
+use crate::sync::Arc;
 
 pub(crate) type Kept = Arc<dyn Any + Send + Sync>;
 
 impl Node {
     /// What the node keeps.
     pub(crate) fn kept(&self) -> Option<Kept> {
-        lock(&self.cold).as_ref()?.rare.as_ref()?.kept.clone()
+        self.lock().rare()?.kept.clone()
     }
 
     /// Keeps this. The first one stays; for a later one it is given back as the error.
     pub(crate) fn keep(&self, kept: Kept) -> Result<(), Kept> {
-        let mut guard = self.lock();
-        let rare = guard.cold().rare();
+        let mut locked = self.lock();
+        let rare = locked.cold().rare();
         match &rare.kept {
             Some(first) => {
                 let first = Arc::clone(first);
                 // User code may run in the destructor of what was refused: not under the lock (T5).
-                drop(guard);
+                drop(locked);
                 drop(kept);
                 Err(first)
             }
