@@ -172,12 +172,16 @@ fn panics_of_sources_folds_joins_and_destructors_resume() {
 
 #[test]
 fn error_asks_the_others_to_stop_and_awaits_them() {
-    let ended = AtomicUsize::new(0);
+    let (begun, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let run = (0..8).into_par().concurrency(8).try_for_each(async |n| {
         if n == 3 {
-            yields(5).await;
+            // Who has not begun by then is not asked, and never begins.
+            while begun.load(SeqCst) < 7 {
+                yields(1).await;
+            }
             return Err("first");
         }
+        begun.fetch_add(1, SeqCst);
         // Ends only because it is asked to.
         let cause = cancel::cancelled().await;
         assert_eq!(cause.kind(), selvedge::CauseKind::SiblingFailed);

@@ -297,19 +297,22 @@ fn scope_that_moves_to_another_runtime_takes_the_new_one_to_helpers() {
             .collect();
         let pool = pool(2);
         let (right, helped) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let window = AtomicUsize::new(0);
         while helped.load(Ordering::SeqCst) < 20 {
             let mut scoped = Box::pin(
                 scope(async |s| {
                     for _ in 0..8 {
-                        let (right, helped, ids) = (
+                        let (right, helped, window, ids) = (
                             &right,
                             &helped,
+                            &window,
                             [runtimes[0].handle().id(), runtimes[1].handle().id()],
                         );
                         s.spawn(async move {
-                            for turn in 0..6 {
+                            for _ in 0..6 {
                                 burn(Duration::from_micros(20));
-                                assert_eq!(tokio::runtime::Handle::current().id(), ids[turn % 2]);
+                                let here = ids[window.load(Ordering::SeqCst) % 2];
+                                assert_eq!(tokio::runtime::Handle::current().id(), here);
                                 right.fetch_add(1, Ordering::SeqCst);
                                 helped.fetch_add(usize::from(on_helper()), Ordering::SeqCst);
                                 // Until the next window: woken from outside.
@@ -328,8 +331,9 @@ fn scope_that_moves_to_another_runtime_takes_the_new_one_to_helpers() {
                 })
                 .on(&pool),
             );
-            for turn in 0..20 {
+            for turn in 0..100 {
                 let _runtime = runtimes[turn % 2].enter();
+                window.store(turn, Ordering::SeqCst);
                 let ready = with(Lending::Forced, || {
                     common::poll_once(scoped.as_mut()).is_ready()
                 });
@@ -338,7 +342,8 @@ fn scope_that_moves_to_another_runtime_takes_the_new_one_to_helpers() {
                     .drain(..)
                     .for_each(std::task::Waker::wake);
                 if ready {
-                    assert_eq!(turn, 6);
+                    // Six windows at least: one whose time is over is made up for by another.
+                    assert!(turn >= 6);
                     break;
                 }
             }
