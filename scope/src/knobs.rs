@@ -49,7 +49,6 @@ macro_rules! knobs {
         pub fn stop_within(self, after: Duration) -> Self {
             let place = Location::caller();
             self.engine.settings().limits().stop_within(after, place);
-            let _ = self.engine.settings().stops.set(());
             self
         }
 

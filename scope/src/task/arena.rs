@@ -192,7 +192,12 @@ impl Arena {
         };
         // SAFETY: just made.
         unsafe { &*chunk }.next.set(self.chunks.replace(chunk));
-        class.open.set(chunk);
+        let full = class.open.replace(chunk);
+        if !full.is_null() {
+            // `note_unused` may have looked at it when it was not full yet.
+            // SAFETY: the scope's chunks live while it does.
+            unsafe { &*full }.unused.set(0);
+        }
         class.offset.set(offset);
         class.left.set(slots);
     }

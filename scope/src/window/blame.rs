@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use selvedge_cancel::{CancelToken, Cancelled, Cause, CauseKind, Phase, TaskId};
+use selvedge_cancel::{CancelToken, Cancelled, Cause, CauseKind, TaskId};
 
 use super::core::Core;
 use super::engine::Errors;
@@ -106,19 +106,9 @@ impl Core {
             .get_or_init(|| (self.token.child(), TaskId::next()))
     }
 
-    /// Whether something has to happen once the scope is asked for a graceful end.
-    pub(super) fn minds_stop(&self) -> bool {
-        self.settings.stops.get().is_some()
-    }
-
     /// Whether something has to happen once the grace is over.
     pub(super) fn minds_abort(&self) -> bool {
         self.settings.graced.get().is_some()
-    }
-
-    /// Whether what is left is to be dropped.
-    pub(super) fn is_to_abort(&self) -> bool {
-        self.minds_abort() && self.token.phase() == Phase::Aborting
     }
 
     /// The scope's phase may have changed, or its limits: sets alarms. Runs code of the timer.

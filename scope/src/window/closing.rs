@@ -57,6 +57,7 @@ impl Window<'_> {
     /// The budget is spent: takes everything back and lets the tasks beside the scope run.
     pub(super) fn give_way(&mut self, cx: &Context<'_>, body: &mut dyn Body) -> Run {
         let core = self.core;
+        core.hear_at_last();
         if core.owner.lent.get() {
             core.monitor.drain();
             // The poll cannot end before the helpers' polls do, so what is ready here goes on (rule W9).

@@ -38,6 +38,8 @@ pub(crate) struct Owner {
     pub(crate) body_done: Cell<bool>,
     /// There is a notice to take.
     pub(crate) noticed: Cell<bool>,
+    /// The grace is over: what is left is to be dropped.
+    pub(crate) aborted: Cell<bool>,
     /// Every child has been told of the scope's cancellation.
     pub(crate) carried: Cell<bool>,
     /// The scope hangs below another token, and does not listen to it yet.
@@ -72,8 +74,6 @@ pub(crate) struct Settings {
     pub(crate) limits: OnceLock<Box<Limits>>,
     /// What is left some time after a cancellation is dropped.
     pub(crate) graced: OnceLock<()>,
-    /// A cancellation follows some time after a stop.
-    pub(crate) stops: OnceLock<()>,
 }
 
 impl Settings {
@@ -146,6 +146,7 @@ impl Core {
                 body_ready: Cell::new(body),
                 body_done: Cell::new(!body),
                 noticed: Cell::new(false),
+                aborted: Cell::new(false),
                 carried: Cell::new(false),
                 attached: Cell::new(false),
                 lent: Cell::new(false),

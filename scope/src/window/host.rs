@@ -19,94 +19,95 @@ pub(super) fn install() {
     ambient::set_host(&Engine);
 }
 
-/// The innermost window that this thread is in, and the task that it polls, as seen by [`running`].
+/// The innermost window that this thread is in, and the task that it polls there; good for the length of a call.
 struct Running<'a> {
     core: &'a Core,
     header: *const Header,
     kind: Kind,
 }
 
-impl Running<'_> {
-    fn task(&self) -> Option<&Task> {
+impl<'a> Running<'a> {
+    fn task(&self) -> Option<&'a Task> {
         // SAFETY: a child's header opens a task, which is alive while it is polled.
         (self.kind == Kind::Child).then(|| unsafe { &*self.header.cast::<Task>() })
     }
 }
 
-/// Runs `look` if a task is being polled on this thread, in a window whose tasks run under `token`.
-fn running<R>(token: &CancelToken, look: impl FnOnce(Running<'_>) -> Option<R>) -> Option<R> {
+/// The task that this thread polls in the innermost window it is in.
+fn current<'a>() -> Option<Running<'a>> {
     let (core, header) = here::polled()?;
     // SAFETY: a frame is taken off before its core can go.
     let core = unsafe { &*core };
-    if !core.token.is_same(token) {
-        return None;
-    }
     // SAFETY: the task is being polled, so the scope's reference keeps its cell; the body's is the core's.
     let kind = unsafe { &*header }.vtable.kind;
-    look(Running { core, header, kind })
+    Some(Running { core, header, kind })
+}
+
+/// The task that this thread polls, if it runs under `token` as its scope's.
+fn under<'a>(token: &CancelToken) -> Option<Running<'a>> {
+    current().filter(|running| running.core.token.is_same(token))
+}
+
+/// Whether this is the task's own token.
+fn is_own(task: &Task, token: &CancelToken) -> bool {
+    task.own_if_any().is_some_and(|own| own.is_same(token))
 }
 
 impl ambient::Host for Engine {
     fn member(&self, token: &CancelToken) -> Option<CancelToken> {
-        running(token, |running| match running.task() {
+        let running = under(token)?;
+        match running.task() {
             Some(task) => Some(task.own(&running.core.token).clone()),
             None if running.kind == Kind::Body => Some(running.core.body_token().clone()),
             None => None,
-        })
+        }
     }
 
     fn task(&self, token: &CancelToken) -> Option<CancelToken> {
-        running(token, |running| {
-            let Some(task) = running.task() else {
+        let running = current()?;
+        let scope = &running.core.token;
+        let Some(task) = running.task() else {
+            if running.kind == Kind::Body && scope.is_same(token) {
                 // The body shows the scope's own token.
                 running.core.expose();
-                return None;
-            };
-            let scope = &running.core.token;
-            // SAFETY: the task is being polled, so its cell outlives the call.
-            let own = unsafe {
-                with_waker(running.header, |waker| {
-                    task.record.get().expose(scope, waker)
-                })
-            };
-            Some(own.clone())
-        })
+            }
+            return None;
+        };
+        if !scope.is_same(token) && !is_own(task, token) {
+            return None;
+        }
+        // SAFETY: the task is being polled, so its cell outlives the call.
+        let own = unsafe {
+            with_waker(running.header, |waker| {
+                task.record.get().expose(scope, waker)
+            })
+        };
+        Some(own.clone())
     }
 
     fn cause(&self, token: &CancelToken) -> Option<Cause> {
-        running(token, |running| running.task()?.own_if_any()?.own_cause())
+        under(token)?.task()?.own_if_any()?.own_cause()
     }
 
     fn carries(&self, token: &CancelToken, waker: &Waker) -> bool {
-        let Some((core, header)) = here::polled() else {
+        let Some(running) = current() else {
             return false;
         };
-        // SAFETY: as in `running`.
-        let core = unsafe { &*core };
-        // SAFETY: as in `running`.
-        let kind = unsafe { &*header }.vtable.kind;
-        let own = || {
-            // SAFETY: a child's header opens a task, which is alive while it is polled.
-            let task = (kind == Kind::Child).then(|| unsafe { &*header.cast::<Task>() });
-            task.and_then(Task::own_if_any)
-                .is_some_and(|own| own.is_same(token))
+        let its_own = match running.kind {
+            Kind::Body => is_body_waker(running.core, waker),
+            _ => is_waker_of(running.header, waker),
         };
-        let its_own = match kind {
-            Kind::Body => is_body_waker(core, waker),
-            _ => is_waker_of(header, waker),
-        };
-        its_own && (core.token.is_same(token) || own())
+        its_own
+            && (running.core.token.is_same(token)
+                || running.task().is_some_and(|task| is_own(task, token)))
     }
 
     fn task_id(&self) -> Option<TaskId> {
-        let (core, header) = here::polled()?;
-        // SAFETY: as in `running`.
-        match unsafe { &*header }.vtable.kind {
-            // SAFETY: a child's header opens a task, which is alive while it is polled.
-            Kind::Child => Some(unsafe { &*header.cast::<Task>() }.record.get().id()),
-            // SAFETY: as in `running`.
-            Kind::Body => Some(unsafe { &*core }.body_id()),
-            Kind::Batch | Kind::Notice => None,
+        let running = current()?;
+        match running.task() {
+            Some(task) => Some(task.record.get().id()),
+            None if running.kind == Kind::Body => Some(running.core.body_id()),
+            None => None,
         }
     }
 }

@@ -163,8 +163,8 @@ impl Core {
     /// No lock is held while entering: a cancellation found on the way is spread from here, to whoever waits.
     fn listen(&self, after: Phase) -> bool {
         let from = match after {
-            Phase::Running if self.minds_stop() => Phase::Stopping,
-            Phase::Running | Phase::Stopping => Phase::Cancelled,
+            Phase::Running => Phase::Stopping,
+            Phase::Stopping => Phase::Cancelled,
             Phase::Cancelled if self.minds_abort() => Phase::Aborting,
             _ => return false,
         };
@@ -225,6 +225,9 @@ impl Core {
                 self.carry_down();
             }
             // Not at rest in between: another thread would push the notice, and could not any more later.
+            if seen == Phase::Aborting && self.minds_abort() {
+                self.owner.aborted.set(true);
+            }
             if self.is_exposed() && self.listen(seen) {
                 continue;
             }
@@ -280,14 +283,23 @@ impl Core {
         }
     }
 
-    /// The scope hangs below another token: enters that list, before its first rest. `true`: there is a notice
-    /// to take. Owner only.
-    pub(super) fn hear(&self) -> bool {
+    /// To be called before time passes in which this scope does nothing: before its first rest, and before the
+    /// first window that gives way or waits. One that hangs below another token enters that list; from here on
+    /// its own poll carries a cancellation down. `true`: there is a notice to take. Owner only.
+    pub(super) fn hear_at_last(&self) -> bool {
+        if !self.owner.attached.replace(false) {
+            return false;
+        }
         // Relaxed: as in `expose`.
         self.notice.flags.fetch_or(USED, Ordering::Relaxed);
         // Entering may find that the cancellation is on its way, and give notice right there; and one that had
         // come before anything was entered gives none.
-        self.listen(Phase::Running) || self.owner.noticed.get() || self.token.is_cancelled()
+        let news =
+            self.listen(Phase::Running) || self.owner.noticed.get() || self.token.is_cancelled();
+        if news {
+            self.give_notice();
+        }
+        news
     }
 
     /// The scope is over: leaves the token's list, and lets go of marked children.

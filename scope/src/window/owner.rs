@@ -107,16 +107,17 @@ impl<'a> Window<'a> {
         let core = self.core;
         let owner = &core.owner;
         loop {
+            // The notice may have been taken while an earlier window gave way.
+            if owner.aborted.get() {
+                self.close();
+                return Run::Abort;
+            }
             self.poll_children();
             if self.spent {
                 return self.give_way(cx, body);
             }
             if owner.noticed.get() {
                 core.take_notice();
-                if core.is_to_abort() {
-                    self.close();
-                    return Run::Abort;
-                }
                 continue;
             }
             if core.inbox.has_mail() {
@@ -133,9 +134,7 @@ impl<'a> Window<'a> {
                 self.over = true;
                 return Run::Ended;
             }
-            // From the first rest on, the scope's own poll carries a cancellation down to its children.
-            if owner.attached.replace(false) && core.hear() {
-                core.give_notice();
+            if core.hear_at_last() {
                 continue;
             }
             if core.inbox.close() {
@@ -365,7 +364,8 @@ impl<'a> Window<'a> {
         let core = self.core;
         let seen = core.monitor.news();
         if self.collect(1, 0) > 0 {
-            if self.packet.is_empty() && !core.owner.body_ready.get() && !core.owner.noticed.get() {
+            let idle = self.packet.is_empty() && !core.owner.body_ready.get();
+            if idle && !core.hear_at_last() && !core.owner.noticed.get() {
                 self.wait(seen);
             }
             return true;
