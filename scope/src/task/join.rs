@@ -152,7 +152,12 @@ impl<T> RawJoin<T> {
         }
         // SAFETY: the handle keeps the cell, which keeps the core.
         let core = unsafe { Header::core_of(self.header()) };
-        task.own(&core.token).cancel_with(cause);
+        let own = task.own(&core.token);
+        if own.own_cause().is_some() {
+            // Whoever was first marks the child; a mark more each time would count references without end.
+            return;
+        }
+        own.cancel_with(cause);
         // SAFETY: the handle keeps the cell.
         unsafe { core.mark(self.header()) };
     }
