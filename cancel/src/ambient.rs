@@ -30,10 +30,32 @@ pub trait Host: fmt::Debug + Sync {
     /// so that a leaf future need not register anywhere.
     fn carries(&self, token: &CancelToken, waker: &Waker) -> bool;
 
+    /// `cause` and `carries` in one, for a leaf future that asks at each poll.
+    fn look(&self, token: &CancelToken, waker: &Waker) -> Look {
+        if self.cause(token).is_some() {
+            Look::Cancelled
+        } else if self.carries(token, waker) {
+            Look::Carried
+        } else {
+            Look::Alone
+        }
+    }
+
     /// The number of the running task, if one runs.
     fn task_id(&self) -> Option<TaskId> {
         None
     }
+}
+
+/// What a leaf future finds when it is polled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// The running code is to end.
+    Cancelled,
+    /// It is not, and whoever polls here will poll again if that changes; or it never will.
+    Carried,
+    /// It is not, and the future has to register to learn of it.
+    Alone,
 }
 
 static HOST: OnceLock<&'static dyn Host> = OnceLock::new();
@@ -112,6 +134,18 @@ pub(crate) fn shown() -> Option<CancelToken> {
 /// The number of the running task.
 pub(crate) fn task_id() -> Option<TaskId> {
     host()?.task_id()
+}
+
+/// What a leaf future that is polled with this waker finds.
+pub(crate) fn look(waker: &Waker) -> Look {
+    let found = with_token(|token| {
+        Some(match host() {
+            _ if token.is_cancelled() => Look::Cancelled,
+            Some(host) => host.look(token, waker),
+            None => Look::Alone,
+        })
+    });
+    found.unwrap_or(Look::Carried)
 }
 
 /// The token on which a leaf future has to register this waker; `None` if it need not.

@@ -181,10 +181,20 @@ impl Node {
 
     /// Whether this node or one above it is cancelled.
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.upwards().any(|(node, hidden)| {
-            let ends = if hidden { ABORTED } else { CANCELLED | ABORTED };
-            node.asked() & ends != 0
-        })
+        // As in `upwards`; this one is asked at each await.
+        let (mut node, mut ends) = (self, CANCELLED | ABORTED);
+        loop {
+            if node.asked() & ends != 0 {
+                return true;
+            }
+            let Some(parent) = node.parent() else {
+                return false;
+            };
+            if node.is_shielded() {
+                ends = ABORTED;
+            }
+            node = parent;
+        }
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -7,7 +7,8 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use crate::{Cancelled, SelectSafe, Watch, ambient};
+use crate::ambient::{self, Look};
+use crate::{Cancelled, SelectSafe, Watch};
 
 /// Adds [`or_cancel`](FutureCancelExt::or_cancel) to every future.
 pub trait FutureCancelExt: Future + Sized {
@@ -68,11 +69,16 @@ impl<F: Future> Future for OrCancel<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let begins = !std::mem::replace(this.begun, true);
-        if begins {
-            if let Err(cancelled) = ambient::check() {
-                this.future.set(None);
-                return Poll::Ready(Err(cancelled));
+        let mut carried = false;
+        if !std::mem::replace(this.begun, true) {
+            match ambient::look(cx.waker()) {
+                Look::Cancelled => {
+                    if let Err(cancelled) = ambient::check() {
+                        this.future.set(None);
+                        return Poll::Ready(Err(cancelled));
+                    }
+                }
+                found => carried = found == Look::Carried,
             }
         }
         let future = this.future.as_mut().as_pin_mut();
@@ -84,12 +90,11 @@ impl<F: Future> Future for OrCancel<F> {
             this.future.set(None);
             return Poll::Ready(Ok(value));
         }
-        let cancelled = if begins {
-            this.watch.arm(cx)
-        } else {
-            this.watch.poll(cx)
-        };
-        cancelled.map(|cancelled| {
+        if carried {
+            // A cancellation that came during this very poll has us polled again.
+            return Poll::Pending;
+        }
+        this.watch.poll(cx).map(|cancelled| {
             this.future.set(None);
             Err(cancelled)
         })

@@ -4,7 +4,8 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::{CancelToken, Cancelled, WaitCancelled, ambient};
+use crate::ambient::{self, Look};
+use crate::{CancelToken, Cancelled, WaitCancelled};
 
 /// The wait of a leaf future for the cancellation of whatever polls it.
 ///
@@ -25,21 +26,21 @@ impl Watch {
     /// `Ready`: the running code is to stop, and this is the error to fail with. `Pending`: the task behind
     /// the waker is polled again when that comes true.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Cancelled> {
-        if let Err(cancelled) = ambient::check() {
-            self.clear();
-            return Poll::Ready(cancelled);
+        match ambient::look(cx.waker()) {
+            Look::Carried => {
+                self.clear();
+                Poll::Pending
+            }
+            Look::Cancelled => {
+                self.clear();
+                // Nothing is taken back, so this is the error.
+                ambient::check().map_or_else(Poll::Ready, |()| Poll::Pending)
+            }
+            Look::Alone => match ambient::token_for(cx.waker()) {
+                Some(token) => self.wait(token, cx),
+                None => Poll::Pending,
+            },
         }
-        self.arm(cx)
-    }
-
-    /// The second half of `poll`, for somebody who has just asked by himself.
-    #[inline]
-    pub(crate) fn arm(&mut self, cx: &mut Context<'_>) -> Poll<Cancelled> {
-        let Some(token) = ambient::token_for(cx.waker()) else {
-            self.clear();
-            return Poll::Pending;
-        };
-        self.wait(token, cx)
     }
 
     fn wait(&mut self, token: CancelToken, cx: &mut Context<'_>) -> Poll<Cancelled> {
