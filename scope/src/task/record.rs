@@ -10,6 +10,16 @@ use selvedge_cancel::{CancelToken, Phase, TaskId, Watching};
 
 use crate::sync::{AtomicPtr, Mutex, Ordering, lock};
 
+/// Whether a task is in the list of its own token.
+#[derive(Debug)]
+enum Listening {
+    No,
+    /// At this place, which may have been served since.
+    At(usize),
+    /// It was cancelled when it came, or has ended.
+    Told,
+}
+
 /// The record of one task.
 #[derive(Debug)]
 pub(crate) struct Record {
@@ -18,7 +28,7 @@ pub(crate) struct Record {
     /// The task's own token, below its scope's.
     own: OnceLock<CancelToken>,
     /// Where the task itself stands among its token's watchers, once somebody else may have the token.
-    listening: Mutex<Option<usize>>,
+    listening: Mutex<Listening>,
     /// Who waits for the task's end besides its handle; who may add or take them, the life word says.
     waiters: Mutex<Vec<Waker>>,
 }
@@ -46,21 +56,27 @@ impl Record {
     /// `waker`, which is its own. Called in the task's poll.
     pub(crate) fn expose(&self, scope: &CancelToken, waker: &Waker) -> &CancelToken {
         let own = self.own(scope);
-        if lock(&self.listening).is_none() {
-            match own.watch_phase(waker, Phase::Cancelled) {
-                Watching::At(at) => *lock(&self.listening) = Some(at),
-                // What came to rest in this poll is looked at again.
-                Watching::Late => waker.wake_by_ref(),
-                Watching::Never => {}
-            }
+        if !matches!(*lock(&self.listening), Listening::No) {
+            return own;
         }
+        // Only the task itself comes here, in its poll, so nobody else does meanwhile.
+        let listening = match own.watch_phase(waker, Phase::Cancelled) {
+            Watching::At(at) => Listening::At(at),
+            Watching::Late => {
+                // What came to rest in this poll is looked at again, once.
+                waker.wake_by_ref();
+                Listening::Told
+            }
+            Watching::Never => Listening::Told,
+        };
+        *lock(&self.listening) = listening;
         own
     }
 
     /// The task has ended: its token wakes it no more.
     pub(crate) fn end_listening(&self) {
-        let at = lock(&self.listening).take();
-        if let (Some(at), Some(own)) = (at, self.own.get()) {
+        let listening = std::mem::replace(&mut *lock(&self.listening), Listening::Told);
+        if let (Listening::At(at), Some(own)) = (listening, self.own.get()) {
             own.unwatch_phase(at);
         }
     }
@@ -107,7 +123,7 @@ impl RecordSlot {
             id: TaskId::next(),
             name: OnceLock::new(),
             own: OnceLock::new(),
-            listening: Mutex::new(None),
+            listening: Mutex::new(Listening::No),
             waiters: Mutex::new(Vec::new()),
         }));
         // AcqRel: publishes the fresh record to `peek`, or acquires the one that came first.

@@ -84,6 +84,8 @@ impl Window<'_> {
         if core.inbox.has_mail() {
             core.sort(core.inbox.take());
         }
+        // What was woken may have been spawned and polled on a helper: it is registered before it may end (L4).
+        self.exchange(&List::new(), 0);
         let next = self.packet.pop_front();
         if let Some(header) = next.or_else(|| core.owner.local.pop_front()) {
             self.poll(header);

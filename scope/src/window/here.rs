@@ -144,6 +144,12 @@ pub(crate) fn set_task(task: *const Header) {
     HERE.with(|here| here.task.set(task));
 }
 
+/// The core of the innermost window that this thread is in.
+pub(super) fn innermost() -> Option<*const Core> {
+    let core = HERE.with(|here| here.core.get());
+    (!core.is_null()).then_some(core)
+}
+
 /// The innermost window that this thread is in and the task that it polls there, if it does.
 #[inline]
 pub(super) fn polled() -> Option<(*const Core, *const Header)> {

@@ -64,12 +64,16 @@ impl ambient::Host for Engine {
     }
 
     fn task(&self, token: &CancelToken) -> Option<CancelToken> {
-        let running = current()?;
-        let scope = &running.core.token;
-        let Some(task) = running.task() else {
-            if running.kind == Kind::Body && scope.is_same(token) {
-                // The body shows the scope's own token.
-                running.core.expose();
+        // SAFETY: a frame is taken off before its core can go.
+        let core = unsafe { &*here::innermost()? };
+        let scope = &core.token;
+        let running = current();
+        let task = running.as_ref().and_then(Running::task);
+        let (Some(running), Some(task)) = (running, task) else {
+            if scope.is_same(token) {
+                // A body, a future of a batch, and what is dropped or woken between polls: they show the
+                // scope's own token.
+                core.expose();
             }
             return None;
         };
