@@ -447,4 +447,3 @@ fn aggregate_with_a_failure_of_an_inner_scope_that_was_cancelled_is_a_failure_ou
         assert_eq!((texts(&errors), errors.cancelled.len()), (vec!["inner"], 0));
     });
 }
-

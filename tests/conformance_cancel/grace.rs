@@ -3,6 +3,7 @@
 
 use std::future::{Future, pending};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -405,5 +406,78 @@ fn scope_dropped_within_its_grace_leaves_no_timer_and_drops_its_members() {
         });
         assert_eq!(drops.into_inner(), 2);
         assert_eq!(clock.elapsed(), secs(0));
+    });
+}
+// CT-069: two graces, the sooner of which ends the inner scope, and the outer goes on from there.
+#[test]
+fn grace_of_an_inner_scope_ends_it_before_the_outers_and_the_outer_ends_well() {
+    on_clock(|clock, pool| {
+        for (outer, inner, inner_first) in [(9, 2, true), (2, 9, false)] {
+            let drops = AtomicUsize::new(0);
+            let inner_cut = Mutex::new(None);
+            let before = clock.now();
+            let ended = clock.block_on(
+                scope(async |s| {
+                    s.spawn(async {
+                        let cut = scope(async |s| {
+                            s.spawn(stubborn(&drops));
+                            stubborn(&drops).await;
+                        });
+                        let cut = cut.grace(secs(inner)).on(pool).await;
+                        *inner_cut.lock().unwrap() = Some(cut.is_err());
+                    });
+                    sleep(secs(1)).await.unwrap();
+                    s.cancel();
+                })
+                .grace(secs(outer))
+                .on(pool),
+            );
+            assert_eq!(drops.into_inner(), 2);
+            assert_eq!(clock.now() - before, secs(1 + outer.min(inner)));
+            let inner_cut = inner_cut.into_inner().unwrap();
+            if inner_first {
+                assert_eq!((ended.is_ok(), inner_cut), (true, Some(true)));
+            } else {
+                // The end of the outer's grace is that of the inner's, too; one of them does the dropping.
+                assert_eq!(ended.is_ok(), inner_cut == Some(true));
+            }
+        }
+    });
+}
+
+// CT-069: the grace is over in the very moment in which the last one ended.
+#[test]
+fn scope_whose_members_have_all_ended_when_its_grace_is_over_gives_its_value() {
+    everywhere(|pool| async move {
+        for tries in [false, true] {
+            let token = CancelToken::new();
+            let aborted = AtomicUsize::new(0);
+            let last = async {
+                until(|| token.is_cancelled()).await;
+                token.abort();
+                aborted.fetch_add(1, Ordering::SeqCst);
+            };
+            let ended = if tries {
+                let ended = try_scope(async |s: TryScope<'_, Cancelled>| {
+                    s.spawn(async {
+                        last.await;
+                        Ok(())
+                    });
+                    s.cancel();
+                    token.cancel();
+                    Ok("value")
+                });
+                ended.token(&token).grace(secs(3600)).on(&pool).await
+            } else {
+                let ended = scope(async |s| {
+                    s.spawn(last);
+                    token.cancel();
+                    "value"
+                });
+                ended.token(&token).grace(secs(3600)).on(&pool).await
+            };
+            assert_eq!(aborted.into_inner(), 1);
+            assert_eq!(ended.unwrap(), "value", "try_scope: {tries}");
+        }
     });
 }
