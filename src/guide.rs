@@ -20,6 +20,9 @@ pub mod deadlines {}
 #[doc = include_str!("../docs/guide/select.md")]
 pub mod select {}
 
+#[doc = include_str!("../docs/guide/patterns.md")]
+pub mod patterns {}
+
 /// Runs the blocks of the README as tests; nothing of it is public.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
