@@ -3,6 +3,7 @@
 
 use std::task::Waker;
 
+use selvedge_cancel::ambient::Look;
 use selvedge_cancel::{CancelToken, Cause, TaskId, ambient};
 
 use super::body::is_body_waker;
@@ -33,7 +34,18 @@ impl<'a> Running<'a> {
     }
 }
 
+impl Running<'_> {
+    /// Whether this waker is the task's own, so that it is polled by the engine itself and not by something inside.
+    fn is_behind(&self, waker: &Waker) -> bool {
+        match self.kind {
+            Kind::Body => is_body_waker(self.core, waker),
+            _ => is_waker_of(self.header, waker),
+        }
+    }
+}
+
 /// The task that this thread polls in the innermost window it is in.
+#[inline]
 fn current<'a>() -> Option<Running<'a>> {
     let (core, header) = here::polled()?;
     // SAFETY: a frame is taken off before its core can go.
@@ -97,13 +109,25 @@ impl ambient::Host for Engine {
         let Some(running) = current() else {
             return false;
         };
-        let its_own = match running.kind {
-            Kind::Body => is_body_waker(running.core, waker),
-            _ => is_waker_of(running.header, waker),
-        };
-        its_own
+        running.is_behind(waker)
             && (running.core.token.is_same(token)
                 || running.task().is_some_and(|task| is_own(task, token)))
+    }
+
+    fn look(&self, token: &CancelToken, waker: &Waker) -> Look {
+        let Some(running) = current() else {
+            return Look::Alone;
+        };
+        let own = running.task().and_then(Task::own_if_any);
+        let scopes = running.core.token.is_same(token);
+        if scopes && own.is_some_and(CancelToken::is_cancelled) {
+            Look::Cancelled
+        } else if running.is_behind(waker) && (scopes || own.is_some_and(|own| own.is_same(token)))
+        {
+            Look::Carried
+        } else {
+            Look::Alone
+        }
     }
 
     fn task_id(&self) -> Option<TaskId> {
