@@ -1,10 +1,13 @@
-//! What a request does to an operation that is under way, and to the one child it is meant for: CT-047 to CT-052.
-//! CT-049 is beside `select!`.
+//! What a request does to an operation that is under way, and to the one child it is meant for: CT-047 to CT-052,
+//! CT-060 in part. CT-049 is beside `select!`.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use selvedge::cancel::{cancelled, checkpoint, shield_unbounded};
-use selvedge::{Cancelled, CauseKind, TryScope, scope, try_scope};
+use selvedge::testing::VirtualClock;
+use selvedge::time::sleep;
+use selvedge::{Cancelled, CauseKind, IntoPar, TryScope, scope, try_scope};
 
 use crate::{everywhere, rest, until, yields};
 
@@ -164,4 +167,85 @@ fn two_tasks_that_cancel_one_child_and_wait_both_return_after_its_clean_up() {
         .await;
         assert_eq!(returned.into_inner(), 2);
     });
+}
+
+// CT-050: what the child drives is asked, too: a parallel stream ends with the cancellation of its items.
+#[test]
+fn parallel_stream_in_a_child_cancelled_by_its_handle_ends_with_it() {
+    everywhere(|pool| async move {
+        let resting = AtomicUsize::new(0);
+        let ended = scope(async |s| {
+            let child = s.spawn(async {
+                let stream = (0..8_usize).into_par().concurrency(4).on(&pool);
+                stream
+                    .try_for_each(async |_| {
+                        resting.fetch_add(1, Ordering::SeqCst);
+                        rest::<()>().await
+                    })
+                    .await
+            });
+            until(|| resting.load(Ordering::SeqCst) > 0).await;
+            child.cancel();
+            let ended = child.await;
+            checkpoint().await.unwrap();
+            ended
+        });
+        let cancelled = ended.on(&pool).await.unwrap_err();
+        assert_eq!(cancelled.cause().kind(), CauseKind::Requested);
+    });
+}
+
+// CT-060, as far as there is anything without a supervisor: that its parent was cancelled is no failure of the
+// scope below, so whoever counts its failures finds none.
+#[test]
+fn scope_whose_parent_is_cancelled_has_no_failure_of_its_own() {
+    everywhere(|pool| async move {
+        let (resting, seen) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        scope(async |s| {
+            s.spawn(async {
+                let below = try_scope(async |below: TryScope<'_, Cancelled>| {
+                    for _ in 0..3 {
+                        below.spawn(async {
+                            resting.fetch_add(1, Ordering::SeqCst);
+                            rest::<()>().await
+                        });
+                    }
+                    let told = below.token().cancelled().await;
+                    assert_eq!(told.kind(), CauseKind::Requested, "nobody failed");
+                    Ok(())
+                });
+                let ended = below.on(&pool).all_errors().await.unwrap_err();
+                assert_eq!((ended.others.len(), ended.cancelled.len()), (0, 2));
+                assert_eq!(ended.into_primary().cause().kind(), CauseKind::Requested);
+                seen.fetch_add(1, Ordering::SeqCst);
+            });
+            until(|| resting.load(Ordering::SeqCst) == 3).await;
+            s.cancel();
+        })
+        .on(&pool)
+        .await;
+        assert_eq!(seen.into_inner(), 1);
+    });
+}
+
+// CT-050: nobody waits for the time that a child would have slept.
+#[test]
+fn sleeping_child_that_is_cancelled_wakes_without_the_clock() {
+    let clock = VirtualClock::new().panics_when_stuck();
+    let woken = clock.block_on(scope(async |s| {
+        let one = s.spawn(sleep(Duration::from_secs(60)));
+        let others: Vec<_> = (0..100)
+            .map(|_| s.spawn(sleep(Duration::from_secs(3600))))
+            .collect();
+        yields(3).await;
+        one.cancel();
+        let mut woken = [one.await.is_err(), s.is_cancelled()].map(usize::from);
+        s.cancel();
+        for other in others {
+            woken[1] += usize::from(other.await.is_err());
+        }
+        woken
+    }));
+    assert_eq!(woken, [1, 100]);
+    assert_eq!((clock.elapsed(), clock.timers()), (Duration::ZERO, 0));
 }
