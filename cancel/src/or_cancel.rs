@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 
 use crate::ambient::{self, Look};
+use crate::fine_drop::{After, Before, FineDrop};
 use crate::{Cancelled, SelectSafe, Watch};
 
 /// Adds [`or_cancel`](FutureCancelExt::or_cancel) to every future.
@@ -42,6 +43,8 @@ pub trait FutureCancelExt: Future + Sized {
     /// Dropping it drops the future inside, as a cancellation would.
     fn or_cancel(self) -> OrCancel<Self> {
         OrCancel {
+            before: Before,
+            after: After,
             future: Some(self),
             watch: Watch::new(),
             begun: false,
@@ -57,8 +60,11 @@ pin_project! {
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct OrCancel<F> {
+        // Fields are dropped in this order: what the future drops midway is nothing to report.
+        before: Before,
         #[pin]
         future: Option<F>,
+        after: After,
         watch: Watch,
         begun: bool,
     }
@@ -74,6 +80,7 @@ impl<F: Future> Future for OrCancel<F> {
             match ambient::look(cx.waker()) {
                 Look::Cancelled => {
                     if let Err(cancelled) = ambient::check() {
+                        let _fine = FineDrop::begin();
                         this.future.set(None);
                         return Poll::Ready(Err(cancelled));
                     }
@@ -95,6 +102,7 @@ impl<F: Future> Future for OrCancel<F> {
             return Poll::Pending;
         }
         this.watch.poll(cx).map(|cancelled| {
+            let _fine = FineDrop::begin();
             this.future.set(None);
             Err(cancelled)
         })

@@ -33,9 +33,7 @@ impl<F: Future> Future for SelectSafeChild<F> {
             let fine = FineDrop::begin();
             future.set(None);
             drop(fine);
-            // The handle keeps it, which says nothing of what failed in this child.
-            let kept = Cancelled::uncounted(cancelled.cause().clone());
-            return Poll::Ready(Err(kept));
+            return Poll::Ready(Err(cancelled));
         }
         match future.as_pin_mut() {
             Some(future) => future.poll(cx).map(Ok),

@@ -349,3 +349,21 @@ fn failure_that_the_caller_handles_is_told_to_nobody_else() {
     };
     assert!(said.is_empty(), "{said}");
 }
+
+/// `or_cancel` drops its future where it stands, and whoever writes it says that this is fine.
+#[test]
+fn scope_that_or_cancel_drops_is_not_reported() {
+    let name = "scope_that_or_cancel_drops_is_not_reported";
+    let case = || {
+        block_on(scope(async |s| {
+            let child = s.spawn(midway(2).or_cancel());
+            yields(3).await;
+            child.cancel();
+            assert!(child.await.is_err());
+        }));
+    };
+    let Some(said) = said_by(name, case) else {
+        return;
+    };
+    assert_eq!(reports(&said), 0, "{said}");
+}

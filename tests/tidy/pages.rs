@@ -87,6 +87,15 @@ fn examples_need_nothing_heavy() {
 }
 
 #[test]
+fn programs_that_teach_one_pattern_have_at_most_80_lines() {
+    for name in ["server", "eyeballs", "retry"] {
+        let text = fs::read_to_string(format!("examples/{name}.rs")).unwrap();
+        let lines = text.lines().count();
+        assert!(lines <= 80, "{name}: {lines} lines");
+    }
+}
+
+#[test]
 fn manifest_has_at_most_150_lines() {
     let text = fs::read_to_string(root().join("examples/manifest.rs")).unwrap();
     assert!(
