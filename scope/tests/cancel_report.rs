@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::{poll_once, poll_times, yields};
-use selvedge_cancel::{CancelToken, select_safe};
+use selvedge_cancel::{CancelToken, FutureCancelExt, select_safe};
 use selvedge_scope::{Scoped, block_on, scope, try_scope};
 
 const INSIDE: &str = "SELVEDGE_TEST_REPORT";

@@ -205,6 +205,11 @@ impl<'a> Window<'a> {
             let key = unsafe { &*header }.key();
             if self.policy.before(key) == Advice::Poll {
                 self.poll(header);
+                if core.owner.lent.get() {
+                    // It spawned for long. What is woken from now on may have been spawned and polled on a helper,
+                    // and is the owner's only after an exchange has registered it (rule L4).
+                    break;
+                }
                 continue;
             }
             self.poll_with_care(header);
