@@ -107,6 +107,10 @@ impl<'a> Window<'a> {
         let core = self.core;
         let owner = &core.owner;
         loop {
+            // Before anybody is polled: what is to be dropped is not.
+            if owner.noticed.get() {
+                core.take_notice();
+            }
             // The notice may have been taken while an earlier window gave way.
             if owner.aborted.get() {
                 self.close();
@@ -117,7 +121,6 @@ impl<'a> Window<'a> {
                 return self.give_way(cx, body);
             }
             if owner.noticed.get() {
-                core.take_notice();
                 continue;
             }
             if core.inbox.has_mail() {
