@@ -11,14 +11,19 @@ use tokio_util::sync::CancellationToken;
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Bytes that 100,000 runs leave behind, and how many allocations they made.
+/// Bytes that 100,000 runs leave behind, and how many allocations they made: the least of three times, because the
+/// harness has a thread of its own, which allocates too.
 fn left_by(run: impl Fn()) -> (isize, usize) {
     run();
-    let region = Region::new(ALLOCATOR);
-    (0..100_000).for_each(|_| run());
-    let change = region.change();
-    let left = change.bytes_allocated as isize - change.bytes_deallocated as isize;
-    (left, change.allocations)
+    let measure = || {
+        let region = Region::new(ALLOCATOR);
+        (0..100_000).for_each(|_| run());
+        let change = region.change();
+        let left = change.bytes_allocated as isize - change.bytes_deallocated as isize;
+        (left, change.allocations)
+    };
+    let times = [measure(), measure(), measure()];
+    times.into_iter().min_by_key(|(left, _)| left.abs()).unwrap()
 }
 
 #[test]
