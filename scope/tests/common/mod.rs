@@ -222,6 +222,23 @@ pub fn poll_times<F: Future + ?Sized>(mut future: Pin<&mut F>, times: usize) -> 
     None
 }
 
+/// Polls until the future ends or rests, which is when nobody has rung since its last poll began. `None`: it rests.
+#[track_caller]
+pub fn poll_to_rest<F: Future + ?Sized>(
+    mut future: Pin<&mut F>,
+    (bell, waker): &(Arc<Bell>, Waker),
+) -> Option<F::Output> {
+    for _ in 0..10_000 {
+        let before = bell.rung();
+        match future.as_mut().poll(&mut Context::from_waker(waker)) {
+            Poll::Ready(output) => return Some(output),
+            Poll::Pending if bell.rung() == before => return None,
+            Poll::Pending => {}
+        }
+    }
+    panic!("it neither ends nor rests");
+}
+
 /// The message of a panic.
 pub fn message(payload: &(dyn std::any::Any + Send)) -> String {
     payload
