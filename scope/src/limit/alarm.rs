@@ -97,19 +97,21 @@ impl Alarm {
 
     fn align(&self) {
         let bell = &self.bell;
-        let mut state = lock(&bell.state);
-        while !state.exchanging {
-            let wanted = state.target.map(|target| target.at);
-            if state.entry.map(|(_, at)| at) == wanted {
-                break;
-            }
-            let old = state.entry.take();
-            state.exchanging = true;
-            drop(state);
+        loop {
+            let (old, wanted) = {
+                let mut state = lock(&bell.state);
+                let wanted = state.target.map(|target| target.at);
+                if state.exchanging || state.entry.map(|(_, at)| at) == wanted {
+                    return;
+                }
+                state.exchanging = true;
+                (state.entry.take(), wanted)
+            };
+            // Also when the timer panics, or the alarm would never be set again.
+            let exchanging = Exchanging(bell);
             let entry = self.exchange(old, wanted);
-            state = lock(&bell.state);
-            state.entry = entry;
-            state.exchanging = false;
+            lock(&bell.state).entry = entry;
+            drop(exchanging);
         }
     }
 
@@ -132,6 +134,15 @@ impl Alarm {
             None => timer.schedule(at, &waker),
         };
         Some((ticket, at))
+    }
+}
+
+/// One thread at a time talks to the timer.
+struct Exchanging<'a>(&'a Bell);
+
+impl Drop for Exchanging<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.state).exchanging = false;
     }
 }
 

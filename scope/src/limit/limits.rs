@@ -227,20 +227,24 @@ impl Limits {
 
     /// When the scope has ended or is dropped: nothing that was set happens any more.
     pub(crate) fn end(&self) {
-        let Wishes {
-            cancel_at_deadline,
-            cancel_after_stop,
-            abort_after_grace,
-            ..
-        } = {
+        let (clock, wishes) = {
             let mut state = lock(&self.state);
             state.stage = Stage::Ended;
-            std::mem::take(&mut state.wishes)
+            (
+                std::mem::take(&mut state.clock),
+                std::mem::take(&mut state.wishes),
+            )
         };
-        let alarms = [cancel_at_deadline, cancel_after_stop, abort_after_grace];
+        let alarms = [
+            wishes.cancel_at_deadline,
+            wishes.cancel_after_stop,
+            wishes.abort_after_grace,
+        ];
         for alarm in alarms.into_iter().flatten() {
             alarm.set(None);
         }
+        // Here, and not with the last reference to the scope: a timer may be user code.
+        drop(clock);
     }
 }
 
