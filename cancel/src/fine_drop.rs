@@ -16,8 +16,12 @@ pub struct FineDrop(PhantomData<*const ()>);
 
 impl FineDrop {
     /// Drops are fine from here on.
+    #[inline]
     pub fn begin() -> Self {
-        let _ = DEPTH.try_with(|depth| depth.set(depth.get() + 1));
+        // Reports are for debug builds only.
+        if cfg!(debug_assertions) {
+            let _ = DEPTH.try_with(|depth| depth.set(depth.get() + 1));
+        }
         Self(PhantomData)
     }
 
@@ -29,8 +33,11 @@ impl FineDrop {
 }
 
 impl Drop for FineDrop {
+    #[inline]
     fn drop(&mut self) {
-        let _ = DEPTH.try_with(|depth| depth.set(depth.get().saturating_sub(1)));
+        if cfg!(debug_assertions) {
+            let _ = DEPTH.try_with(|depth| depth.set(depth.get().saturating_sub(1)));
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 
 use crate::ambient::{self, Look};
-use crate::fine_drop::{After, Before, FineDrop};
+use crate::fine_drop::FineDrop;
 use crate::{Cancelled, SelectSafe, Watch};
 
 /// Adds [`or_cancel`](FutureCancelExt::or_cancel) to every future.
@@ -43,8 +43,6 @@ pub trait FutureCancelExt: Future + Sized {
     /// Dropping it drops the future inside, as a cancellation would.
     fn or_cancel(self) -> OrCancel<Self> {
         OrCancel {
-            before: Before,
-            after: After,
             future: Some(self),
             watch: Watch::new(),
             begun: false,
@@ -60,13 +58,21 @@ pin_project! {
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct OrCancel<F> {
-        // Fields are dropped in this order: what the future drops midway is nothing to report.
-        before: Before,
         #[pin]
         future: Option<F>,
-        after: After,
         watch: Watch,
         begun: bool,
+    }
+
+    impl<F> PinnedDrop for OrCancel<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if this.future.is_some() {
+                // Whoever wrote it said that this is fine: nothing to report.
+                let _fine = FineDrop::begin();
+                this.future.set(None);
+            }
+        }
     }
 }
 
