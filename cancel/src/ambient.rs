@@ -65,6 +65,7 @@ pub fn set_host(host: &'static dyn Host) {
     let _ = HOST.set(host);
 }
 
+#[inline]
 fn host() -> Option<&'static dyn Host> {
     HOST.get().copied()
 }
@@ -137,6 +138,7 @@ pub(crate) fn task_id() -> Option<TaskId> {
 }
 
 /// What a leaf future that is polled with this waker finds.
+#[inline]
 pub(crate) fn look(waker: &Waker) -> Look {
     let found = with_token(|token| {
         Some(match host() {

@@ -152,6 +152,7 @@ impl Node {
         Rounds::new().link(self).finish();
     }
 
+    #[inline]
     fn asked(&self) -> u8 {
         // Acquire: pairs with the Release in `take_request`; a reader that sees the flag also sees
         // what the canceller did before it cancelled.
@@ -180,6 +181,7 @@ impl Node {
     }
 
     /// Whether this node or one above it is cancelled.
+    #[inline]
     pub(crate) fn is_cancelled(&self) -> bool {
         // As in `upwards`; this one is asked at each await.
         let (mut node, mut ends) = (self, CANCELLED | ABORTED);
