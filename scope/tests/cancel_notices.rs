@@ -270,21 +270,27 @@ fn newborn_is_woken_while_the_owner_drains(by_thread: bool) {
         let meeting = Meeting::new();
         let (begun, reached) = (AtomicBool::new(false), AtomicBool::new(false));
         let waker = Mutex::new(None::<Waker>);
+        let draining = AtomicBool::new(false);
+        let (meeting, reached, waker, draining) = (&meeting, &reached, &waker, &draining);
         let newborn = || {
-            poll_fn(|cx| {
-                if meeting.free.load(Ordering::SeqCst) {
-                    return Poll::Ready(());
+            let mut polled = false;
+            poll_fn(move |cx| {
+                if !std::mem::replace(&mut polled, true) {
+                    *waker.lock().unwrap() = Some(cx.waker().clone());
+                    // Nobody wakes it after that.
+                    if !meeting.free.load(Ordering::SeqCst) {
+                        return Poll::Pending;
+                    }
                 }
-                let first = waker.lock().unwrap().replace(cx.waker().clone());
-                if first.is_none() {
-                    return Poll::Pending;
-                }
-                reached.store(on_owner(meeting.owner), Ordering::SeqCst);
+                let drained = draining.load(Ordering::SeqCst);
+                let here = on_owner(meeting.owner) && drained;
+                reached.store(here, Ordering::SeqCst);
                 Poll::Ready(())
             })
         };
+        // No waker keeps the newborn's memory after its end.
         let wake = || {
-            let waker = waker.lock().unwrap().clone();
+            let waker = waker.lock().unwrap().take();
             if let Some(waker) = waker {
                 waker.wake();
             }
@@ -303,6 +309,7 @@ fn newborn_is_woken_while_the_owner_drains(by_thread: bool) {
                             return;
                         }
                         if let Side::GivingWay = meeting.side().await {
+                            draining.store(true, Ordering::SeqCst);
                             if by_thread {
                                 std::thread::scope(|threads| {
                                     threads.spawn(wake);
@@ -311,6 +318,7 @@ fn newborn_is_woken_while_the_owner_drains(by_thread: bool) {
                                 wake();
                             }
                             yields(3).await;
+                            draining.store(false, Ordering::SeqCst);
                         }
                         meeting.free();
                         wake();
