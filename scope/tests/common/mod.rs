@@ -228,7 +228,7 @@ pub fn poll_to_rest<F: Future + ?Sized>(
     mut future: Pin<&mut F>,
     (bell, waker): &(Arc<Bell>, Waker),
 ) -> Option<F::Output> {
-    for _ in 0..10_000 {
+    for _ in 0..200 {
         let before = bell.rung();
         match future.as_mut().poll(&mut Context::from_waker(waker)) {
             Poll::Ready(output) => return Some(output),
