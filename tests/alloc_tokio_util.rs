@@ -23,7 +23,10 @@ fn left_by(run: impl Fn()) -> (isize, usize) {
         (left, change.allocations)
     };
     let times = [measure(), measure(), measure()];
-    times.into_iter().min_by_key(|(left, _)| left.abs()).unwrap()
+    times
+        .into_iter()
+        .min_by_key(|(left, _)| left.abs())
+        .unwrap()
 }
 
 #[test]

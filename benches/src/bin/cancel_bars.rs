@@ -14,6 +14,9 @@ use selvedge::{CancelToken, FutureCancelExt, block_on, scope};
 use selvedge_benches::runner::{Contest, Effort};
 use tokio_util::sync::CancellationToken;
 
+/// Name, bar, and what is timed.
+type Row = (&'static str, f64, fn() -> Contest<'static>);
+
 const NODES: usize = 100_000;
 
 /// Pending once, and ready when polled again; wakes nobody, for whoever polls it knows.
@@ -169,7 +172,7 @@ fn main() {
         rounds: 31,
         time: Duration::from_secs(2),
     };
-    let rows: [(&str, f64, fn() -> Contest<'static>); 5] = [
+    let rows: [Row; 5] = [
         ("create and drop a child", 0.5, make),
         ("reach a node and ask it", 0.5, reach),
         ("reach a node that is waited on", 0.5, reach_waiting),
