@@ -20,9 +20,9 @@ use selvedge_scope::{Scope, block_on, join_all, scope};
 /// Longer than the budget of a window.
 const LONG: Duration = Duration::from_millis(12);
 /// So long something is waited for that comes at once, if it comes.
-const MOST: Duration = Duration::from_millis(200);
+const MOST: Duration = Duration::from_millis(20);
 /// So often a situation is tried that needs a helper to come in time.
-const ROUNDS: usize = 50;
+const ROUNDS: usize = 400;
 
 fn on_owner(owner: std::thread::ThreadId) -> bool {
     std::thread::current().id() == owner
@@ -270,7 +270,7 @@ fn newborn_is_woken_while_the_owner_drains(by_thread: bool) {
         let meeting = Meeting::new();
         let (begun, reached) = (AtomicBool::new(false), AtomicBool::new(false));
         let waker = Mutex::new(None::<Waker>);
-        let draining = AtomicBool::new(false);
+        let (draining, looked) = (AtomicBool::new(false), AtomicBool::new(false));
         let (meeting, reached, waker, draining) = (&meeting, &reached, &waker, &draining);
         let newborn = || {
             let mut polled = false;
@@ -302,13 +302,20 @@ fn newborn_is_woken_while_the_owner_drains(by_thread: bool) {
                     s.spawn(async {
                         let inside = inside;
                         if !on_owner(meeting.owner) && !begun.swap(true, Ordering::SeqCst) {
+                            comes(&looked);
                             inside.spawn(newborn());
                             inside.spawn(async {
                                 meeting.side().await;
                             });
                             return;
                         }
-                        if let Side::GivingWay = meeting.side().await {
+                        // The budget counts from here. It is spent before the owner hears of the newborn.
+                        yields(1).await;
+                        looked.store(true, Ordering::SeqCst);
+                        let met = on_owner(meeting.owner) && comes(&meeting.held);
+                        burn(LONG);
+                        yields(1).await;
+                        if met {
                             draining.store(true, Ordering::SeqCst);
                             if by_thread {
                                 std::thread::scope(|threads| {
