@@ -6,14 +6,14 @@
 #[cfg(not(selvedge_loom))]
 pub(crate) use std::{
     hint::spin_loop,
-    sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence},
+    sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering},
     sync::{Condvar, Mutex, MutexGuard},
 };
 
 #[cfg(selvedge_loom)]
 pub(crate) use loom::{
     hint::spin_loop,
-    sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence},
+    sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering},
     sync::{Condvar, Mutex, MutexGuard},
     thread_local,
 };

@@ -5,7 +5,7 @@
 //! dropping it is a single step (rule W11). Nothing here is unsafe; the owner of the waker slot is told by
 //! the return values.
 
-use crate::sync::{AtomicU32, Ordering, fence};
+use crate::sync::{AtomicU32, Ordering};
 
 /// The join handle exists.
 const HANDLE: u32 = 1;
@@ -91,8 +91,10 @@ impl LifeWord {
         // Release: what this holder did to the cell comes before it is freed.
         let old = self.0.fetch_sub(ONE, Ordering::Release);
         if old & !(ONE - 1) == ONE && old & HANDLE == 0 {
-            // Acquire: pairs with the Release of every other holder.
-            fence(Ordering::Acquire);
+            // Acquire: pairs with the Release of every other holder. A load and not a fence, because
+            // ThreadSanitizer understands it: the word changes by read-modify-writes only, so whichever value
+            // it finds, it ends the release sequence of every one before.
+            self.0.load(Ordering::Acquire);
             return true;
         }
         false
@@ -210,8 +212,8 @@ impl LifeWord {
         let mut now = self.0.load(Ordering::Relaxed);
         loop {
             if now & DONE != 0 {
-                // Acquire: pairs with `finish`.
-                fence(Ordering::Acquire);
+                // Acquire: pairs with `finish`, as a load for the reason given in `release`.
+                self.0.load(Ordering::Acquire);
                 return Parting::Done;
             }
             // Release: what the handle did comes before the finisher drops the output. The scope's own

@@ -22,7 +22,7 @@ use super::parent::Parent;
 use super::{helper, host, policy, stats, step};
 use crate::limit::Limits;
 use crate::pool::Pool;
-use crate::sync::{AtomicU32, AtomicUsize, Ordering, fence};
+use crate::sync::{AtomicU32, AtomicUsize, Ordering};
 use crate::task::{
     AllList, Alone, Arena, BatchChunk, Ended, Header, Kind, List, Task, free_owned, links_of,
 };
@@ -193,11 +193,14 @@ impl Core {
     /// # Safety
     /// The caller owns a reference and does not use it again.
     pub(crate) unsafe fn release(core: *const Self) {
+        // SAFETY: the caller's reference keeps it alive until it is given up, and if it was the last, nobody
+        // else frees it.
+        let refs = unsafe { &(*core).refs };
         // Release: what this holder did comes before the core is freed.
-        // SAFETY: the caller's reference keeps it alive until this step.
-        if unsafe { (*core).refs.fetch_sub(1, Ordering::Release) } == 1 {
-            // Acquire: pairs with the Release of every other holder.
-            fence(Ordering::Acquire);
+        if refs.fetch_sub(1, Ordering::Release) == 1 {
+            // Acquire: pairs with the Release of every other holder. A load and not a fence, because
+            // ThreadSanitizer understands it: the count changes by read-modify-writes only.
+            refs.load(Ordering::Acquire);
             // SAFETY: it came from a box in `make`, and nobody refers to it any more.
             drop(unsafe { Box::from_raw(core.cast_mut()) });
         }
