@@ -26,20 +26,10 @@ pub trait Host: fmt::Debug + Sync {
     /// Why the running task alone was cancelled, if it was.
     fn cause(&self, token: &CancelToken) -> Option<Cause>;
 
-    /// Whether a cancellation of `token` or of the running task polls whatever is behind this waker again,
-    /// so that a leaf future need not register anywhere.
-    fn carries(&self, token: &CancelToken, waker: &Waker) -> bool;
-
-    /// `cause` and `carries` in one, for a leaf future that asks at each poll.
-    fn look(&self, token: &CancelToken, waker: &Waker) -> Look {
-        if self.cause(token).is_some() {
-            Look::Cancelled
-        } else if self.carries(token, waker) {
-            Look::Carried
-        } else {
-            Look::Alone
-        }
-    }
+    /// What a leaf future finds that is polled with this waker, when `token` itself is not cancelled: whether the
+    /// running task is, and if not, whether a cancellation of either polls whatever is behind the waker again,
+    /// so that the future need not register anywhere. Asked at each poll, so it has to be quick.
+    fn look(&self, token: &CancelToken, waker: &Waker) -> Look;
 
     /// The number of the running task, if one runs.
     fn task_id(&self) -> Option<TaskId> {
@@ -139,7 +129,8 @@ pub(crate) fn task_id() -> Option<TaskId> {
 
 /// What a leaf future that is polled with this waker finds.
 #[inline]
-pub(crate) fn look(waker: &Waker) -> Look {
+#[must_use]
+pub fn look(waker: &Waker) -> Look {
     let found = with_token(|token| {
         Some(match host() {
             _ if token.is_cancelled() => Look::Cancelled,
@@ -148,25 +139,6 @@ pub(crate) fn look(waker: &Waker) -> Look {
         })
     });
     found.unwrap_or(Look::Carried)
-}
-
-/// The token on which a leaf future has to register this waker; `None` if it need not.
-pub(crate) fn token_for(waker: &Waker) -> Option<CancelToken> {
-    let host = host();
-    let token = with_token(|token| {
-        let carried = host.is_some_and(|host| host.carries(token, waker));
-        (!carried).then(|| token.clone())
-    })?;
-    let own = host.and_then(|host| host.member(&token));
-    Some(own.unwrap_or(token))
-}
-
-/// Whether a leaf future that waits with this waker has to register it, to learn of a cancellation.
-#[must_use]
-pub fn must_register(waker: &Waker) -> bool {
-    let host = host();
-    let carried = |token: &CancelToken| host.is_some_and(|host| host.carries(token, waker));
-    with_token(|token| (!carried(token)).then_some(())).is_some()
 }
 
 /// `Err` if the current token or the running task is cancelled, without touching a count.

@@ -36,7 +36,7 @@ impl Watch {
                 // Nothing is taken back, so this is the error.
                 ambient::check().map_or_else(Poll::Ready, |()| Poll::Pending)
             }
-            Look::Alone => match ambient::token_for(cx.waker()) {
+            Look::Alone => match ambient::member() {
                 Some(token) => self.wait(token, cx),
                 None => Poll::Pending,
             },

@@ -86,9 +86,10 @@ impl<T> JoinHandle<'_, T> {
 
     /// In a `try_scope`: the awaiting task is cancelled. What the child came to stays with the handle.
     #[cold]
-    fn cut_short(&mut self, cancelled: Cancelled) -> Option<T> {
+    fn cut_short(&mut self, cancelled: Cancelled) -> Poll<T> {
         self.raw.end_watch();
-        self.raw.cut_short(|| Some(cancelled))
+        let output = self.raw.cut_short(|| Some(cancelled));
+        output.map_or(Poll::Pending, Poll::Ready)
     }
 
     /// Asks the child, and everything below it, to stop; its siblings and its scope go on. Does not wait.
@@ -167,7 +168,7 @@ impl<T> Future for JoinHandle<'_, T> {
         if may_fail {
             // On entry, like every cancellable operation; the outcome stays for a later await.
             if let Err(cancelled) = selvedge_cancel::check() {
-                return this.cut_short(cancelled).map_or(Poll::Pending, Poll::Ready);
+                return this.cut_short(cancelled);
             }
         }
         match this.raw.poll(cx.waker()) {
@@ -179,9 +180,7 @@ impl<T> Future for JoinHandle<'_, T> {
             Poll::Ready(None) => this.fail(),
             Poll::Pending if may_fail => match this.raw.watch(cx) {
                 Poll::Pending => Poll::Pending,
-                Poll::Ready(cancelled) => {
-                    this.cut_short(cancelled).map_or(Poll::Pending, Poll::Ready)
-                }
+                Poll::Ready(cancelled) => this.cut_short(cancelled),
             },
             Poll::Pending => Poll::Pending,
         }

@@ -9,7 +9,8 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
 
-use selvedge_cancel::{Cancelled, Cause, TaskId, Watch, ambient};
+use selvedge_cancel::ambient::{self, Look};
+use selvedge_cancel::{Cancelled, Cause, TaskId, Watch};
 
 use super::life::Parting;
 use super::{Ended, Ending, Header, Payload, Task, place, quietly};
@@ -223,7 +224,7 @@ impl<T> RawJoin<T> {
     /// The handle waits: asks to be woken by the cancellation of the awaiting task, unless that is polled
     /// again anyway.
     pub(crate) fn watch(&mut self, cx: &mut Context<'_>) -> Poll<Cancelled> {
-        if self.watch.is_none() && !ambient::must_register(cx.waker()) {
+        if self.watch.is_none() && ambient::look(cx.waker()) == Look::Carried {
             return Poll::Pending;
         }
         let make = || ManuallyDrop::new(Box::new(Watch::new()));

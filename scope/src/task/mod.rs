@@ -115,6 +115,18 @@ impl Header {
         unsafe { &*header.core }
     }
 
+    /// The task that the header opens; `None` for a body, a slot of a batch, or a notice.
+    ///
+    /// # Safety
+    /// The header is alive for `'a`, and a child's pointer reaches its whole cell.
+    #[inline]
+    pub(crate) unsafe fn task<'a>(header: *const Self) -> Option<&'a Task> {
+        // SAFETY: handed on from the caller.
+        let is_child = unsafe { &*header }.vtable.kind == Kind::Child;
+        // SAFETY: a child's header opens a task.
+        is_child.then(|| unsafe { &*header.cast::<Task>() })
+    }
+
     /// Gives the cell's memory back.
     ///
     /// # Safety

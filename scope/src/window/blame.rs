@@ -7,19 +7,10 @@ use selvedge_cancel::{CancelToken, Cancelled, Cause, CauseKind, TaskId};
 
 use super::core::Core;
 use super::engine::Errors;
-use crate::task::{Header, Kind, Payload, Task};
+use crate::task::{Header, Payload};
 
 /// How many tasks a report names.
 const NAMED: usize = 8;
-
-/// # Safety
-/// The header is alive.
-unsafe fn task_of<'a>(header: *const Header) -> Option<&'a Task> {
-    // SAFETY: handed on from the caller.
-    let is_child = unsafe { &*header }.vtable.kind == Kind::Child;
-    // SAFETY: a child's header opens a task.
-    is_child.then(|| unsafe { &*header.cast::<Task>() })
-}
 
 impl Core {
     /// Something of this scope panicked: its siblings are asked to stop. Called with nothing locked.
@@ -47,7 +38,7 @@ impl Core {
         }
         let cause = Cause::new(kind);
         // SAFETY: handed on from the caller.
-        let cause = match unsafe { task_of(header) } {
+        let cause = match unsafe { Header::task(header) } {
             Some(task) => cause
                 .with_text(task.describe())
                 .with_place(task.place)
@@ -74,7 +65,7 @@ impl Core {
         // SAFETY: the scope future, which owns the sink, is pinned and being polled.
         let sink = unsafe { &*self.sink.get().cast::<Errors<E>>() };
         // SAFETY: the task is being polled, so it is alive.
-        let task = unsafe { task_of(header) };
+        let task = unsafe { Header::task(header) };
         let own = match task {
             Some(task) => task.own_if_any(),
             None => self.own.get().map(|(own, _)| own),
@@ -146,7 +137,7 @@ impl Core {
         }
         self.each_living(|header| {
             // SAFETY: living children are alive.
-            if let Some(task) = unsafe { task_of(header) } {
+            if let Some(task) = unsafe { Header::task(header) } {
                 add(&task.describe());
             }
         });

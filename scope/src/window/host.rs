@@ -29,8 +29,8 @@ struct Running<'a> {
 
 impl<'a> Running<'a> {
     fn task(&self) -> Option<&'a Task> {
-        // SAFETY: a child's header opens a task, which is alive while it is polled.
-        (self.kind == Kind::Child).then(|| unsafe { &*self.header.cast::<Task>() })
+        // SAFETY: the task is alive while it is polled.
+        unsafe { Header::task(self.header) }
     }
 }
 
@@ -103,15 +103,6 @@ impl ambient::Host for Engine {
 
     fn cause(&self, token: &CancelToken) -> Option<Cause> {
         under(token)?.task()?.own_if_any()?.own_cause()
-    }
-
-    fn carries(&self, token: &CancelToken, waker: &Waker) -> bool {
-        let Some(running) = current() else {
-            return false;
-        };
-        running.is_behind(waker)
-            && (running.core.token.is_same(token)
-                || running.task().is_some_and(|task| is_own(task, token)))
     }
 
     fn look(&self, token: &CancelToken, waker: &Waker) -> Look {

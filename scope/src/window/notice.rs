@@ -130,7 +130,7 @@ impl Core {
 
     /// Somebody gets hold of the scope's token, so that a cancellation may come past the scope.
     pub(crate) fn expose(&self) {
-        // Relaxed: the lock in `listen` orders it; read again by whoever answers, who was rung afterwards.
+        // Relaxed: the lock in `listen` orders it; read again by whoever takes a notice given afterwards.
         let before = self.notice.flags.fetch_or(USED, Ordering::Relaxed);
         // Whoever else gets hold of the token before this is done may cancel it: then it is late here.
         if before == 0 && self.listen(Phase::Running) {
@@ -198,7 +198,7 @@ impl Core {
 
     /// Whether the token can be cancelled without the scope's being told.
     pub(super) fn is_exposed(&self) -> bool {
-        // Relaxed: who has set it rings or listens by himself.
+        // Relaxed: who has set it gives notice or listens by himself.
         self.notice.flags.load(Ordering::Relaxed) & USED != 0
     }
 
@@ -224,10 +224,10 @@ impl Core {
             if seen >= Phase::Cancelled && !self.owner.carried.replace(true) {
                 self.carry_down();
             }
-            // Not at rest in between: another thread would push the notice, and could not any more later.
             if seen == Phase::Aborting && self.minds_abort() {
                 self.owner.aborted.set(true);
             }
+            // Not at rest in between: another thread would push the notice, and could not any more later.
             if self.is_exposed() && self.listen(seen) {
                 continue;
             }

@@ -36,13 +36,11 @@ pub(super) enum Side {
 pub(super) unsafe fn step(header: *const Header, side: Side) -> Stepped {
     // SAFETY: 1.; the scope's reference keeps it alive.
     let vtable = unsafe { &*header }.vtable;
-    if vtable.kind == Kind::Child {
-        // SAFETY: a child's header opens a task.
-        let task = unsafe { &*header.cast::<Task>() };
-        if let Some(own) = task.own_if_any() {
-            // SAFETY: handed on from the caller; the poll is the cell's own.
-            return under(own, || unsafe { step_by(header, vtable.poll, side) });
-        }
+    // SAFETY: as above.
+    let task = unsafe { Header::task(header) };
+    if let Some(own) = task.and_then(Task::own_if_any) {
+        // SAFETY: handed on from the caller; the poll is the cell's own.
+        return under(own, || unsafe { step_by(header, vtable.poll, side) });
     }
     // SAFETY: handed on from the caller; the poll is the cell's own.
     unsafe { step_by(header, vtable.poll, side) }
