@@ -97,6 +97,28 @@ impl List {
         self.len.set(self.len.get() + other.len.replace(0));
     }
 
+    /// Moves all of `other` in front of this list.
+    pub(crate) fn prepend(&self, other: &List) {
+        other.append(self);
+        self.append(other);
+    }
+
+    /// The node that `pop_front` would give.
+    #[inline]
+    pub(crate) fn front(&self) -> Option<*const Header> {
+        let node = self.head.get();
+        (!node.is_null()).then_some(node)
+    }
+
+    /// The first nodes, which stay where they are.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = *const Header> {
+        let next = |node: *const Header| (!node.is_null()).then_some(node);
+        // SAFETY: nodes of this list are alive and only the list's holder touches their links.
+        std::iter::successors(self.front(), move |node| {
+            next(unsafe { (**node).next.get() })
+        })
+    }
+
     /// Moves the first `n` to the back of `other`.
     pub(crate) fn split_to(&self, n: usize, other: &List) {
         if n >= self.len() {

@@ -102,6 +102,10 @@ impl<F: Future> Starter<'_, F> {
 }
 
 impl<F: Future> Body for Starter<'_, F> {
+    fn key(&self) -> Option<usize> {
+        None
+    }
+
     fn poll(&mut self, core: &Core) -> Turn {
         let left = self.len - *self.started;
         let none = Turn {
@@ -137,7 +141,10 @@ impl<F: Future> Body for Starter<'_, F> {
         let until = Instant::now();
         policy::learn_stretch(key, polls, from, until);
         let ended = *self.started == self.len;
-        core.owner.body_ready.set(!ended);
+        if !ended {
+            // They are ready since the beginning, before whoever has been polled and woke itself.
+            core.owner.turns.body_woken(0);
+        }
         Turn {
             ended,
             polls: u32::try_from(polls).unwrap_or(u32::MAX),

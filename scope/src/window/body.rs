@@ -72,7 +72,7 @@ unsafe fn wake_body_by_ref(data: *const ()) {
         return;
     }
     match core.role() {
-        Role::Owner => core.owner.body_ready.set(true),
+        Role::Owner => core.owner.wake_body(),
         // SAFETY: the helper's haul lives as long as its frame.
         Role::Helper(haul) => unsafe { (*haul).body.set(true) },
         Role::Stranger => {

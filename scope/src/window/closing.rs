@@ -85,9 +85,13 @@ impl Window<'_> {
             core.sort(core.inbox.take());
         }
         // What was woken may have been spawned and polled on a helper: it is registered before it may end (L4).
-        self.exchange(&List::new(), 0);
-        let next = self.packet.pop_front();
-        if let Some(header) = next.or_else(|| core.owner.local.pop_front()) {
+        let most = usize::from(self.packet.is_empty());
+        self.exchange(&core.owner.local, most);
+        if core.owner.turns.is_body_due() && self.poll_body(body) {
+            return true;
+        }
+        if let Some(header) = self.packet.pop_front() {
+            core.owner.turns.take();
             self.poll(header);
             return true;
         }
@@ -122,12 +126,13 @@ impl Window<'_> {
         };
         core.owner.lent.set(false);
         core.set_big(false);
-        let back = List::new();
+        self.withdraws = false;
+        let (back, mail, done) = (List::new(), List::new(), List::new());
         back.append(&self.packet);
-        self.exchange(&List::new(), usize::MAX);
-        back.append(&self.packet);
-        back.append(&core.owner.local);
-        core.owner.local.append(&back);
+        let news = core.monitor.take_back(&back, &mail, &done);
+        self.take_in(&news, &done);
+        core.owner.local.prepend(&back);
+        core.owner.turns.mail.prepend(&mail);
         quietly(|| drop(context));
     }
 

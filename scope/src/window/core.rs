@@ -15,10 +15,11 @@ use super::body::BODY;
 use super::core_ref::CoreRef;
 use super::here::{self, Lending, Role};
 use super::inbox::{Chain, Inbox, Pushed};
-use super::monitor::LazyMonitor;
+use super::monitor::{LazyMonitor, Size};
 use super::notice::Notice;
 use super::panics::Panics;
 use super::parent::Parent;
+use super::turns::Turns;
 use super::{helper, host, policy, stats, step};
 use crate::limit::Limits;
 use crate::pool::Pool;
@@ -32,9 +33,11 @@ use crate::task::{
 pub(crate) struct Owner {
     /// Ready children, outside lending; children that came up meanwhile, while lending.
     pub(crate) local: List,
+    pub(crate) turns: Turns,
+    /// While lending: how many were ready when the owner last looked.
+    pub(crate) ahead: Cell<usize>,
     pub(crate) all: AllList,
     pub(crate) arena: Arena,
-    pub(crate) body_ready: Cell<bool>,
     pub(crate) body_done: Cell<bool>,
     /// There is a notice to take.
     pub(crate) noticed: Cell<bool>,
@@ -56,12 +59,22 @@ pub(crate) struct Owner {
 impl Owner {
     /// Something came up on the owner's own thread, while it waited.
     pub(super) fn is_stirred(&self) -> bool {
-        !self.local.is_empty() || self.noticed.get()
+        !self.local.is_empty() || !self.turns.mail.is_empty() || self.noticed.get()
+    }
+
+    /// The body is ready; its turn comes after that of those who are.
+    pub(super) fn wake_body(&self) {
+        let ahead = if self.lent.get() {
+            self.ahead.get().min(policy::BODY_EVERY_LENT)
+        } else {
+            self.local.len()
+        };
+        self.turns.body_woken(ahead);
     }
 
     /// Something is ready for the owner.
     pub(super) fn has_work(&self) -> bool {
-        self.is_stirred() || self.body_ready.get()
+        self.is_stirred() || self.turns.is_body_ready()
     }
 }
 
@@ -141,9 +154,10 @@ impl Core {
             dying: AtomicU32::new(0),
             owner: Owner {
                 local: List::new(),
+                turns: Turns::new(body),
+                ahead: Cell::new(0),
                 all: AllList::new(),
                 arena: Arena::new(),
-                body_ready: Cell::new(body),
                 body_done: Cell::new(!body),
                 noticed: Cell::new(false),
                 aborted: Cell::new(false),
@@ -281,13 +295,25 @@ impl Core {
         (forced || policy::pays(estimate, left, || self.pool().is_hot())) && self.may_lend()
     }
 
-    /// Shares what is ready and asks for one helper. Owner only, in an open window that may lend.
-    pub(crate) fn lend(&self, estimate: u64) {
-        let packet = policy::packet(estimate);
-        let context = || super::context::Carried::capture(&self.token);
-        self.monitor.lend(&self.owner.local, packet, context);
-        self.owner.lent.set(true);
+    /// Shares what is ready, of which each is taken to cost `least` at least, and asks for one helper. Owner only,
+    /// in an open window that may lend.
+    pub(crate) fn lend(&self, least: u64) {
+        let owner = &self.owner;
+        owner.ahead.set(owner.local.len() + owner.turns.mail.len());
+        self.share(least);
+        owner.lent.set(true);
         self.ask();
+    }
+
+    /// Opens the monitor and puts there what is ready.
+    pub(super) fn share(&self, least: u64) {
+        let forced = here::lending() == Lending::Forced;
+        let most = if forced { 1 } else { policy::PACKET_MOST };
+        let context = || super::context::Carried::capture(&self.token);
+        let owner = &self.owner;
+        let size = Size { most, least };
+        self.monitor
+            .lend(&owner.local, &owner.turns.mail, size, context);
     }
 
     /// Asks the pool for a helper. It cannot fail (rule W3): what goes wrong costs speed only.
@@ -357,14 +383,14 @@ impl Core {
         }
     }
 
-    /// Sorts a chain from the inbox into `local`, oldest first; newborn children are registered. Owner only.
+    /// Takes in a chain from the inbox, oldest first; newborn children are registered. Owner only.
     pub(crate) fn sort(&self, mut chain: Chain) {
         let fresh = List::new();
         while let Some(node) = chain.pop() {
             // SAFETY: nodes of a taken chain are alive.
             match unsafe { (*node).vtable.kind } {
                 Kind::Body => {
-                    self.owner.body_ready.set(true);
+                    self.owner.wake_body();
                     continue;
                 }
                 Kind::Notice => {
@@ -377,7 +403,7 @@ impl Core {
             unsafe { fresh.push_front(node) };
             self.register_if_newborn(node);
         }
-        self.owner.local.append(&fresh);
+        self.owner.turns.mail.append(&fresh);
     }
 
     fn register_if_newborn(&self, node: *const Header) {

@@ -290,6 +290,10 @@ struct Part<'a, F: Future, K> {
 }
 
 impl<F: Future, K: Family<F::Output>> owner::Body for Part<'_, F, K> {
+    fn key(&self) -> Option<usize> {
+        Some(<Self as owner::Body>::poll as *const () as usize)
+    }
+
     fn poll(&mut self, core: &Core) -> Turn {
         let turn = |ended| Turn {
             ended,
@@ -311,7 +315,7 @@ impl<F: Future, K: Family<F::Output>> owner::Body for Part<'_, F, K> {
         if let Ok(Poll::Pending) = polled {
             here::set_task(ptr::null());
             if core.body.word.rest() == Rest::Again {
-                core.owner.body_ready.set(true);
+                core.owner.wake_body();
             }
             return turn(false);
         }

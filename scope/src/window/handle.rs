@@ -283,6 +283,6 @@ fn lend_while_spawning(core: &Core, header: *const Header) {
     let forced = here::lending() == Lending::Forced;
     let worth = policy::pays(estimate, core.owner.local.len(), || core.owner.lent.get());
     if (forced || worth) && core.may_lend() {
-        core.lend(estimate.max(1));
+        core.lend(0);
     }
 }

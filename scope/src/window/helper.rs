@@ -15,6 +15,8 @@ use crate::task::{Kind, List, Task, links_of, quietly};
 pub(crate) struct Haul {
     /// Children that are ready: woken or spawned here.
     pub(crate) again: List,
+    /// Children that came through the inbox.
+    pub(crate) mail: List,
     pub(crate) done: List,
     newborn: Cell<*const Task>,
     newborn_tail: Cell<*const Task>,
@@ -27,6 +29,7 @@ impl Haul {
     pub(crate) fn new() -> Self {
         Self {
             again: List::new(),
+            mail: List::new(),
             done: List::new(),
             newborn: Cell::new(ptr::null()),
             newborn_tail: Cell::new(ptr::null()),
@@ -84,7 +87,7 @@ impl Haul {
                 unsafe { self.add_newborn(task) };
             }
         }
-        self.again.append(&fresh);
+        self.mail.append(&fresh);
         true
     }
 }
@@ -119,6 +122,8 @@ fn work(core: &Core) {
     let packet = List::new();
     let most = core.pool().most_helpers();
     loop {
+        // The owner may be busy with one child for long.
+        haul.empty_inbox(core);
         match core.monitor.exchange(&haul, &packet, most) {
             Next::Packet { more } => {
                 // Helpers wake helpers: the owner asks for the first only.

@@ -29,6 +29,7 @@ mod policy;
 pub(crate) mod seam;
 pub(crate) mod stats;
 mod step;
+mod turns;
 
 pub(crate) use self::batch::BatchEngine;
 pub(crate) use self::core::Core;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::context::Carried;
 use super::helper::Haul;
+use super::policy;
 use crate::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, lock};
 use crate::task::{List, Task, links_of};
 
@@ -19,6 +20,11 @@ use crate::task::{List, Task, links_of};
 pub(crate) struct Shared {
     /// Children to be polled by whoever comes first.
     ready: List,
+    /// Those that came through the inbox: packets are taken from both queues in turn, so that neither waits behind
+    /// all of the other.
+    mail: List,
+    /// The last packet was mail.
+    mail_was_last: bool,
     /// Children spawned on helpers that are not in the list of all tasks yet, linked by their `Links`.
     newborn: *const Task,
     newborn_tail: *const Task,
@@ -37,8 +43,8 @@ pub(crate) struct Shared {
     draining: bool,
     /// The owner waits for the bell.
     waiting: bool,
-    /// How many children make a packet.
-    packet: usize,
+    /// What makes a packet.
+    size: Size,
     context: Option<Carried>,
 }
 
@@ -51,7 +57,7 @@ impl std::fmt::Debug for Shared {
         f.debug_struct("Shared")
             .field("open", &self.open)
             .field("inside", &self.inside)
-            .field("ready", &self.ready.len())
+            .field("ready", &self.left())
             .finish_non_exhaustive()
     }
 }
@@ -59,6 +65,7 @@ impl std::fmt::Debug for Shared {
 impl Shared {
     fn put(&mut self, haul: &Haul) {
         self.ready.append(&haul.again);
+        self.mail.append(&haul.mail);
         self.done.append(&haul.done);
         self.body |= haul.body.replace(false);
         self.notice |= haul.notice.replace(false);
@@ -74,12 +81,44 @@ impl Shared {
         }
     }
 
+    /// What the owner is to know, and the children that have ended.
+    fn news(&mut self, done: &List) -> News {
+        done.append(&self.done);
+        let left = self.left();
+        let worth = if left == 0 || self.inside + self.asked > 0 {
+            0
+        } else {
+            let least = self.size.least;
+            policy::worth(&self.ready, least).saturating_add(policy::worth(&self.mail, least))
+        };
+        News {
+            newborn: std::mem::replace(&mut self.newborn, ptr::null()),
+            body: std::mem::take(&mut self.body),
+            notice: std::mem::take(&mut self.notice),
+            inside: self.inside,
+            left,
+            worth,
+            asked: self.asked,
+        }
+    }
+
+    fn left(&self) -> usize {
+        self.ready.len() + self.mail.len()
+    }
+
+    /// Takes a packet, from the other queue than the last time if both have something.
+    fn split(&mut self, size: Size, packet: &List) {
+        if size.most == 0 {
+            return;
+        }
+        let mail = !self.mail.is_empty() && !(self.mail_was_last && !self.ready.is_empty());
+        self.mail_was_last = mail;
+        let queue = if mail { &self.mail } else { &self.ready };
+        policy::split_packet(queue, size.most, size.least, packet);
+    }
+
     fn has_news(&self) -> bool {
-        !self.ready.is_empty()
-            || self.body
-            || self.notice
-            || self.inside == 0
-            || !self.newborn.is_null()
+        self.left() > 0 || self.body || self.notice || self.inside == 0 || !self.newborn.is_null()
     }
 }
 
@@ -93,8 +132,19 @@ pub(crate) struct News {
     pub(crate) inside: usize,
     /// Children left for others after the packet was taken.
     pub(crate) left: usize,
+    /// What they are worth, if nobody is inside or on the way.
+    pub(crate) worth: u64,
     /// Jobs that are on their way.
     pub(crate) asked: usize,
+}
+
+/// What makes a packet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Size {
+    /// Children at most.
+    pub(crate) most: usize,
+    /// What each of them is taken to cost at least, in nanoseconds.
+    pub(crate) least: u64,
 }
 
 /// How a helper goes on after an exchange.
@@ -145,6 +195,8 @@ impl Monitor {
         Self {
             shared: Mutex::new(Shared {
                 ready: List::new(),
+                mail: List::new(),
+                mail_was_last: false,
                 newborn: ptr::null(),
                 newborn_tail: ptr::null(),
                 done: List::new(),
@@ -155,7 +207,7 @@ impl Monitor {
                 open: false,
                 draining: false,
                 waiting: false,
-                packet: 1,
+                size: Size { most: 1, least: 0 },
                 context: None,
             }),
             bell: Condvar::new(),
@@ -173,8 +225,14 @@ impl Monitor {
         }
     }
 
-    /// The owner opens the monitor if it is not, and shares the children of `ready`.
-    pub(crate) fn lend(&self, ready: &List, packet: usize, context: impl FnOnce() -> Carried) {
+    /// The owner opens the monitor if it is not, and shares the children of both queues.
+    pub(crate) fn lend(
+        &self,
+        ready: &List,
+        mail: &List,
+        size: Size,
+        context: impl FnOnce() -> Carried,
+    ) {
         let mut shared = lock(&self.shared);
         if !shared.open {
             drop(shared);
@@ -184,8 +242,9 @@ impl Monitor {
             shared.draining = false;
             shared.context = Some(context);
         }
-        shared.packet = packet;
+        shared.size = size;
         shared.ready.append(ready);
+        shared.mail.append(mail);
     }
 
     /// Notes that a job is about to be handed to the pool; `false` if there are enough.
@@ -234,35 +293,46 @@ impl Monitor {
         shared.put(haul);
         let next = if shared.draining {
             Next::Leave
-        } else if shared.ready.is_empty() {
+        } else if shared.left() == 0 {
             Next::Nothing
         } else {
-            let size = shared.packet;
-            shared.ready.split_to(size, packet);
+            let size = shared.size;
+            shared.split(size, packet);
             let helpers = shared.asked + shared.inside;
             Next::Packet {
-                more: !shared.ready.is_empty() && helpers < most,
+                more: shared.left() > 0 && helpers < most,
             }
         };
         self.tell(shared);
         next
     }
 
-    /// The owner puts `back` behind what is ready, takes a packet, and learns the news.
-    pub(crate) fn collect(&self, back: &List, packet: &List, size: usize, done: &List) -> News {
+    /// The owner puts `back` behind what is ready, and what came through the inbox behind the like, takes a packet,
+    /// and learns the news.
+    pub(crate) fn collect(
+        &self,
+        back: &List,
+        mail: &List,
+        packet: &List,
+        size: Size,
+        done: &List,
+    ) -> News {
         let mut shared = lock(&self.shared);
         shared.ready.append(back);
-        shared.packet = size.clamp(1, 32);
-        shared.ready.split_to(size, packet);
-        done.append(&shared.done);
-        News {
-            newborn: std::mem::replace(&mut shared.newborn, ptr::null()),
-            body: std::mem::take(&mut shared.body),
-            notice: std::mem::take(&mut shared.notice),
-            inside: shared.inside,
-            left: shared.ready.len(),
-            asked: shared.asked,
+        shared.mail.append(mail);
+        if size.most > 0 {
+            shared.size = size;
         }
+        shared.split(size, packet);
+        shared.news(done)
+    }
+
+    /// The owner takes everything back.
+    pub(crate) fn take_back(&self, ready: &List, mail: &List, done: &List) -> News {
+        let mut shared = lock(&self.shared);
+        ready.append(&shared.ready);
+        mail.append(&shared.mail);
+        shared.news(done)
     }
 
     /// From here on helpers hand back what they hold and leave, and none enters.

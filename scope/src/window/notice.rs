@@ -256,7 +256,7 @@ impl Core {
         // SAFETY: children that have not ended are alive.
         self.each_living(|header| unsafe { self.tell(header) });
         if !self.owner.body_done.get() && self.body.word.wake() {
-            self.owner.body_ready.set(true);
+            self.owner.wake_body();
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::core::Core;
 use super::here::{self, Frame, Lending};
-use super::monitor::News;
+use super::monitor::{News, Size};
 use super::policy::{self, Advice, Policy};
 use super::step::{Side, Stepped, step};
 use crate::sync::spin_loop;
@@ -15,6 +15,8 @@ use crate::task::{Header, List};
 pub(super) trait Body {
     /// Polls it.
     fn poll(&mut self, core: &Core) -> Turn;
+    /// What its cost is kept under; `None` if it looks at the clock by itself.
+    fn key(&self) -> Option<usize>;
 }
 
 /// What a poll of the body came to.
@@ -52,7 +54,8 @@ pub(super) struct Window<'a> {
     /// Polls of the body.
     pub(super) bodies: u32,
     pub(super) most_polls: u32,
-    pub(super) since_body: u32,
+    /// What was lent has turned out cheap: it is taken back as soon as the helpers have left.
+    pub(super) withdraws: bool,
     /// When the budget ends; set when the clock is first read.
     pub(super) until: Option<Instant>,
     pub(super) spent: bool,
@@ -64,6 +67,8 @@ pub(super) struct Window<'a> {
 /// The packet being polled while lending.
 pub(super) struct Taken {
     key: usize,
+    /// There are several kinds among them.
+    mixed: bool,
     polls: u64,
     since: Option<Instant>,
 }
@@ -85,18 +90,21 @@ impl<'a> Window<'a> {
             packet: List::new(),
             taken: Taken {
                 key: 0,
+                mixed: false,
                 polls: 0,
                 since: None,
             },
             polls: 0,
             bodies: 0,
             most_polls,
-            since_body: 0,
+            withdraws: false,
             until: None,
             spent: false,
             over: false,
             frame: Some(frame),
         };
+        // It was ready before this poll, in which others may be busy for the whole of the budget again.
+        core.owner.turns.body_is_next();
         let mail = core.inbox.open();
         core.sort(mail);
         window
@@ -120,14 +128,11 @@ impl<'a> Window<'a> {
             if self.spent {
                 return self.give_way(cx, body);
             }
-            if owner.noticed.get() {
+            if owner.noticed.get() || self.poll_body(body) {
                 continue;
             }
             if core.inbox.has_mail() {
                 core.sort(core.inbox.take());
-                continue;
-            }
-            if self.poll_body(body) {
                 continue;
             }
             if owner.lent.get() && self.settle() {
@@ -151,64 +156,107 @@ impl<'a> Window<'a> {
     /// cause.
     pub(super) fn poll_body(&mut self, body: &mut dyn Body) -> bool {
         let owner = &self.core.owner;
-        if owner.body_done.get() || !owner.body_ready.replace(false) {
+        if !owner.turns.take_body() || owner.body_done.get() {
             return false;
         }
-        self.since_body = 0;
+        let Some(key) = body.key() else {
+            // It says itself how many polls it was.
+            let turn = body.poll(self.core);
+            owner.turns.add(turn.polls);
+            self.after_body(turn);
+            return true;
+        };
+        // First: a body that wakes itself has its place behind those who are ready, itself not counted.
+        owner.turns.take();
         self.bodies += 1;
-        let turn = body.poll(self.core);
+        let known = policy::estimate(key);
+        let from = (known == 0 || known >= policy::BIG || self.policy.samples_body(self.bodies))
+            .then(Instant::now);
+        if let Some(from) = from {
+            self.check_time(from);
+        }
+        let mut turn = body.poll(self.core);
+        if let Some(from) = from {
+            let until = Instant::now();
+            policy::learn_one(key, from, until);
+            turn.looked = Some(until);
+        } else if self.bodies % policy::BODY_LOOK == 0 {
+            turn.looked = Some(Instant::now());
+        }
+        self.after_body(turn);
+        true
+    }
+
+    fn after_body(&mut self, turn: Turn) {
+        let owner = &self.core.owner;
         owner.body_done.set(turn.ended);
+        if turn.ended {
+            owner.turns.take_body();
+        }
         self.polls += turn.polls;
         self.spent |= self.polls >= self.most_polls;
         if let Some(now) = turn.looked {
             self.check_time(now);
-        } else if self.bodies % policy::BODY_LOOK == 0 {
-            self.check_time(Instant::now());
         }
-        true
     }
 
     /// Polls ready children until there are none, or something else has its turn.
     fn poll_children(&mut self) {
         let core = self.core;
+        let owner = &core.owner;
         loop {
-            if core.owner.lent.get() {
-                let Some(header) = self.next_lent() else {
-                    return;
-                };
-                self.taken.polls += 1;
-                self.poll(header);
-                self.count(1);
-            } else {
-                self.poll_stretch();
-                if core.owner.local.is_empty() && !core.owner.lent.get() {
+            // At each look, and while lending before each poll: somebody on another thread must not wait until
+            // nothing is ready here.
+            if core.inbox.has_mail() {
+                core.sort(core.inbox.take());
+            }
+            if owner.noticed.get() || self.spent {
+                return;
+            }
+            if owner.lent.get() {
+                if owner.turns.is_body_due() {
                     return;
                 }
-            }
-            let body = self.since_body >= policy::BODY_EVERY && core.owner.body_ready.get();
-            if self.spent || body || core.owner.noticed.get() {
-                return;
+                match self.next_lent() {
+                    Some(header) => {
+                        owner.turns.take();
+                        self.poll(header);
+                        self.count(1);
+                    }
+                    None if owner.lent.get() => return,
+                    None => {}
+                }
+            } else {
+                owner.turns.place_mail(&owner.local);
+                if owner.local.is_empty() || owner.turns.is_body_due() {
+                    return;
+                }
+                self.poll_stretch();
             }
         }
     }
 
     fn count(&mut self, polls: u32) {
         self.polls += polls;
-        self.since_body += polls;
         self.spent |= self.polls >= self.most_polls;
     }
 
-    /// Polls children outside lending, up to the next look at the clock.
+    /// Polls children outside lending, up to the next look at clock or inbox, or the body's turn.
     fn poll_stretch(&mut self) {
         let core = self.core;
+        let owner = &core.owner;
         let mut polls = 0;
-        while let Some(header) = core.owner.local.pop_front() {
+        while polls < policy::MAIL_EVERY && !owner.turns.is_body_due() {
+            let Some(header) = owner.local.pop_front() else {
+                break;
+            };
             polls += 1;
+            owner.turns.take();
             // SAFETY: queued children are alive.
             let key = unsafe { &*header }.key();
             if self.policy.before(key) == Advice::Poll {
                 self.poll(header);
-                if core.owner.lent.get() {
+                if owner.lent.get() {
                     // It spawned for long. What is woken from now on may have been spawned and polled on a helper,
                     // and is the owner's only after an exchange has registered it (rule L4).
                     break;
@@ -241,6 +289,8 @@ impl<'a> Window<'a> {
             return self.poll(header);
         }
         let from = Instant::now();
+        // The budget counts from before the first poll of which nothing is known.
+        self.check_time(from);
         self.poll(header);
         let until = Instant::now();
         self.policy.timed(from, until);
@@ -257,20 +307,24 @@ impl<'a> Window<'a> {
         } else if self.policy.estimate() >= policy::BIG {
             self.check_time(Instant::now());
         }
-        let left = core.owner.local.len();
         let forced = here::lending() == Lending::Forced;
         if forced && core.may_lend() {
-            core.lend(policy::BIG);
+            core.lend(0);
             return self.await_help();
         }
         let pool = core.pool();
-        if self.policy.pays(left, || pool.is_hot()) && core.may_lend() {
-            core.lend(self.policy.estimate());
+        let left = core.owner.local.len();
+        // The next one says that it pays; the others may be of other kinds.
+        let pays = self.policy.pays(left, || pool.is_hot())
+            && policy::is_worth(policy::worth(&core.owner.local, self.policy.mean()), || {
+                pool.is_hot()
+            });
+        if pays && core.may_lend() {
+            core.lend(self.policy.mean());
         } else if self.policy.estimate() >= policy::BIG && core.may_lend() && pool.is_used() {
             // Nothing to lend yet; mail that comes during a long poll may ask for a helper.
             core.owner.lent.set(true);
-            let context = || super::context::Carried::capture(&core.token);
-            core.monitor.lend(&core.owner.local, 1, context);
+            core.share(0);
             core.set_big(true);
         }
     }
@@ -293,69 +347,88 @@ impl<'a> Window<'a> {
         };
         let until = *self.until.get_or_insert(now + time);
         self.spent |= now >= until;
+        self.core.owner.turns.looked(now);
     }
 
     /// While lending: the next child of the owner's packet, or of a new one.
     fn next_lent(&mut self) -> Option<*const Header> {
         if let Some(header) = self.packet.pop_front() {
-            return Some(header);
+            return Some(self.take_lent(header));
         }
         let now = Instant::now();
         self.check_time(now);
-        if self.spent {
+        if self.spent || self.core.owner.turns.is_body_due() {
             return None;
         }
-        if self.core.inbox.has_mail() {
-            self.core.sort(self.core.inbox.take());
-        }
-        let estimate = match self.taken.since.replace(now) {
-            Some(since) if self.taken.polls > 0 => {
-                self.policy
-                    .lent(self.taken.key, self.taken.polls, since, now)
+        let taken = &mut self.taken;
+        let since = taken.since.replace(now);
+        let polls = std::mem::take(&mut taken.polls);
+        let key = (!taken.mixed).then_some(taken.key);
+        if let (Some(since), true) = (since, polls > 0) {
+            // Children that turned out cheap are not left to helpers: those that are inside leave.
+            if self.policy.lent(key, polls, since, now) && here::lending() != Lending::Forced {
+                self.core.monitor.drain();
+                self.withdraws = true;
             }
-            _ => self.policy.estimate(),
-        };
-        self.taken.polls = 0;
-        let forced = here::lending() == Lending::Forced;
-        // Children that turned out cheap are taken back.
-        let size = if self.policy.is_blank() {
-            // Lent while the body spawned: the first packet tells of which kind the children are.
-            1
-        } else if estimate >= policy::HEAVY || forced {
-            policy::packet(if forced { policy::BIG } else { estimate })
-        } else {
-            usize::MAX
-        };
-        self.collect(size, estimate);
+        }
+        if self.collect(policy::PACKET_MOST) == 0 && self.withdraws {
+            self.end_lending();
+            return None;
+        }
+        self.taken.mixed = false;
+        self.taken.key = 0;
         let header = self.packet.pop_front()?;
-        // SAFETY: queued children are alive.
-        self.taken.key = unsafe { (*header).key() };
-        Some(header)
+        Some(self.take_lent(header))
     }
 
-    /// Exchanges with the helpers: `local` goes behind what is shared, a packet and the news come back.
-    fn collect(&mut self, size: usize, estimate: u64) -> usize {
+    /// A child of the owner's packet is about to be polled.
+    fn take_lent(&mut self, header: *const Header) -> *const Header {
+        // SAFETY: queued children are alive.
+        let key = unsafe { (*header).key() };
+        let taken = &mut self.taken;
+        taken.mixed |= taken.key != 0 && taken.key != key;
+        taken.key = key;
+        taken.polls += 1;
+        header
+    }
+
+    /// Exchanges with the helpers: what came up here goes behind what is shared, a packet and the news come back.
+    fn collect(&mut self, most: usize) -> usize {
         let core = self.core;
-        let news = self.exchange(&core.owner.local, size);
         let forced = here::lending() == Lending::Forced;
+        let most = if forced { most.min(1) } else { most };
+        let news = self.exchange(&core.owner.local, most);
+        core.owner.ahead.set(self.packet.len() + news.left);
         if news.left > 0
             && news.inside + news.asked == 0
-            && (forced || policy::pays(estimate, news.left, || true))
+            && (forced || policy::is_worth(news.worth, || true))
         {
             core.ask();
         }
         news.inside
     }
 
-    /// Puts `back` behind what is shared, takes a packet, and takes in the news: newborns are registered
-    /// before any child that has ended is retired (rule L4).
-    pub(super) fn exchange(&self, back: &List, size: usize) -> News {
+    /// Puts `back` and the mail behind what is shared, takes a packet, and takes in the news: newborns are
+    /// registered before any child that has ended is retired (rule L4).
+    pub(super) fn exchange(&self, back: &List, most: usize) -> News {
         let core = self.core;
         let done = List::new();
-        let news = core.monitor.collect(back, &self.packet, size, &done);
+        let mail = &core.owner.turns.mail;
+        let size = Size {
+            most,
+            least: self.policy.mean(),
+        };
+        let news = core.monitor.collect(back, mail, &self.packet, size, &done);
+        self.take_in(&news, &done);
+        news
+    }
+
+    /// What helpers have brought.
+    pub(super) fn take_in(&self, news: &News, done: &List) {
+        let core = self.core;
         core.register_newborns(news.newborn);
         if news.body {
-            core.owner.body_ready.set(true);
+            core.owner.wake_body();
         }
         if news.notice {
             core.owner.noticed.set(true);
@@ -364,15 +437,14 @@ impl<'a> Window<'a> {
             // SAFETY: it ended on a helper, and every newborn is registered by now.
             unsafe { core.retire(header) };
         }
-        news
     }
 
     /// While lending, with nothing ready here: waits for helpers or closes the monitor. `true`: look again.
     fn settle(&mut self) -> bool {
         let core = self.core;
         let seen = core.monitor.news();
-        if self.collect(1, 0) > 0 {
-            let idle = self.packet.is_empty() && !core.owner.body_ready.get();
+        if self.collect(1) > 0 {
+            let idle = self.packet.is_empty() && !core.owner.turns.is_body_ready();
             if idle && !core.hear_at_last() && !core.owner.noticed.get() {
                 self.wait(seen);
             }

@@ -8,6 +8,7 @@
 use std::time::{Duration, Instant};
 
 use crate::sync::plain::{AtomicU32, Ordering};
+use crate::task::{Header, List};
 
 /// Children that cost less are never lent.
 pub(super) const HEAVY: u64 = 200;
@@ -18,7 +19,7 @@ pub(super) const ASK_HOT: u64 = 5_000;
 /// Work in a packet: long against a lock, short against the window.
 const PACKET: u64 = 4_000;
 /// Children in a packet at most.
-const PACKET_MOST: u64 = 32;
+pub(super) const PACKET_MOST: usize = 32;
 /// Polls between two looks at the clock.
 const LOOK: u32 = 16;
 /// The same among cheap children, whose polls a clock read would otherwise be felt in.
@@ -43,8 +44,19 @@ pub(super) const NAP: Duration = if cfg!(selvedge_loom) {
 pub(super) const LONG: Duration = Duration::from_millis(1);
 /// For waits that somebody is sure to end.
 pub(super) const ENDLESS: Duration = Duration::from_secs(3600);
-/// Children polled between two polls of a body that is ready.
-pub(super) const BODY_EVERY: u32 = 256;
+/// A body that is ready waits for its turn as everybody does, but for no more polls of children than these: of many
+/// thousand that end one after another and wake it, it is to see some at a time.
+pub(super) const BODY_EVERY: u64 = 256;
+/// While helpers take part, the owner does not know who was ready before the body; it polls so many children first,
+/// or fewer if there are fewer. A poll of the body after each child of 3 us would cost 2 %.
+pub(super) const BODY_EVERY_LENT: usize = 16;
+/// Where the clock is read anyway, a body that has waited for so long is next.
+pub(super) const BODY_WAIT: Duration = Duration::from_micros(50);
+/// Polls between two looks at the inbox, if the owner has other things to do. A look is a load of a word that other
+/// threads write, so it costs nothing while nobody does; tokio looks at its own after 31 or 61.
+pub(super) const MAIL_EVERY: u32 = 32;
+/// Of those that came through the inbox, so many at a time are put in front: no more than others were polled.
+pub(super) const MAIL_MOST: u64 = 16;
 /// A cost this many times what was known is strange, and needs a second look.
 const OUTLIER: u64 = 4;
 /// A first sample that is believed at once.
@@ -63,8 +75,10 @@ pub(super) const BUDGET_TIME: Duration = if cfg!(selvedge_loom) {
 };
 /// Polls while lending after which cheap children are taken back.
 const LENT_LOOK: u64 = 512;
-/// Polls of the body between two looks at the clock: most windows poll it a few times only.
+/// Polls of a cheap body between two looks at the clock: most windows poll it a few times only.
 pub(super) const BODY_LOOK: u32 = 8;
+/// Children of which at most the cost is added up, to tell what a queue of several kinds is worth.
+const WORTH_LOOK: usize = 16;
 /// Under the embedded executor nothing runs beside the scope but nested windows.
 pub(super) const BUDGET_ALONE: u32 = 8;
 
@@ -75,6 +89,18 @@ fn site(key: usize) -> &'static AtomicU32 {
     // Fibonacci hashing: function addresses differ in their middle bits.
     let hash = (key as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     &SITES[(hash >> 54) as usize]
+}
+
+/// What a poll of this kind is expected to cost: where nothing is known of later polls, a first poll that was big
+/// says that they may be as well, and the other way round. Zero is unknown.
+pub(super) fn expected(key: usize) -> u64 {
+    match estimate(key) {
+        0 => match estimate(key ^ 1) {
+            sibling if sibling >= BIG => sibling,
+            _ => 0,
+        },
+        known => known,
+    }
 }
 
 /// What is known of this kind of future, in nanoseconds a poll.
@@ -118,9 +144,44 @@ fn believable(known: u64, cost: u64) -> u64 {
     }
 }
 
-/// How many children of this cost make a packet.
-pub(super) fn packet(estimate: u64) -> usize {
-    (PACKET / estimate.max(1)).clamp(1, PACKET_MOST) as usize
+/// The time that one poll took, of a kind that was timed by itself.
+pub(super) fn learn_one(key: usize, from: Instant, until: Instant) {
+    learn(key, believable(estimate(key), nanos(from, until)));
+}
+
+/// What a poll of this child is taken to cost, and no less than `least`; `None` if its kind is not known.
+fn cost(header: *const Header, least: u64) -> Option<u64> {
+    // SAFETY: the callers' lists hold children that are queued, and so alive.
+    let known = expected(unsafe { &*header }.key());
+    (known != 0 || least != 0).then(|| known.max(least))
+}
+
+/// Moves a packet from a queue: children that cost about as much as a packet should, and one at least. One whose
+/// kind is not known is a packet by itself, for it may be a big one.
+pub(super) fn split_packet(queue: &List, most: usize, least: u64, packet: &List) {
+    let mut sum = 0;
+    for taken in 0..most {
+        let Some(header) = queue.front() else { return };
+        let cost = cost(header, least).unwrap_or(PACKET);
+        sum += cost;
+        if taken > 0 && sum > PACKET {
+            return;
+        }
+        queue.split_to(1, packet);
+    }
+}
+
+/// What the children of a queue cost together, judged by the first of them.
+pub(super) fn worth(queue: &List, least: u64) -> u64 {
+    let (mut sum, mut seen) = (0, 0);
+    for header in queue.iter().take(WORTH_LOOK) {
+        sum += cost(header, least).unwrap_or(0);
+        seen += 1;
+    }
+    match seen {
+        0 => 0,
+        seen => (sum / seen).saturating_mul(queue.len() as u64),
+    }
 }
 
 fn nanos(since: Instant, until: Instant) -> u64 {
@@ -150,6 +211,8 @@ pub(super) struct Policy {
     /// The owner's polls while lending, since the last look at them.
     lent_polls: u64,
     lent_time: u64,
+    /// What was lent in this window has turned out cheap.
+    withdrawn: bool,
     polls: u64,
     time: u64,
 }
@@ -177,6 +240,7 @@ impl Policy {
             doubted: false,
             lent_polls: 0,
             lent_time: 0,
+            withdrawn: false,
             polls: 0,
             time: 0,
         }
@@ -198,10 +262,9 @@ impl Policy {
         if key != self.key {
             self.single = self.run <= 1;
             self.key = key;
-            self.site = estimate(key);
-            // Big children are looked at one by one, so that a window of them keeps its budget.
-            self.look = if self.site >= BIG { 1 } else { LOOK };
-            self.timed = self.site == 0 || self.sample;
+            self.site = expected(key);
+            self.look = look_for(self.site);
+            self.timed = self.sample || estimate(key) == 0;
             self.sample = false;
         }
         if self.probe > 0 {
@@ -232,7 +295,7 @@ impl Policy {
             self.look = if self.probe > 0 {
                 0
             } else if mean >= BIG {
-                1
+                look_for(mean)
             } else if mean < HEAVY / 4 {
                 LOOK_CHEAP
             } else {
@@ -262,6 +325,11 @@ impl Policy {
         self.timed
     }
 
+    /// Whether this poll of the body is to be timed although its cost is known: the first of one window in a few.
+    pub(super) fn samples_body(&self, bodies: u32) -> bool {
+        self.sample && bodies == 1
+    }
+
     /// The poll took this long.
     #[cold]
     pub(super) fn timed(&mut self, from: Instant, until: Instant) {
@@ -272,21 +340,30 @@ impl Policy {
                 self.look = LOOK;
             }
         }
-        let cost = nanos(from, until);
         // As in `doubt`: one poll that took strangely long moves the estimate a little only.
-        let cost = believable(self.site, cost);
-        learn(self.key, cost);
+        learn_one(self.key, from, until);
         self.site = estimate(self.key);
+        if self.probe == 0 {
+            self.look = look_for(self.site).min(self.look);
+        }
+    }
+
+    /// What the polls of this window have cost on average, if there were enough of them.
+    pub(super) fn mean(&self) -> u64 {
+        if self.polls >= 32 {
+            self.time / self.polls
+        } else {
+            0
+        }
     }
 
     /// What the next children are taken to cost each.
     pub(super) fn estimate(&self) -> u64 {
-        let mean = if self.polls >= 32 {
-            self.time / self.polls
-        } else {
-            0
-        };
-        self.site.max(mean)
+        if self.withdrawn {
+            // What was expected of these kinds has turned out wrong once.
+            return self.mean();
+        }
+        self.site.max(self.mean())
     }
 
     /// Whether help pays for so many children; `hot` tells whether a pool thread is awake.
@@ -299,32 +376,41 @@ impl Policy {
         self.looked
     }
 
-    /// A packet polled while lending. Estimates never rise here, since helpers and owner contend for the same
-    /// lines; they fall once many polls together say that the children are cheap after all. A few packets
-    /// say nothing: where one child in a hundred is heavy, most packets are cheap.
-    pub(super) fn lent(&mut self, key: usize, polls: u64, from: Instant, until: Instant) -> u64 {
-        // Also the first kind that this window meets, if lending began while the body spawned.
-        self.key = key;
-        self.site = estimate(key);
+    /// Polls of the owner while lending, of one kind if `key` says so. `true`: enough of them say that the children
+    /// are cheap after all, whatever was known of their kinds. Estimates never rise here, since helpers and owner
+    /// contend for the same lines. A few packets say nothing: where one child in a hundred is heavy, most are cheap.
+    pub(super) fn lent(
+        &mut self,
+        key: Option<usize>,
+        polls: u64,
+        from: Instant,
+        until: Instant,
+    ) -> bool {
         self.lent_time += nanos(from, until);
         self.lent_polls += polls;
-        if self.lent_polls >= LENT_LOOK {
-            let mean = self.lent_time / self.lent_polls;
-            if mean < HEAVY {
-                // Relaxed: as in `learn`.
-                site(key).store(u32::try_from(mean).unwrap_or(u32::MAX), Ordering::Relaxed);
-                self.site = mean;
-                (self.time, self.polls) = (0, 0);
-            }
-            (self.lent_time, self.lent_polls) = (0, 0);
+        if self.lent_polls < LENT_LOOK {
+            return false;
         }
-        self.estimate()
+        let mean = self.lent_time / self.lent_polls;
+        (self.lent_time, self.lent_polls) = (0, 0);
+        if mean >= HEAVY {
+            return false;
+        }
+        if let Some(key) = key {
+            // Relaxed: as in `learn`.
+            site(key).store(u32::try_from(mean).unwrap_or(u32::MAX), Ordering::Relaxed);
+        }
+        (self.time, self.polls) = (0, 0);
+        self.key = 0;
+        self.withdrawn = true;
+        true
     }
+}
 
-    /// Whether nothing has been polled in this window yet.
-    pub(super) fn is_blank(&self) -> bool {
-        self.key == 0
-    }
+/// Polls between two looks at the clock, for children of this cost: big ones are looked at one by one, so that a
+/// window of them keeps its budget.
+fn look_for(cost: u64) -> u32 {
+    if cost >= BIG { 1 } else { LOOK }
 }
 
 /// As [`Policy::pays`], with an estimate of the caller's.
@@ -332,6 +418,10 @@ pub(super) fn pays(estimate: u64, left: usize, hot: impl FnOnce() -> bool) -> bo
     if left == 0 || estimate < HEAVY {
         return false;
     }
-    let work = estimate.saturating_mul(left as u64);
+    is_worth(estimate.saturating_mul(left as u64), hot)
+}
+
+/// Whether so much work pays for a helper.
+pub(super) fn is_worth(work: u64, hot: impl FnOnce() -> bool) -> bool {
     work >= ASK_COLD || (work >= ASK_HOT && hot())
 }

@@ -198,15 +198,22 @@ impl Shop {
     }
 
     pub(crate) fn lend(&self, nodes: &[usize]) {
-        self.monitor.lend(&self.list(nodes), 1, || {
-            Carried::capture(&CancelToken::new())
-        });
+        let size = Size { most: 1, least: 0 };
+        self.monitor
+            .lend(&self.list(nodes), &List::new(), size, || {
+                Carried::capture(&CancelToken::new())
+            });
     }
 
     /// As the owner does it: what is ready is taken, up to `size`.
     pub(crate) fn collect(&self, size: usize) -> Collected {
         let (none, packet, done) = (List::new(), List::new(), List::new());
-        let news = self.monitor.collect(&none, &packet, size, &done);
+        let size = Size {
+            most: size,
+            least: 0,
+        };
+        let mail = List::new();
+        let news = self.monitor.collect(&none, &mail, &packet, size, &done);
         Collected {
             packet: self.mail.nodes.got_all(|| packet.pop_front()),
             done: self.mail.nodes.got_all(|| done.pop_front()),

@@ -1,0 +1,125 @@
+//! Whose turn it is: where the body stands among the ready children, and where children that other threads have
+//! woken do. Owner only. When helpers take part, the [`monitor`](super::monitor) has the queues.
+//!
+//! Ready children are a queue, first in, first out. The body has its place in that queue, as a number: it is not a
+//! node, because helpers must not find it (rule L7). Children that come through the inbox go in front, a few at a
+//! time, so that a wake from another thread does not wait behind everything that wakes itself; as many others are
+//! polled in between, so that they do not displace those either.
+
+use std::cell::Cell;
+use std::time::Instant;
+
+use super::policy::{BODY_EVERY, BODY_WAIT, MAIL_MOST};
+use crate::task::List;
+
+/// The body is not ready.
+const NEVER: u64 = u64::MAX;
+
+#[derive(Debug)]
+pub(crate) struct Turns {
+    /// Polls of the owner so far, of children and of the body.
+    taken: Cell<u64>,
+    /// The body is ready, and its turn comes when so many polls were taken.
+    body_due: Cell<u64>,
+    /// When a look at the clock first found the body waiting.
+    body_waits: Cell<Option<Instant>>,
+    /// Children that came through the inbox and have no place in the queue yet.
+    pub(super) mail: List,
+    /// Children are put in front of the queue only after so many polls.
+    mail_due: Cell<u64>,
+}
+
+impl Turns {
+    /// `ready`: there is a body, to be polled at once.
+    pub(super) const fn new(ready: bool) -> Self {
+        Self {
+            taken: Cell::new(0),
+            body_due: Cell::new(if ready { 0 } else { NEVER }),
+            body_waits: Cell::new(None),
+            mail: List::new(),
+            mail_due: Cell::new(0),
+        }
+    }
+
+    /// A poll begins.
+    #[inline]
+    pub(super) fn take(&self) {
+        self.taken.set(self.taken.get() + 1);
+    }
+
+    /// So many polls have been made besides.
+    pub(super) fn add(&self, polls: u32) {
+        self.taken.set(self.taken.get() + u64::from(polls));
+    }
+
+    /// The body is ready. It is polled after those who were ready before, or some of them if they are many.
+    #[inline]
+    pub(super) fn body_woken(&self, ahead: usize) {
+        if self.body_due.get() == NEVER {
+            let ahead = (ahead as u64).min(BODY_EVERY);
+            self.body_due.set(self.taken.get() + ahead);
+        }
+    }
+
+    /// The body, if it is ready, is next.
+    pub(super) fn body_is_next(&self) {
+        if self.is_body_ready() {
+            self.body_due.set(self.taken.get());
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_body_ready(&self) -> bool {
+        self.body_due.get() != NEVER
+    }
+
+    #[inline]
+    pub(super) fn is_body_due(&self) -> bool {
+        self.taken.get() >= self.body_due.get()
+    }
+
+    /// The body is about to be polled, or has ended. Whether it was ready.
+    pub(super) fn take_body(&self) -> bool {
+        self.body_waits.set(None);
+        self.body_due.replace(NEVER) != NEVER
+    }
+
+    /// The clock was read: a body that has waited for long is next.
+    pub(super) fn looked(&self, now: Instant) {
+        if !self.is_body_ready() {
+            return;
+        }
+        match self.body_waits.get() {
+            None => self.body_waits.set(Some(now)),
+            Some(since) if now.saturating_duration_since(since) >= BODY_WAIT => self.body_is_next(),
+            Some(_) => {}
+        }
+    }
+
+    /// Gives children that came through the inbox their place in the queue.
+    #[inline]
+    pub(super) fn place_mail(&self, queue: &List) {
+        if self.mail.is_empty() {
+            return;
+        }
+        if queue.is_empty() {
+            queue.append(&self.mail);
+        } else {
+            self.place_some_mail(queue);
+        }
+    }
+
+    fn place_some_mail(&self, queue: &List) {
+        let (taken, due) = (self.taken.get(), self.mail_due.get());
+        // No more than others were polled since the last ones from here.
+        let others = taken.saturating_sub(due).min(MAIL_MOST);
+        let some = List::new();
+        self.mail.split_to(others as usize, &some);
+        let placed = some.len() as u64;
+        queue.prepend(&some);
+        self.mail_due.set(taken.max(due) + placed);
+        if self.is_body_ready() {
+            self.body_due.set(self.body_due.get() + placed);
+        }
+    }
+}
