@@ -148,7 +148,7 @@ impl<F: Future> Body for Starter<'_, F> {
         Turn {
             ended,
             polls: u32::try_from(polls).unwrap_or(u32::MAX),
-            looked: Some(until),
+            looked: Some((from, until)),
         }
     }
 }

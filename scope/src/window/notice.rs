@@ -248,6 +248,7 @@ impl Core {
         if unsafe { &*header }.word.wake() {
             // SAFETY: the token is ours, so the task is in no queue.
             unsafe { self.owner.local.push_back(header) };
+            self.owner.turns.told_before_body();
         }
     }
 

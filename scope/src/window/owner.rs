@@ -26,8 +26,8 @@ pub(super) struct Turn {
     pub(super) ended: bool,
     /// How many polls of user code it was.
     pub(super) polls: u32,
-    /// When it ended, if the clock was read.
-    pub(super) looked: Option<Instant>,
+    /// When it began and when it ended, if the clock was read.
+    pub(super) looked: Option<(Instant, Instant)>,
 }
 
 /// How a window ended.
@@ -103,8 +103,6 @@ impl<'a> Window<'a> {
             over: false,
             frame: Some(frame),
         };
-        // It was ready before this poll, in which others may be busy for the whole of the budget again.
-        core.owner.turns.body_is_next();
         let mail = core.inbox.open();
         core.sort(mail);
         window
@@ -172,16 +170,14 @@ impl<'a> Window<'a> {
         let known = policy::estimate(key);
         let from = (known == 0 || known >= policy::BIG || self.policy.samples_body(self.bodies))
             .then(Instant::now);
-        if let Some(from) = from {
-            self.check_time(from);
-        }
         let mut turn = body.poll(self.core);
         if let Some(from) = from {
             let until = Instant::now();
             policy::learn_one(key, from, until);
-            turn.looked = Some(until);
+            turn.looked = Some((from, until));
         } else if self.bodies % policy::BODY_LOOK == 0 {
-            turn.looked = Some(Instant::now());
+            let now = Instant::now();
+            turn.looked = Some((now, now));
         }
         self.after_body(turn);
         true
@@ -195,8 +191,10 @@ impl<'a> Window<'a> {
         }
         self.polls += turn.polls;
         self.spent |= self.polls >= self.most_polls;
-        if let Some(now) = turn.looked {
-            self.check_time(now);
+        if let Some((from, until)) = turn.looked {
+            // The budget counts from before the first poll of which nothing is known.
+            self.check_time(from);
+            self.check_time(until);
         }
     }
 
@@ -263,7 +261,16 @@ impl<'a> Window<'a> {
                 }
                 continue;
             }
-            self.poll_with_care(header);
+            self.consider();
+            if self.spent && self.polls + polls > 1 {
+                // It is the first in the next window.
+                // SAFETY: it was taken from this list just now.
+                unsafe { owner.local.push_front(header) };
+                owner.turns.give_back();
+                polls -= 1;
+            } else {
+                self.poll_with_care(header);
+            }
             break;
         }
         self.count(polls);
@@ -282,9 +289,8 @@ impl<'a> Window<'a> {
         }
     }
 
-    /// A poll before which there is something to consider, or that is to be timed.
+    /// A poll that is perhaps to be timed.
     fn poll_with_care(&mut self, header: *const Header) {
-        self.consider();
         if !self.policy.wants_time() {
             return self.poll(header);
         }

@@ -50,8 +50,9 @@ pub(super) const BODY_EVERY: u64 = 256;
 /// While helpers take part, the owner does not know who was ready before the body; it polls so many children first,
 /// or fewer if there are fewer. A poll of the body after each child of 3 us would cost 2 %.
 pub(super) const BODY_EVERY_LENT: usize = 16;
-/// Where the clock is read anyway, a body that has waited for so long is next.
-pub(super) const BODY_WAIT: Duration = Duration::from_micros(50);
+/// A body that has waited for so long is next, at the look at the clock that finds out: a bound in time where
+/// children are many and each of them is looked at, short against the budget of a window.
+pub(super) const BODY_WAIT: Duration = Duration::from_millis(1);
 /// Polls between two looks at the inbox, if the owner has other things to do. A look is a load of a word that other
 /// threads write, so it costs nothing while nobody does; tokio looks at its own after 31 or 61.
 pub(super) const MAIL_EVERY: u32 = 32;

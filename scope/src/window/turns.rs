@@ -47,6 +47,11 @@ impl Turns {
         self.taken.set(self.taken.get() + 1);
     }
 
+    /// The poll that was to begin does not.
+    pub(super) fn give_back(&self) {
+        self.taken.set(self.taken.get() - 1);
+    }
+
     /// So many polls have been made besides.
     pub(super) fn add(&self, polls: u32) {
         self.taken.set(self.taken.get() + u64::from(polls));
@@ -61,10 +66,13 @@ impl Turns {
         }
     }
 
-    /// The body, if it is ready, is next.
-    pub(super) fn body_is_next(&self) {
+    /// A child was told of a cancellation: whoever cancelled it, the body perhaps, did so before the body's turn, and
+    /// is to find that it had its own.
+    pub(super) fn told_before_body(&self) {
         if self.is_body_ready() {
-            self.body_due.set(self.taken.get());
+            let most = self.taken.get() + BODY_EVERY;
+            let due = self.body_due.get();
+            self.body_due.set(due.max(most.min(due + 1)));
         }
     }
 
@@ -91,7 +99,9 @@ impl Turns {
         }
         match self.body_waits.get() {
             None => self.body_waits.set(Some(now)),
-            Some(since) if now.saturating_duration_since(since) >= BODY_WAIT => self.body_is_next(),
+            Some(since) if now.saturating_duration_since(since) >= BODY_WAIT => {
+                self.body_due.set(self.taken.get());
+            }
             Some(_) => {}
         }
     }

@@ -1,0 +1,496 @@
+//! Whoever is ready gets a turn: body against children, members of joins, wakes from other threads, and work that is
+//! shared. Turns are counted, not timed. Not for polls that must end: that is `budget.rs`; the property over all
+//! combinators and runtimes is the façade's `tests/turns`.
+
+mod common;
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+use common::{MODES, burn, everywhere, guarded, on_helper, poll_once, pool, yields};
+use selvedge_cancel::checkpoint;
+use selvedge_scope::lending::{Lending, with};
+use selvedge_scope::{block_on, join, join_all, scope};
+
+const STEP: Duration = Duration::from_micros(300);
+
+/// Computes in steps with checkpoints between them until it is cancelled; counts the steps.
+async fn compute(step: Duration, steps: &AtomicUsize) {
+    loop {
+        steps.fetch_add(1, Ordering::SeqCst);
+        if !step.is_zero() {
+            burn(step);
+        }
+        if checkpoint().await.is_err() {
+            return;
+        }
+    }
+}
+
+// A body that sleeps and then cancels a child that never rests: it has its turn, and the scope ends.
+#[test]
+fn body_that_slept_cancels_a_child_that_computes_in_steps() {
+    everywhere(|_, pool| {
+        for step in [STEP, Duration::ZERO] {
+            let steps = AtomicUsize::new(0);
+            block_on(
+                scope(async |s| {
+                    let child = s.spawn(compute(step, &steps));
+                    selvedge_scope::time::sleep(Duration::from_millis(2))
+                        .await
+                        .unwrap();
+                    child.cancel();
+                })
+                .on(pool),
+            );
+            assert!(steps.into_inner() > 0, "it computed meanwhile");
+        }
+    });
+}
+
+// Where all only yield, the turns go round: one checkpoint of the body lasts for one step of each child.
+#[test]
+fn cancel_after_one_checkpoint_comes_after_one_step_of_each_child() {
+    guarded(|| {
+        for children in [1, 4] {
+            for step in [Duration::ZERO, STEP] {
+                for _ in 0..20 {
+                    let steps = AtomicUsize::new(0);
+                    block_on(
+                        scope(async |s| {
+                            for _ in 0..children {
+                                s.spawn(compute(step, &steps));
+                            }
+                            checkpoint().await.unwrap();
+                            s.cancel();
+                        })
+                        .inline(),
+                    );
+                    assert_eq!(steps.into_inner(), children);
+                }
+            }
+        }
+    });
+}
+
+// The same while helpers take part: they go on during the body's turn, so it is a few steps.
+#[test]
+fn body_gets_turns_while_its_children_are_lent() {
+    guarded(|| {
+        for threads in [1, 2] {
+            let pool = pool(threads);
+            for children in [2, 4, 8] {
+                let (steps, helped) = (AtomicUsize::new(0), AtomicUsize::new(0));
+                let mut gaps = Vec::new();
+                with(Lending::Forced, || {
+                    block_on(
+                        scope(async |s| {
+                            for _ in 0..children {
+                                s.spawn(async {
+                                    while checkpoint().await.is_ok() {
+                                        steps.fetch_add(1, Ordering::SeqCst);
+                                        helped.fetch_add(on_helper().into(), Ordering::SeqCst);
+                                        burn(STEP / 10);
+                                    }
+                                });
+                            }
+                            while helped.load(Ordering::SeqCst) < 50 {
+                                let before = steps.load(Ordering::SeqCst);
+                                yields(1).await;
+                                gaps.push(steps.load(Ordering::SeqCst) - before);
+                            }
+                            s.cancel();
+                        })
+                        .on(&pool),
+                    );
+                });
+                // The owner polls no more children than there are, and each helper about as many. Now and then the
+                // system puts a thread aside.
+                gaps.sort_unstable();
+                let most = gaps[gaps.len() / 2];
+                assert!(most <= 60, "{most} steps of {children} between two turns");
+            }
+        }
+    });
+}
+
+/// The members' steps, one letter each.
+#[derive(Default)]
+struct Log(Mutex<String>);
+
+impl Log {
+    async fn member(&self, name: char, steps: usize, step: Duration) {
+        for _ in 0..steps {
+            self.0.lock().unwrap().push(name);
+            if !step.is_zero() {
+                burn(step);
+            }
+            yields(1).await;
+        }
+    }
+
+    fn into_inner(self) -> String {
+        self.0.into_inner().unwrap()
+    }
+}
+
+// The second member begins after the first step of the first one, and they alternate, also at the very first use.
+#[test]
+fn members_of_a_join_alternate() {
+    guarded(|| {
+        for step in [Duration::ZERO, STEP] {
+            let log = Log::default();
+            with(Lending::Never, || {
+                block_on(join((log.member('a', 20, step), log.member('b', 20, step))))
+            });
+            assert_eq!(log.into_inner(), "ab".repeat(20));
+            let log = Log::default();
+            let three = ['a', 'b', 'c'].map(|name| log.member(name, 20, step));
+            block_on(join_all(three).inline());
+            assert_eq!(log.into_inner(), "abc".repeat(20));
+        }
+    });
+}
+
+// Every member of a large batch begins before any has its second step.
+#[test]
+fn all_of_a_batch_begin_before_any_goes_on() {
+    guarded(|| {
+        let (begun, early) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        for _ in 0..2 {
+            begun.store(0, Ordering::SeqCst);
+            let members = (0..1000).map(|_| async {
+                begun.fetch_add(1, Ordering::SeqCst);
+                yields(1).await;
+                if begun.load(Ordering::SeqCst) < 1000 {
+                    early.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+            block_on(join_all(members).inline());
+            assert_eq!(early.load(Ordering::SeqCst), 0);
+        }
+    });
+}
+
+/// A member that meets the others at its first use: two of them run at the same time.
+struct Meeting<'a> {
+    inside: &'a AtomicUsize,
+    met: &'a AtomicBool,
+    left: usize,
+}
+
+impl Future for Meeting<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.inside.fetch_add(1, Ordering::SeqCst) > 0 {
+            self.met.store(true, Ordering::SeqCst);
+        }
+        burn(Duration::from_millis(2));
+        if self.inside.fetch_sub(1, Ordering::SeqCst) > 1 {
+            self.met.store(true, Ordering::SeqCst);
+        }
+        if self.left == 0 {
+            return Poll::Ready(());
+        }
+        self.left -= 1;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+// Two big members of a kind that is not known yet run at the same time soon.
+#[test]
+fn two_big_members_of_an_unknown_kind_run_at_the_same_time() {
+    guarded(|| {
+        let pool = pool(1);
+        // Its threads are awake.
+        with(Lending::Forced, || {
+            block_on(join_all((0..8).map(|_| async { burn(STEP) })).on(&pool));
+        });
+        let (inside, met) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let member = || Meeting {
+            inside: &inside,
+            met: &met,
+            left: 30,
+        };
+        block_on(join_all([member(), member()]).on(&pool));
+        assert!(met.into_inner());
+    });
+}
+
+// One cheap child of another kind before many big ones, warm: helpers get theirs, and the window its budget.
+#[test]
+fn cheap_child_in_front_of_big_ones_keeps_nobody_from_helping() {
+    guarded(|| {
+        let pool = pool(1);
+        let (polls, helped) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (polls, helped) = (&polls, &helped);
+        let big = move || async move {
+            polls.fetch_add(1, Ordering::SeqCst);
+            helped.fetch_add(on_helper().into(), Ordering::SeqCst);
+            burn(Duration::from_millis(5));
+        };
+        let cheap = || async {};
+        let run = |bigs: usize| {
+            scope(async move |s| {
+                s.spawn(cheap());
+                for _ in 0..bigs {
+                    s.spawn(big());
+                }
+            })
+            .on(&pool)
+        };
+        block_on(run(4));
+        for bigs in [16, 20, 40] {
+            polls.store(0, Ordering::SeqCst);
+            helped.store(0, Ordering::SeqCst);
+            let (mut scoped, mut most) = (pin!(run(bigs)), 0);
+            loop {
+                let before = polls.load(Ordering::SeqCst);
+                let ended = poll_once(scoped.as_mut()).is_ready();
+                most = most.max(polls.load(Ordering::SeqCst) - before);
+                if ended {
+                    break;
+                }
+            }
+            assert_eq!(polls.load(Ordering::SeqCst), bigs);
+            let helped = helped.load(Ordering::SeqCst);
+            assert!(helped >= bigs / 8, "{helped} of {bigs} on helpers");
+            assert!(most <= 6, "{most} big children in one window of 5 ms");
+        }
+    });
+}
+
+// Nothing is known of these children; the budget holds all the same, and so does a body's.
+#[test]
+fn budget_holds_before_anything_is_known() {
+    guarded(|| {
+        let polls = AtomicUsize::new(0);
+        let polls = &polls;
+        let step = async || {
+            polls.fetch_add(1, Ordering::SeqCst);
+            burn(Duration::from_millis(6));
+            yields(1).await;
+        };
+        let most = |future: Pin<&mut dyn Future<Output = ()>>| {
+            let (mut future, mut most) = (future, 0);
+            loop {
+                let before = polls.load(Ordering::SeqCst);
+                let ended = poll_once(future.as_mut()).is_ready();
+                most = most.max(polls.load(Ordering::SeqCst) - before);
+                if ended {
+                    return most;
+                }
+            }
+        };
+        let children = pin!(
+            scope(async |s| {
+                for _ in 0..8 {
+                    s.spawn(async {
+                        polls.fetch_add(1, Ordering::SeqCst);
+                        burn(Duration::from_millis(6));
+                    });
+                }
+            })
+            .inline()
+        );
+        assert_eq!(most(children), 1);
+        let body = pin!(
+            scope(async |_| {
+                for _ in 0..8 {
+                    step().await;
+                }
+            })
+            .inline()
+        );
+        assert!(most(body) <= 2);
+        let batch = pin!(async {
+            join_all((0..8).map(|_| async {
+                polls.fetch_add(1, Ordering::SeqCst);
+                burn(Duration::from_millis(6));
+            }))
+            .inline()
+            .await;
+        });
+        assert_eq!(most(batch), 1);
+    });
+}
+
+/// Wakes a child from another thread, and counts the polls of its siblings until the child is polled.
+struct Foreign {
+    waker: Mutex<Option<Waker>>,
+    /// The others' polls when the wake was done; 0: there is none under way.
+    woken_at: AtomicUsize,
+    polls: AtomicUsize,
+    gaps: Mutex<Vec<usize>>,
+    over: AtomicBool,
+}
+
+const ROUNDS: usize = 200;
+
+impl Foreign {
+    fn new() -> Self {
+        Self {
+            waker: Mutex::new(None),
+            woken_at: AtomicUsize::new(0),
+            polls: AtomicUsize::new(1),
+            gaps: Mutex::default(),
+            over: AtomicBool::new(false),
+        }
+    }
+
+    /// The child that is woken.
+    async fn child(&self) {
+        poll_fn(|cx| {
+            let at = self.woken_at.swap(0, Ordering::SeqCst);
+            if at > 0 {
+                let gap = self.polls.load(Ordering::SeqCst) - at;
+                let mut gaps = self.gaps.lock().unwrap();
+                gaps.push(gap);
+                if gaps.len() == ROUNDS {
+                    self.over.store(true, Ordering::SeqCst);
+                    return Poll::Ready(());
+                }
+            }
+            *self.waker.lock().unwrap() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// A sibling that yields on and on.
+    async fn sibling(&self) {
+        while !self.over.load(Ordering::SeqCst) {
+            self.polls.fetch_add(1, Ordering::SeqCst);
+            yields(1).await;
+        }
+    }
+
+    /// The other thread.
+    fn wakes(&self) {
+        while !self.over.load(Ordering::SeqCst) {
+            let waker = self.waker.lock().unwrap().take();
+            if let Some(waker) = waker {
+                waker.wake();
+                // After the wake: only polls that begin later count.
+                self.woken_at
+                    .store(self.polls.load(Ordering::SeqCst), Ordering::SeqCst);
+                // A poll that came before this is none of the wake's.
+                while self.woken_at.load(Ordering::SeqCst) > 0 && !self.over.load(Ordering::SeqCst)
+                {
+                    if self.waker.lock().unwrap().is_some() {
+                        // It was polled in between, and waits again.
+                        self.woken_at.store(0, Ordering::SeqCst);
+                    }
+                    thread::yield_now();
+                }
+            } else {
+                thread::yield_now();
+            }
+        }
+    }
+}
+
+// A wake from another thread waits for a few dozen polls, not for the window: inline, adaptive, and lent.
+#[test]
+fn wake_from_another_thread_is_heard_within_a_few_dozen_polls() {
+    guarded(|| {
+        for mode in MODES {
+            for siblings in [1, 100, 2000] {
+                let pool = pool(1);
+                let foreign = Foreign::new();
+                thread::scope(|threads| {
+                    threads.spawn(|| foreign.wakes());
+                    with(mode, || {
+                        block_on(
+                            scope(async |s| {
+                                s.spawn(foreign.child());
+                                for _ in 0..siblings {
+                                    s.spawn(foreign.sibling());
+                                }
+                            })
+                            .on(&pool),
+                        )
+                    });
+                });
+                let mut gaps = foreign.gaps.into_inner().unwrap();
+                assert_eq!(gaps.len(), ROUNDS);
+                // Now and then the system puts a thread aside that has just taken the child.
+                gaps.sort_unstable();
+                let most = gaps[ROUNDS / 2];
+                assert!(most <= 100, "{mode:?}, {siblings} siblings: {most} polls");
+            }
+        }
+    });
+}
+
+struct Nothing;
+
+impl Wake for Nothing {
+    fn wake(self: Arc<Self>) {}
+}
+
+// The same without any chance: the wakes come from another role at a known poll, and are counted exactly.
+#[test]
+fn mail_that_comes_during_a_round_of_yielders_is_polled_within_48_polls() {
+    guarded(|| {
+        let waker = Waker::from(Arc::new(Nothing));
+        for siblings in [1_usize, 40, 3000] {
+            let (polls, slot) = (Cell::new(0_usize), Mutex::new(None::<Waker>));
+            let (woken, worst) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let count = AtomicUsize::new(0);
+            let (count, slot, woken, worst) = (&count, &slot, &woken, &worst);
+            let mut scoped = pin!(
+                scope(async move |s| {
+                    s.spawn(poll_fn(move |cx| {
+                        let at = woken.swap(0, Ordering::SeqCst);
+                        if at > 0 {
+                            worst.fetch_max(count.load(Ordering::SeqCst) - at, Ordering::SeqCst);
+                        }
+                        *slot.lock().unwrap() = Some(cx.waker().clone());
+                        Poll::<()>::Pending
+                    }));
+                    for _ in 0..siblings {
+                        s.spawn(poll_fn(move |cx| {
+                            let polls = count.fetch_add(1, Ordering::SeqCst) + 1;
+                            if polls % 97 == 0 {
+                                let waker = slot.lock().unwrap().take();
+                                if let Some(waker) = waker {
+                                    thread::scope(|threads| {
+                                        threads.spawn(|| waker.wake());
+                                    });
+                                    woken.store(polls, Ordering::SeqCst);
+                                }
+                            }
+                            cx.waker().wake_by_ref();
+                            Poll::<()>::Pending
+                        }));
+                    }
+                })
+                .inline()
+            );
+            for _ in 0..3 {
+                assert!(
+                    scoped
+                        .as_mut()
+                        .poll(&mut Context::from_waker(&waker))
+                        .is_pending()
+                );
+            }
+            polls.set(count.load(Ordering::SeqCst));
+            assert!(polls.get() > 1000);
+            let worst = worst.load(Ordering::SeqCst);
+            assert!(
+                (1..=48).contains(&worst),
+                "{siblings} siblings: {worst} polls"
+            );
+        }
+    });
+}
