@@ -60,18 +60,72 @@ fn host() -> Option<&'static dyn Host> {
     HOST.get().copied()
 }
 
+/// What is in force on a thread, and what a later restore has to skip.
+struct InForce<T> {
+    now: RefCell<Option<T>>,
+    /// Values that were taken out of force while something that was put in force later still was, each with what
+    /// had been in force before it. A stackful coroutine that suspends in the middle of a poll leaves them so.
+    left: RefCell<Vec<(T, Option<T>)>>,
+}
+
+/// Whether two handles name the same thing.
+trait Same: Clone {
+    fn same(&self, other: &Self) -> bool;
+}
+
+impl Same for CancelToken {
+    fn same(&self, other: &Self) -> bool {
+        self.is_same(other)
+    }
+}
+
+impl Same for Arc<dyn Timer> {
+    fn same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(self, other)
+    }
+}
+
+impl<T: Same> InForce<T> {
+    const fn new() -> Self {
+        Self {
+            now: RefCell::new(None),
+            left: RefCell::new(Vec::new()),
+        }
+    }
+
+    fn leave(&self, mine: &T, mut outer: Option<T>) -> Option<T> {
+        let is_mine = self.now.borrow().as_ref().is_some_and(|now| now.same(mine));
+        if !is_mine {
+            self.left.borrow_mut().push((mine.clone(), outer));
+            return None;
+        }
+        // No value is dropped while a cell is borrowed: `outer` holds the last of each.
+        while let Some(next) = outer.as_ref().and_then(|outer| self.skip(outer)) {
+            outer = next;
+        }
+        self.now.replace(outer)
+    }
+
+    /// What was in force before a value that was taken out of force already.
+    fn skip(&self, gone: &T) -> Option<Option<T>> {
+        let mut left = self.left.borrow_mut();
+        let at = left.iter().position(|(value, _)| value.same(gone))?;
+        Some(left.swap_remove(at).1)
+    }
+}
+
 #[cfg(not(selvedge_loom))]
 thread_local! {
-    static TOKEN: RefCell<Option<CancelToken>> = const { RefCell::new(None) };
-    static TIMER: RefCell<Option<Arc<dyn Timer>>> = const { RefCell::new(None) };
+    static TOKEN: InForce<CancelToken> = const { InForce::new() };
+    static TIMER: InForce<Arc<dyn Timer>> = const { InForce::new() };
     static CANCELLATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
 // All threads of a model run on one thread of the system.
 #[cfg(selvedge_loom)]
 crate::sync::thread_local! {
-    static TOKEN: RefCell<Option<CancelToken>> = RefCell::new(None);
-    static TIMER: RefCell<Option<Arc<dyn Timer>>> = RefCell::new(None);
+    static TOKEN: InForce<CancelToken> = InForce::new();
+    static TIMER: InForce<Arc<dyn Timer>> = InForce::new();
     static CANCELLATIONS: Cell<u64> = Cell::new(0);
 }
 
@@ -80,12 +134,38 @@ crate::sync::thread_local! {
 /// In a thread-local destructor that runs after ours, there is no current token any more:
 /// nothing is kept, and the answer is `None`.
 pub fn replace(token: Option<CancelToken>) -> Option<CancelToken> {
-    TOKEN.try_with(|cell| cell.replace(token)).ok().flatten()
+    TOKEN
+        .try_with(|in_force| in_force.now.replace(token))
+        .ok()
+        .flatten()
+}
+
+/// Takes this thread's current token, which the caller had put in force, out of force again and puts back `outer`,
+/// which it had replaced.
+///
+/// If another token was put in force since and still is, that one stays, the answer is `None`, and whoever takes it
+/// out of force puts back `outer`.
+pub fn leave(mine: &CancelToken, outer: Option<CancelToken>) -> Option<CancelToken> {
+    TOKEN
+        .try_with(|in_force| in_force.leave(mine, outer))
+        .ok()
+        .flatten()
 }
 
 /// Swaps this thread's timer; as [`replace`].
 pub fn replace_timer(timer: Option<Arc<dyn Timer>>) -> Option<Arc<dyn Timer>> {
-    TIMER.try_with(|cell| cell.replace(timer)).ok().flatten()
+    TIMER
+        .try_with(|in_force| in_force.now.replace(timer))
+        .ok()
+        .flatten()
+}
+
+/// As [`leave`], for the timer.
+pub fn leave_timer(mine: &Arc<dyn Timer>, outer: Option<Arc<dyn Timer>>) -> Option<Arc<dyn Timer>> {
+    TIMER
+        .try_with(|in_force| in_force.leave(mine, outer))
+        .ok()
+        .flatten()
 }
 
 /// Looks at the current token in place. `look` is for our own code and the engine's, which swaps no
@@ -93,7 +173,7 @@ pub fn replace_timer(timer: Option<Arc<dyn Timer>>) -> Option<Arc<dyn Timer>> {
 #[inline]
 fn with_token<R>(look: impl FnOnce(&CancelToken) -> Option<R>) -> Option<R> {
     TOKEN
-        .try_with(|cell| cell.borrow().as_ref().and_then(look))
+        .try_with(|in_force| in_force.now.borrow().as_ref().and_then(look))
         .ok()
         .flatten()
 }
@@ -105,7 +185,10 @@ pub fn token() -> Option<CancelToken> {
 
 /// The current timer, if one is installed.
 pub fn timer() -> Option<Arc<dyn Timer>> {
-    TIMER.try_with(|cell| cell.borrow().clone()).ok().flatten()
+    TIMER
+        .try_with(|in_force| in_force.now.borrow().clone())
+        .ok()
+        .flatten()
 }
 
 /// What things that begin here hang below, and what counts their failures: the running task's own token.
@@ -205,6 +288,19 @@ impl Context {
         Self {
             token: replace(self.token),
             timer: replace_timer(self.timer),
+        }
+    }
+
+    /// Takes this, which the caller has installed, out of force again and puts back `outer`, which that had
+    /// replaced; token and timer each as [`leave`] does.
+    pub fn leave(&self, outer: Self) {
+        match &self.token {
+            Some(mine) => drop(leave(mine, outer.token)),
+            None => drop(replace(outer.token)),
+        }
+        match &self.timer {
+            Some(mine) => drop(leave_timer(mine, outer.timer)),
+            None => drop(replace_timer(outer.timer)),
         }
     }
 }

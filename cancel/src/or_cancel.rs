@@ -67,7 +67,8 @@ pin_project! {
     impl<F> PinnedDrop for OrCancel<F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            if this.future.is_some() {
+            // Looked at through the projection: a shared reference to the whole future would end its borrows of itself.
+            if this.future.as_mut().as_pin_mut().is_some() {
                 // Whoever wrote it said that this is fine: nothing to report.
                 let _fine = FineDrop::begin();
                 this.future.set(None);

@@ -136,8 +136,12 @@ impl<'env, F: Future> Scoped<'env, F> {
 
 impl<F: Future, G> Scoped<'_, F, G> {
     /// The body's output, or which tasks were dropped when the grace was over.
-    fn poll_members(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<F::Output, String>> {
-        let finished = ready!(self.project().engine.poll(cx));
+    fn poll_members(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<F::Output, (String, &'static Location<'static>)>> {
+        let this = self.project();
+        let finished = ready!(this.engine.poll(cx));
         match (finished.panic, finished.output, finished.cut) {
             (Some(payload), output, _) => {
                 crate::task::quietly(|| drop(output));
@@ -145,7 +149,7 @@ impl<F: Future, G> Scoped<'_, F, G> {
             }
             (None, output, Some(left)) => {
                 drop(output);
-                Poll::Ready(Err(left))
+                Poll::Ready(Err((left, this.place)))
             }
             (None, Some(output), None) => Poll::Ready(Ok(output)),
             (None, None, None) => unreachable!("a body that did not panic has an output"),
@@ -168,9 +172,8 @@ impl<F: Future> Future for Scoped<'_, F, state::Graced> {
     type Output = Result<F::Output, Cancelled>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let place = self.place;
         let polled = ready!(self.poll_members(cx));
-        Poll::Ready(polled.map_err(|left| cut(&left, place)))
+        Poll::Ready(polled.map_err(|(left, place)| cut(&left, place)))
     }
 }
 

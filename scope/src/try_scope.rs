@@ -144,7 +144,7 @@ impl<T, E, F: Future<Output = Result<T, E>>, P> TryScoped<'_, F, E, P> {
         let finished = ready!(this.engine.as_mut().poll(cx));
         let (cancelled, failed): (Vec<_>, Vec<_>) = this
             .engine
-            .as_mut()
+            .as_ref()
             .sink()
             .take()
             .into_iter()

@@ -298,19 +298,21 @@ impl Wake for Bell {
 
 /// Keeps a timer installed on this thread; also when the future unwinds.
 struct Installed {
+    timer: Arc<dyn Timer>,
     before: Option<Arc<dyn Timer>>,
 }
 
 impl Installed {
     fn new(timer: Arc<dyn Timer>) -> Self {
         Self {
-            before: ambient::replace_timer(Some(timer)),
+            before: ambient::replace_timer(Some(timer.clone())),
+            timer,
         }
     }
 }
 
 impl Drop for Installed {
     fn drop(&mut self) {
-        drop(ambient::replace_timer(self.before.take()));
+        drop(ambient::leave_timer(&self.timer, self.before.take()));
     }
 }

@@ -130,7 +130,7 @@ pub trait Arms {
     ) -> Poll<Self::Out>;
 
     /// Whether no arm can become ready any more.
-    fn is_over(&self) -> bool;
+    fn is_over(self: Pin<&mut Self>) -> bool;
 
     /// Drops all futures, the last first. A destructor that panics keeps none of the others from running.
     fn clear(self: Pin<&mut Self>, first: &mut Option<Panic>);
@@ -150,7 +150,7 @@ impl Arms for Nil {
         Poll::Pending
     }
 
-    fn is_over(&self) -> bool {
+    fn is_over(self: Pin<&mut Self>) -> bool {
         true
     }
 
@@ -199,8 +199,10 @@ where
         rest.map(Out::There)
     }
 
-    fn is_over(&self) -> bool {
-        self.future.is_none() && self.rest.is_over()
+    fn is_over(self: Pin<&mut Self>) -> bool {
+        // No shared reference to a future on the way, which would end its borrows of itself.
+        let this = self.project();
+        this.future.as_pin_mut().is_none() && this.rest.is_over()
     }
 
     fn clear(self: Pin<&mut Self>, first: &mut Option<Panic>) {

@@ -24,8 +24,9 @@ struct Stretch {
 
 impl Stretch {
     /// Puts the token in force on this thread until the answer is dropped.
-    fn enter(&self) -> Entered {
+    fn enter(&self) -> Entered<'_> {
         Entered {
+            token: &self.token,
             before: ambient::replace(Some(self.token.clone())),
         }
     }
@@ -40,12 +41,13 @@ impl Drop for Stretch {
 }
 
 /// Puts the token that was in force before back, on every way out.
-struct Entered {
+struct Entered<'a> {
+    token: &'a CancelToken,
     before: Option<CancelToken>,
 }
 
-impl Drop for Entered {
+impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        drop(ambient::replace(self.before.take()));
+        drop(ambient::leave(self.token, self.before.take()));
     }
 }

@@ -12,12 +12,13 @@ use crossbeam_utils::sync::{Parker, Unparker};
 thread_local! {
     /// The parker of this thread while no `block_on` uses it.
     static SEAT: Cell<Option<Seat>> = const { Cell::new(None) };
-    static INSIDE: Cell<bool> = const { Cell::new(false) };
+    /// How many calls are under way. A count, because stackful coroutines may leave theirs in any order.
+    static INSIDE: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Whether this thread is inside [`block_on`], where no tasks wait beside the one that is polled.
 pub(crate) fn in_block_on() -> bool {
-    INSIDE.try_with(Cell::get).unwrap_or(false)
+    INSIDE.try_with(|inside| inside.get() > 0).unwrap_or(false)
 }
 
 /// Runs a future to its end on this thread, and gives its output.
@@ -93,20 +94,18 @@ impl Drop for Seated {
     }
 }
 
-/// Keeps the flag of [`in_block_on`] set; also when the future unwinds.
-struct Inside {
-    before: bool,
-}
+/// Counts a call for [`in_block_on`]; also when the future unwinds.
+struct Inside;
 
 impl Inside {
     fn enter() -> Self {
-        let before = INSIDE.try_with(|cell| cell.replace(true)).unwrap_or(false);
-        Self { before }
+        let _ = INSIDE.try_with(|inside| inside.set(inside.get() + 1));
+        Self
     }
 }
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        let _ = INSIDE.try_with(|cell| cell.set(self.before));
+        let _ = INSIDE.try_with(|inside| inside.set(inside.get().saturating_sub(1)));
     }
 }

@@ -225,7 +225,8 @@ pub(super) unsafe fn free_task(header: *const Header) {
         return;
     }
     // SAFETY: the chunk keeps the core alive.
-    let arena = &unsafe { &*core }.owner.arena;
+    let core = unsafe { &*core };
+    let arena = &core.owner.arena;
     if owned_here(core) {
         // SAFETY: this thread is the owner in an open window, and the slot is free.
         unsafe { arena.take_in(header) };

@@ -249,19 +249,19 @@ impl<F: Future> BatchEngine<F> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Vec<F::Output>, Payload>> {
-        assert!(
-            self.stage != Stage::Over,
-            "a batch was polled after it had ended"
-        );
         // SAFETY: nothing in the engine is pinned structurally; the cells lie elsewhere.
         let this = unsafe { self.get_unchecked_mut() };
+        assert!(
+            this.stage != Stage::Over,
+            "a batch was polled after it had ended"
+        );
         if this.stage == Stage::Fresh {
             this.core.begin();
             this.outputs.reserve_exact(this.len);
             this.stage = Stage::Running;
         }
         this.core.parent.register(cx.waker());
-        let ambient = Ambient::enter(&mut this.token);
+        let ambient = Ambient::enter(&this.core, &mut this.token);
         let mut window = Window::open(&this.core);
         let mut starter: Starter<'_, F> = Starter {
             chunk: this.chunk,

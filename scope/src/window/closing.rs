@@ -5,8 +5,9 @@ use std::task::Context;
 use std::time::Instant;
 
 use super::context::{in_the_open, long_wait};
+use super::core::Core;
 use super::owner::{Body, Run, Window};
-use super::{here, policy, stats};
+use super::{policy, stats};
 use crate::pool::Worker;
 use crate::sync::spin_loop;
 use crate::task::{List, quietly};
@@ -51,7 +52,7 @@ impl Window<'_> {
             core.monitor.wait(stirred, Some(policy::NAP));
         }
         core.inbox.unpark();
-        look_after(worker);
+        look_after(core, worker);
     }
 
     /// The budget is spent: takes everything back and lets the tasks beside the scope run.
@@ -158,15 +159,15 @@ impl Window<'_> {
             });
         }
         core.inbox.unpark();
-        look_after(worker);
+        look_after(core, worker);
     }
 }
 
 /// The one exception to "nothing but its own scope" (rule W9): a rayon worker looks after its queue.
-fn look_after(worker: Worker) {
+fn look_after(core: &Core, worker: Worker) {
     // No task is being polled, and a job that comes up now is none of the scope's: it may await whatever it likes,
     // and sees nothing of what is in force here.
-    here::set_task(std::ptr::null());
+    core.owner.node.set_task(std::ptr::null());
     match worker {
         Worker::No => {}
         Worker::Own => in_the_open(|| {

@@ -17,14 +17,27 @@ pub(crate) struct Carried {
 }
 
 /// Puts back what the thread had.
-struct Restore(Option<ambient::Context>, Lending);
+struct Restore {
+    ours: ambient::Context,
+    before: Option<ambient::Context>,
+    lending: Lending,
+}
+
+impl Restore {
+    fn install(ours: ambient::Context, lending: Lending) -> Self {
+        Self {
+            before: Some(ours.clone().install()),
+            ours,
+            lending: here::set_lending(lending),
+        }
+    }
+}
 
 impl Drop for Restore {
     fn drop(&mut self) {
-        here::set_lending(self.1);
-        if let Some(before) = self.0.take() {
-            let ours = before.install();
-            crate::task::quietly(|| drop(ours));
+        here::set_lending(self.lending);
+        if let Some(before) = self.before.take() {
+            crate::task::quietly(|| self.ours.leave(before));
         }
     }
 }
@@ -46,8 +59,7 @@ impl Carried {
 
     /// Runs `work` under it.
     pub(crate) fn around(self, work: impl FnOnce()) {
-        let before = self.ambient.install();
-        let _restore = Restore(Some(before), here::set_lending(self.lending));
+        let _restore = Restore::install(self.ambient, self.lending);
         #[cfg(feature = "tokio")]
         let runtime = self.tokio.as_ref().map(tokio::runtime::Handle::enter);
         work();
@@ -59,8 +71,7 @@ impl Carried {
 
 /// Runs what belongs to no scope: without token and timer, and lending as it likes.
 pub(super) fn in_the_open(run: impl FnOnce()) {
-    let before = ambient::Context::default().install();
-    let _restore = Restore(Some(before), here::set_lending(Lending::default()));
+    let _restore = Restore::install(ambient::Context::default(), Lending::default());
     crate::task::quietly(run);
 }
 

@@ -13,7 +13,7 @@ use selvedge_cancel::{CancelToken, TaskId};
 
 use super::body::BODY;
 use super::core_ref::CoreRef;
-use super::here::{self, Lending, Role};
+use super::here::{self, Lending, Node, Role};
 use super::inbox::{Chain, Inbox, Pushed};
 use super::monitor::{LazyMonitor, Size};
 use super::notice::Notice;
@@ -52,6 +52,8 @@ pub(crate) struct Owner {
     /// Whether this window may lend: asked once, when it first matters.
     pub(crate) may_lend: Cell<Option<bool>>,
     pub(crate) spawns: Cell<u32>,
+    /// The owner's place in the chain of its thread, while a window is open.
+    pub(super) node: Node,
     /// Slots of a batch that a waker still held when they ended.
     pub(crate) survivors: Cell<usize>,
 }
@@ -166,6 +168,7 @@ impl Core {
                 lent: Cell::new(false),
                 may_lend: Cell::new(None),
                 spawns: Cell::new(0),
+                node: Node::new(),
                 survivors: Cell::new(0),
             },
             batch: Cell::new(ptr::null()),

@@ -3,6 +3,7 @@
 //! What may borrow from `'env` lives here, never in the core (rule W10). `Drop` is the other place where
 //! children are dropped; it never waits, since no helper is inside between polls.
 
+use std::cell::UnsafeCell;
 use std::future::Future;
 use std::marker::{PhantomData, PhantomPinned};
 use std::mem::ManuallyDrop;
@@ -17,9 +18,9 @@ use super::body::body_waker;
 use super::core::{Core, Settings};
 use super::core_ref::CoreRef;
 use super::handle::Handle;
+use super::midway;
 use super::owner::{self, Run, Turn, Window};
 use super::step;
-use super::{here, midway};
 use crate::sync::{Mutex, lock};
 use crate::task::{Ended, Header, Payload, Plain, Rest, Trying, drop_payload};
 
@@ -117,9 +118,26 @@ enum Stage {
     Over,
 }
 
+/// The place of a body, which may hold borrows of itself while it is suspended. In a cell of its own, so that a
+/// reference to the whole scope, as `Debug` has it, makes none to the body.
+struct Housed<F>(UnsafeCell<Option<F>>);
+
+// SAFETY: `&Housed` gives access to nothing.
+unsafe impl<F> Sync for Housed<F> {}
+
+impl<F> Housed<F> {
+    fn new() -> Self {
+        Self(UnsafeCell::new(None))
+    }
+
+    fn place(&mut self) -> &mut Option<F> {
+        self.0.get_mut()
+    }
+}
+
 /// Runs a body and its children. `Ready` hands out the body's output, if it has one.
 pub(crate) struct Engine<'env, F: Future, K: Sinks> {
-    body: Option<F>,
+    body: Housed<F>,
     output: Option<F::Output>,
     sink: K::Sink,
     core: CoreRef,
@@ -140,20 +158,23 @@ pub(crate) struct Finished<O> {
 
 /// Puts the thread's own token back.
 pub(super) struct Ambient<'a> {
+    core: &'a Core,
     own: &'a mut Option<CancelToken>,
     outer: Option<CancelToken>,
 }
 
 impl<'a> Ambient<'a> {
-    pub(super) fn enter(own: &'a mut Option<CancelToken>) -> Self {
+    pub(super) fn enter(core: &'a Core, own: &'a mut Option<CancelToken>) -> Self {
         let outer = ambient::replace(own.take());
-        Self { own, outer }
+        Self { core, own, outer }
     }
 }
 
 impl Drop for Ambient<'_> {
     fn drop(&mut self) {
-        *self.own = ambient::replace(self.outer.take());
+        let scopes = &self.core.token;
+        let own = ambient::leave(scopes, self.outer.take());
+        *self.own = Some(own.unwrap_or_else(|| scopes.clone()));
     }
 }
 
@@ -166,7 +187,7 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
         let core = Core::make(place, true);
         // What the closure spawns before it panics is dropped by this engine's `Drop`.
         let mut engine = Self {
-            body: None,
+            body: Housed::new(),
             output: None,
             sink: K::Sink::default(),
             token: Some(core.token.clone()),
@@ -177,7 +198,7 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
         };
         // SAFETY: the handle's lifetime is the engine's, whose core it shares.
         let handle = unsafe { Handle::new(engine.core.clone()) };
-        engine.body = Some(make(handle));
+        *engine.body.place() = Some(make(handle));
         engine
     }
 
@@ -207,8 +228,8 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
         self.core.body_id()
     }
 
-    pub(crate) fn sink(self: Pin<&mut Self>) -> &K::Sink {
-        &self.into_ref().get_ref().sink
+    pub(crate) fn sink(&self) -> &K::Sink {
+        &self.sink
     }
 
     pub(crate) fn is_fresh(&self) -> bool {
@@ -216,21 +237,21 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
     }
 
     pub(crate) fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Finished<F::Output>> {
-        assert!(
-            self.stage != Stage::Over,
-            "a scope was polled after it had ended"
-        );
         // SAFETY: the body is never moved: it is only pinned again below, and dropped in place.
         let this = unsafe { self.get_unchecked_mut() };
+        assert!(
+            this.stage != Stage::Over,
+            "a scope was polled after it had ended"
+        );
         if this.stage == Stage::Fresh {
             this.core.begin();
             this.stage = Stage::Running;
         }
         this.core.parent.register(cx.waker());
         this.core.set_sink(ptr::from_ref(&this.sink).cast());
-        let ambient = Ambient::enter(&mut this.token);
+        let ambient = Ambient::enter(&this.core, &mut this.token);
         let mut part: Part<'_, F, K> = Part {
-            body: &mut this.body,
+            body: this.body.place(),
             output: &mut this.output,
             family: PhantomData,
         };
@@ -273,7 +294,7 @@ impl<F: Future, K: Sinks> Engine<'_, F, K> {
     /// Drops the body and every child that has not ended. No helper is inside.
     fn drop_members(&mut self) {
         let core = &self.core;
-        let body = &mut self.body;
+        let body = self.body.place();
         end_early(core, || {
             let dropped = catch_unwind(AssertUnwindSafe(|| *body = None));
             core.body.word.finish(Ended::Dropped);
@@ -304,7 +325,7 @@ impl<F: Future, K: Family<F::Output>> owner::Body for Part<'_, F, K> {
             return turn(true);
         };
         core.body.word.start();
-        here::set_task(&raw const core.body);
+        core.owner.node.set_task(&raw const core.body);
         // SAFETY: the body is pinned with the engine, which never moves it.
         let pinned = unsafe { Pin::new_unchecked(body) };
         // SAFETY: the core outlives the call, and the waker is not dropped, so it need not be counted.
@@ -313,7 +334,7 @@ impl<F: Future, K: Family<F::Output>> owner::Body for Part<'_, F, K> {
             pinned.poll(&mut Context::from_waker(&waker))
         }));
         if let Ok(Poll::Pending) = polled {
-            here::set_task(ptr::null());
+            core.owner.node.set_task(ptr::null());
             if core.body.word.rest() == Rest::Again {
                 core.owner.wake_body();
             }
@@ -336,7 +357,7 @@ impl<F: Future, K: Family<F::Output>> owner::Body for Part<'_, F, K> {
                 Err(payload)
             }
         };
-        here::set_task(ptr::null());
+        core.owner.node.set_task(ptr::null());
         match settled {
             Ok(output) => {
                 core.body.word.finish(Ended::Value);

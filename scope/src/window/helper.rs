@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::ptr;
 
 use super::core::Core;
-use super::here::{self, Frame};
+use super::here::{self, Frame, Node};
 use super::monitor::{Monitor, Next};
 use super::stats;
 use super::step::{Side, Stepped, end, step};
@@ -118,7 +118,9 @@ pub(super) fn help(core: &Core, on_top: bool) {
 
 fn work(core: &Core) {
     let haul = Haul::new();
-    let frame = Frame::helper(core, &raw const haul);
+    let node = Node::new();
+    // SAFETY: both were made before the frame, so they outlive it on every way out.
+    let frame = unsafe { Frame::helper(core, &raw const node, &raw const haul) };
     let packet = List::new();
     let most = core.pool().most_helpers();
     loop {
@@ -137,7 +139,7 @@ fn work(core: &Core) {
         }
         while let Some(header) = packet.pop_front() {
             // SAFETY: the packet came from a queue of this core, inside its window.
-            match unsafe { step(header, Side::Helper) } {
+            match unsafe { step(header, Side::Helper(&node)) } {
                 Stepped::Idle => {}
                 // SAFETY: the token is ours, so the task is in no queue.
                 Stepped::Again => unsafe { haul.again.push_back(header) },

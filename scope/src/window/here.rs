@@ -10,27 +10,57 @@ use super::core::Core;
 use super::helper::Haul;
 use crate::task::Header;
 
-/// The role of the thread in the innermost window it is in.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    core: *const Core,
+/// One window that a thread is in: a node of the thread's chain, which leads from the innermost to the outermost.
+///
+/// The owner's node lies in the core, a helper's in the frame of the function that works. The chain names a node from
+/// [`Frame::enter`] to the drop of the frame, in whatever order frames are dropped: stackful coroutines that suspend
+/// inside a window leave them in any.
+#[derive(Debug)]
+pub(crate) struct Node {
+    core: Cell<*const Core>,
     /// Null: the owner. Otherwise what the helper has gathered.
-    haul: *const Haul,
-    task: *const Header,
+    haul: Cell<*const Haul>,
+    /// The task that is polled in this window, null when none is.
+    task: Cell<*const Header>,
+    /// The window around this one.
+    before: Cell<*const Node>,
+    /// It is in the chain of a thread.
+    entered: Cell<bool>,
 }
 
-const NOWHERE: Place = Place {
-    core: ptr::null(),
-    haul: ptr::null(),
-    task: ptr::null(),
-};
+impl Node {
+    /// A node that is in no chain yet.
+    pub(super) const fn new() -> Self {
+        Self {
+            core: Cell::new(ptr::null()),
+            haul: Cell::new(ptr::null()),
+            task: Cell::new(ptr::null()),
+            before: Cell::new(ptr::null()),
+            entered: Cell::new(false),
+        }
+    }
+
+    /// Notes which task is polled in this window; `null` when none is.
+    #[inline]
+    pub(super) fn set_task(&self, task: *const Header) {
+        self.task.set(task);
+    }
+}
 
 struct Here {
-    core: Cell<*const Core>,
-    haul: Cell<*const Haul>,
-    task: Cell<*const Header>,
+    /// The innermost window.
+    top: Cell<*const Node>,
     lending: Cell<Lending>,
     windows: Cell<u32>,
+}
+
+impl Here {
+    /// The innermost window that this thread is in.
+    #[inline]
+    fn top(&self) -> Option<&Node> {
+        // SAFETY: a node leaves the chain of its thread before it goes, see `Frame`.
+        unsafe { self.top.get().as_ref() }
+    }
 }
 
 /// Whether scopes polled on this thread lend their children to the pool.
@@ -49,9 +79,7 @@ pub enum Lending {
 thread_local! {
     static HERE: Here = const {
         Here {
-            core: Cell::new(ptr::null()),
-            haul: Cell::new(ptr::null()),
-            task: Cell::new(ptr::null()),
+            top: Cell::new(ptr::null()),
             lending: Cell::new(Lending::Adaptive),
             windows: Cell::new(0),
         }
@@ -61,9 +89,7 @@ thread_local! {
 #[cfg(selvedge_loom)]
 crate::sync::thread_local! {
     static HERE: Here = Here {
-        core: Cell::new(ptr::null()),
-        haul: Cell::new(ptr::null()),
-        task: Cell::new(ptr::null()),
+        top: Cell::new(ptr::null()),
         lending: Cell::new(Lending::Adaptive),
         windows: Cell::new(0),
     };
@@ -72,37 +98,88 @@ crate::sync::thread_local! {
 /// Puts this thread into a window until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Frame {
-    before: Place,
+    /// Null: the core's node was in use, and the thread is a stranger in this window.
+    node: *const Node,
 }
 
 impl Frame {
+    /// The owner's; the node is the core's, which outlives the window.
+    #[inline]
     pub(crate) fn owner(core: &Core) -> Self {
-        Self::enter(core, ptr::null())
+        // SAFETY: the core is alive, and lets go of its node only in `Drop`, below.
+        unsafe { Self::enter(&raw const core.owner.node, core.as_ptr(), ptr::null()) }
     }
 
-    pub(crate) fn helper(core: &Core, haul: *const Haul) -> Self {
-        Self::enter(core, haul)
+    /// A helper's.
+    ///
+    /// # Safety
+    /// Node and haul outlive the frame.
+    #[inline]
+    pub(crate) unsafe fn helper(core: &Core, node: *const Node, haul: *const Haul) -> Self {
+        // SAFETY: handed on from the caller.
+        unsafe { Self::enter(node, core.as_ptr(), haul) }
     }
 
-    fn enter(core: *const Core, haul: *const Haul) -> Self {
-        HERE.with(|here| Self {
-            before: Place {
-                core: here.core.replace(core),
-                haul: here.haul.replace(haul),
-                task: here.task.replace(ptr::null()),
-            },
-        })
+    /// # Safety
+    /// The node is alive until the frame has been dropped.
+    #[inline]
+    unsafe fn enter(node: *const Node, core: *const Core, haul: *const Haul) -> Self {
+        // SAFETY: the node is alive, says the caller.
+        let this = unsafe { &*node };
+        if this.entered.replace(true) {
+            // A stack with a window on it was moved to another thread, see `leave`.
+            return Self { node: ptr::null() };
+        }
+        this.core.set(core);
+        this.haul.set(haul);
+        this.task.set(ptr::null());
+        HERE.with(|here| this.before.set(here.top.replace(node)));
+        Self { node }
+    }
+
+    /// Takes a node that is not the innermost one out of this thread's chain.
+    #[cold]
+    fn leave(&self, node: &Node) {
+        let mut above = HERE.with(|here| here.top.get());
+        // SAFETY: nodes of the chain are alive.
+        while let Some(other) = unsafe { above.as_ref() } {
+            let before = other.before.get();
+            if before == self.node {
+                other.before.set(node.before.get());
+                node.entered.set(false);
+                return;
+            }
+            above = before;
+        }
+        // Entered on another thread, which still names the node. So it must stay: in the core, which is never freed.
+        // A helper's node would go with its stack.
+        if !node.haul.get().is_null() {
+            std::process::abort();
+        }
+        // SAFETY: the owner's frame is dropped before its window lets go of the core.
+        unsafe { &*node.core.get() }.acquire();
     }
 }
 
 impl Drop for Frame {
+    #[inline]
     fn drop(&mut self) {
-        let before = std::mem::replace(&mut self.before, NOWHERE);
-        HERE.with(|here| {
-            here.core.set(before.core);
-            here.haul.set(before.haul);
-            here.task.set(before.task);
+        // SAFETY: the node is alive until this is over.
+        let Some(node) = (unsafe { self.node.as_ref() }) else {
+            return;
+        };
+        let is_top = HERE.with(|here| {
+            let is_top = here.top.get() == self.node;
+            if is_top {
+                here.top.set(node.before.get());
+            }
+            is_top
         });
+        if is_top {
+            node.entered.set(false);
+        } else {
+            self.leave(node);
+        }
     }
 }
 
@@ -115,54 +192,48 @@ pub(crate) enum Role {
 }
 
 #[inline]
-pub(crate) fn role_in(core: *const Core) -> Role {
+pub(crate) fn role_in(core: &Core) -> Role {
     HERE.with(|here| {
-        if here.core.get() != core {
-            Role::Stranger
-        } else if here.haul.get().is_null() {
-            Role::Owner
-        } else {
-            Role::Helper(here.haul.get())
+        if here.top.get() == &raw const core.owner.node {
+            return Role::Owner;
+        }
+        match here.top() {
+            Some(node) if node.core.get() == core.as_ptr() => Role::Helper(node.haul.get()),
+            _ => Role::Stranger,
         }
     })
 }
 
 /// Whether this thread is the owner in an open window of the core.
 #[inline]
-pub(crate) fn owned_here(core: *const Core) -> bool {
-    HERE.with(|here| here.core.get() == core && here.haul.get().is_null())
+pub(crate) fn owned_here(core: &Core) -> bool {
+    HERE.with(|here| here.top.get() == &raw const core.owner.node)
 }
 
 /// Whether this thread is inside a window of any scope, so that a helper job must not start (rule L1).
 pub(crate) fn in_window() -> bool {
-    HERE.with(|here| !here.core.get().is_null())
-}
-
-/// Notes which task is polled; `null` when none is.
-#[inline]
-pub(crate) fn set_task(task: *const Header) {
-    HERE.with(|here| here.task.set(task));
+    HERE.with(|here| !here.top.get().is_null())
 }
 
 /// The core of the innermost window that this thread is in.
 pub(super) fn innermost() -> Option<*const Core> {
-    let core = HERE.with(|here| here.core.get());
-    (!core.is_null()).then_some(core)
+    HERE.with(|here| Some(here.top()?.core.get()))
 }
 
 /// The innermost window that this thread is in and the task that it polls there, if it does.
 #[inline]
 pub(super) fn polled() -> Option<(*const Core, *const Header)> {
     HERE.with(|here| {
-        let task = here.task.get();
-        (!task.is_null()).then(|| (here.core.get(), task))
+        let node = here.top()?;
+        let task = node.task.get();
+        (!task.is_null()).then(|| (node.core.get(), task))
     })
 }
 
 /// Whether this thread is polling that very task.
 #[inline]
 pub(crate) fn is_current_task(task: *const Header) -> bool {
-    HERE.with(|here| here.task.get() == task)
+    HERE.with(|here| here.top().is_some_and(|node| node.task.get() == task))
 }
 
 /// Counts windows, so that one in a few can be used to take samples.

@@ -5,7 +5,7 @@ use std::task::{Context, Waker};
 use selvedge_cancel::{CancelToken, ambient};
 
 use super::core::Core;
-use super::here::{self, Role};
+use super::here::{Node, Role};
 use crate::task::{Ended, Header, Heir, Kind, Polled, Rest, Task, quietly, with_waker};
 
 /// What the poller does with the child.
@@ -21,10 +21,11 @@ pub(super) enum Stepped {
 }
 
 /// On which side of the window a child is polled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Side<'a> {
     Owner,
-    Helper,
+    /// With the node of the helper's frame.
+    Helper(&'a Node),
 }
 
 /// Polls a child.
@@ -33,7 +34,7 @@ pub(super) enum Side {
 /// 1. The caller took `header`, a child or slot, from a queue of its core; 2. a window of that core is open
 ///    and this thread is inside it, on this side.
 #[inline]
-pub(super) unsafe fn step(header: *const Header, side: Side) -> Stepped {
+pub(super) unsafe fn step(header: *const Header, side: Side<'_>) -> Stepped {
     // SAFETY: 1.; the scope's reference keeps it alive.
     let vtable = unsafe { &*header }.vtable;
     // SAFETY: as above.
@@ -52,7 +53,7 @@ fn under(own: &CancelToken, step: impl FnOnce() -> Stepped) -> Stepped {
     let outer = ambient::replace(Some(own.clone()));
     // Nothing unwinds through a step (rule W4).
     let stepped = step();
-    drop(ambient::replace(outer));
+    drop(ambient::leave(own, outer));
     stepped
 }
 
@@ -64,15 +65,23 @@ fn under(own: &CancelToken, step: impl FnOnce() -> Stepped) -> Stepped {
 pub(super) unsafe fn step_by(
     header: *const Header,
     poll: unsafe fn(*const Header, &mut Context<'_>) -> Polled,
-    side: Side,
+    side: Side<'_>,
 ) -> Stepped {
     // SAFETY: the scope's reference keeps it alive.
     let head = unsafe { &*header };
-    match side {
-        Side::Owner => head.word.start(),
-        Side::Helper => head.word.start_shared(),
-    }
-    here::set_task(header);
+    let node = match side {
+        Side::Owner => {
+            head.word.start();
+            // The node of this window and not the thread's innermost: a window on another stack may lie above it.
+            // SAFETY: the cell keeps its core alive.
+            &unsafe { Header::core_of(header) }.owner.node
+        }
+        Side::Helper(node) => {
+            head.word.start_shared();
+            node
+        }
+    };
+    node.set_task(header);
     let poll = |waker: &Waker| {
         // SAFETY: `poll` asks that 1. the future lives: a queued task is not DONE; 2. nobody else polls:
         // we hold RUNNING, by `start`; 3. a window is open, says the caller.
@@ -81,7 +90,7 @@ pub(super) unsafe fn step_by(
     // SAFETY: the cell outlives the call: the scope lets go of it only when it has ended.
     let polled = unsafe { with_waker(header, poll) };
     // What is run from here on, a waker of somebody else perhaps, is not the task's doing; and the cell may go.
-    here::set_task(std::ptr::null());
+    node.set_task(std::ptr::null());
     match polled {
         Polled::Pending => match head.word.rest() {
             Rest::Idle => Stepped::Idle,

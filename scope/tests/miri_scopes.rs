@@ -1,0 +1,586 @@
+//! Small, dense programs on one thread that `scripts/miri` runs under both models of borrowing: bodies and children
+//! that borrow themselves, handles, wakers, panics, drops midway. They run as ordinary tests too.
+//! Not for helpers and other threads, which are in `miri_threads.rs`.
+
+mod common;
+
+use std::cell::Cell;
+use std::future::Future;
+use std::mem::forget;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Mutex;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use common::{
+    Bell, Count, Data, Noisy, message, never, panic_of, park_in, poll_once, poll_times, yields,
+};
+use selvedge_cancel::{CancelToken, Cancelled, FutureCancelExt, select, select_safe};
+use selvedge_scope::{
+    JoinHandle, Scope, join, join_all, scope, shield, timeout, try_join, try_join_all, try_scope,
+};
+
+const LONG: Duration = Duration::from_secs(3600);
+
+/// Holds a borrow of itself across each of its awaits.
+async fn borrows_itself(times: usize) -> usize {
+    let mut counted = 0;
+    let by = &mut counted;
+    let data = [1, 2, 3];
+    let last = &data[2];
+    for _ in 0..times {
+        yields(1).await;
+        *by += *last;
+    }
+    *by
+}
+
+/// Polls to the end, and counts the polls.
+#[track_caller]
+fn run<F: Future>(future: F) -> (F::Output, usize) {
+    let mut future = pin!(future);
+    for polls in 1..200 {
+        if let Poll::Ready(output) = poll_once(future.as_mut()) {
+            return (output, polls);
+        }
+    }
+    panic!("it did not end")
+}
+
+/// Waits for the first poll of its own, then rests until the waker that it left is woken.
+async fn rests_once(slot: &Mutex<Vec<Waker>>) {
+    let mut rested = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut rested, true) {
+            return Poll::Ready(());
+        }
+        slot.lock().unwrap().push(cx.waker().clone());
+        Poll::Pending
+    })
+    .await;
+}
+
+fn wake_all(slot: &Mutex<Vec<Waker>>) {
+    let wakers = std::mem::take(&mut *slot.lock().unwrap());
+    wakers.into_iter().for_each(Waker::wake);
+}
+
+/// Polls while waking what rests; each poll is a window of its own.
+#[track_caller]
+fn run_woken<F: Future>(future: F, slot: &Mutex<Vec<Waker>>) -> (F::Output, usize) {
+    let mut future = pin!(future);
+    for polls in 1..50 {
+        if let Poll::Ready(output) = poll_once(future.as_mut()) {
+            return (output, polls);
+        }
+        wake_all(slot);
+    }
+    panic!("it did not end")
+}
+
+#[test]
+fn body_that_borrows_itself_is_polled_in_many_windows() {
+    let slot = &Mutex::new(Vec::new());
+    let body = async |_: Scope<'_>| {
+        let mut sum = 0;
+        let into = &mut sum;
+        for _ in 0..3 {
+            rests_once(slot).await;
+            *into += 1;
+        }
+        *into
+    };
+    let (sum, polls) = run_woken(scope(body), slot);
+    assert_eq!((sum, polls), (3, 4));
+    let (sum, polls) = run_woken(scope(body).grace(LONG), slot);
+    assert_eq!((sum.unwrap(), polls), (3, 4));
+    let (sum, polls) = run_woken(timeout(LONG, scope(body)), slot);
+    assert_eq!((sum.unwrap(), polls), (3, 4));
+    let (sum, polls) = run_woken(shield(LONG, scope(body)), slot);
+    assert_eq!((sum, polls), (3, 4));
+    let (sum, polls) = run_woken(scope(body).or_cancel(), slot);
+    assert_eq!((sum.unwrap(), polls), (3, 4));
+    let (sum, polls) = run_woken(Box::pin(scope(body)), slot);
+    assert_eq!((sum, polls), (3, 4));
+}
+
+#[test]
+fn body_of_a_try_scope_that_borrows_itself_is_polled_in_many_windows() {
+    let slot = &Mutex::new(Vec::new());
+    let body = async |fails: bool| {
+        let mut sum = 0;
+        let into = &mut sum;
+        for _ in 0..3 {
+            rests_once(slot).await;
+            *into += 1;
+        }
+        if fails {
+            Err(Failure(*into))
+        } else {
+            Ok(*into)
+        }
+    };
+    for fails in [false, true] {
+        let expected = if fails { Err(Failure(3)) } else { Ok(3) };
+        let (sum, polls) = run_woken(try_scope(|_| body(fails)), slot);
+        assert_eq!((sum, polls), (expected, 4));
+        let (sum, _) = run_woken(try_scope(|_| body(fails)).grace(LONG), slot);
+        assert_eq!(sum.is_err(), fails);
+        let (sum, _) = run_woken(try_scope(|_| body(fails)).all_errors(), slot);
+        assert_eq!(sum.is_err(), fails);
+    }
+}
+
+#[derive(Debug, PartialEq)]
+struct Failure(usize);
+
+impl From<Cancelled> for Failure {
+    fn from(_: Cancelled) -> Self {
+        Self(1000)
+    }
+}
+
+#[test]
+fn nested_scopes_that_borrow_themselves_are_polled_in_many_windows() {
+    let slot = &Mutex::new(Vec::new());
+    let outer = scope(async |s| {
+        let mut words = vec![String::from("warp")];
+        let more = &mut words;
+        let child = s.spawn(async {
+            let data = Data::new();
+            let borrowed = &data;
+            scope(async |s| {
+                let inner = s.spawn(async {
+                    rests_once(slot).await;
+                    borrowed.look();
+                    borrows_itself(2).await
+                });
+                rests_once(slot).await;
+                borrowed.look();
+                inner.await
+            })
+            .await
+        });
+        rests_once(slot).await;
+        more.push(String::from("weft"));
+        rests_once(slot).await;
+        (more.len(), child.await)
+    });
+    let (output, polls) = run_woken(outer, slot);
+    assert_eq!(output, (2, 6));
+    assert!(polls > 2, "{polls} windows");
+}
+
+#[test]
+fn scope_is_looked_at_between_two_polls() {
+    let slot = &Mutex::new(Vec::new());
+    let mut opened = pin!(scope(async |_| {
+        let mut sum = 0;
+        let into = &mut sum;
+        rests_once(slot).await;
+        *into += 1;
+        *into
+    }));
+    assert!(poll_once(opened.as_mut()).is_pending());
+    // Both make a reference to all of the scope.
+    assert!(format!("{opened:?}").contains("Scoped"));
+    let whole: &dyn std::fmt::Debug = &*opened.as_ref();
+    assert!(format!("{whole:?}").contains("Scoped"));
+    wake_all(slot);
+    assert_eq!(poll_once(opened.as_mut()), Poll::Ready(1));
+}
+
+#[test]
+fn children_that_borrow_themselves_run_beside_their_body() {
+    let data = Data::new();
+    let ((sum, inner), _) = run(scope(async |s| {
+        let handles: Vec<_> = (1..6).map(|n| s.spawn(borrows_itself(n))).collect();
+        let big = s.spawn(async {
+            let room = [7_u8; 4096];
+            let first = &room[0];
+            yields(2).await;
+            data.look();
+            usize::from(*first)
+        });
+        let with = s.spawn_with(async |s| {
+            let deeper = s.spawn_with(async |s| s.spawn(borrows_itself(1)).await);
+            deeper.await + s.spawn_fn(|| 1).await
+        });
+        let mut sum = 0;
+        let into = &mut sum;
+        for handle in handles {
+            *into += handle.await;
+        }
+        *into += big.await;
+        (*into, with.await)
+    }));
+    assert_eq!((sum, inner), (3 * 15 + 7, 4));
+    assert_eq!(data.looks(), 1);
+}
+
+#[repr(align(64))]
+struct Wide([u8; 64]);
+
+#[test]
+fn cells_of_every_layout_are_used_again() {
+    let count = Count::new();
+    let (sum, _) = run(scope(async |s| {
+        let mut sum = 0;
+        for round in 0..3 {
+            let unit = s.spawn(async {});
+            let wide = Wide([1; 64]);
+            let aligned = s.spawn(async move {
+                yields(1).await;
+                wide.0[round]
+            });
+            let large = [2_u8; 3000];
+            let single = s.spawn(async move {
+                yields(1).await;
+                large[round]
+            });
+            let counted = count.one();
+            let dropped = s.spawn(async move {
+                yields(2).await;
+                counted
+            });
+            drop(dropped);
+            unit.await;
+            sum += aligned.await + single.await;
+            yields(3).await;
+        }
+        sum
+    }));
+    assert_eq!(sum, 9);
+    count.assert_settled("outputs of dropped handles");
+}
+
+#[test]
+fn handles_are_awaited_dropped_and_cancelled_in_every_state() {
+    let count = &Count::new();
+    let (slot, ours) = (&Mutex::new(Vec::new()), &Mutex::new(Vec::new()));
+    let opened = scope(async |s| {
+        let made: Vec<JoinHandle<'_, _>> = (0..6)
+            .map(|_| {
+                let one = count.one();
+                s.spawn(async move {
+                    rests_once(slot).await;
+                    one
+                })
+            })
+            .collect();
+        let mut made = made.into_iter();
+        // Before the first poll, after it, polled and dropped, polled twice by two tasks, cancelled, forgotten.
+        drop(made.next());
+        rests_once(ours).await;
+        let mut polled = made.next().unwrap();
+        assert!(poll_once(Pin::new(&mut polled)).is_pending());
+        let kept = made.next().unwrap();
+        let moved = s.spawn(async move {
+            let mut kept = kept;
+            let _ = poll_once(Pin::new(&mut kept));
+            kept.await
+        });
+        drop(polled);
+        made.as_slice()[0].cancel();
+        let mut wait = made.as_slice()[0].cancel_and_wait();
+        assert!(poll_once(Pin::new(&mut wait)).is_pending());
+        wake_all(slot);
+        wait.await;
+        made.next().unwrap().cancel_and_wait().await;
+        forget(made.next());
+        drop(moved.await);
+        drop(made);
+    });
+    let ((), polls) = run_woken(opened, ours);
+    assert!(polls > 1);
+    assert!(
+        count.dropped() >= count.made() - 1,
+        "all but the forgotten one's"
+    );
+}
+
+#[test]
+fn handle_that_is_kept_past_the_end_yields_its_output() {
+    let count = Count::new();
+    let kept = Mutex::new(None);
+    let ((), _) = run(scope(async |s| {
+        let one = count.one();
+        *kept.lock().unwrap() = Some(s.spawn(async move { one }));
+        yields(1).await;
+    }));
+    let mut handle = kept.into_inner().unwrap().expect("it was spawned");
+    assert!(handle.is_finished());
+    let Poll::Ready(one) = poll_once(Pin::new(&mut handle)) else {
+        panic!("the child has ended");
+    };
+    drop(one);
+    count.assert_settled("the output");
+}
+
+#[test]
+fn fixed_sets_of_futures_that_borrow_themselves() {
+    let ((a, b, c), _) = run(join((
+        borrows_itself(1),
+        async { String::from("weft") },
+        async {
+            yields(2).await;
+            [3_u8; 100]
+        },
+    )));
+    assert_eq!((a, b.as_str(), c[99]), (3, "weft", 3));
+    let (all, _) = run(join_all((0..20).map(|n| borrows_itself(n % 3))));
+    assert_eq!(all.iter().sum::<usize>(), 3 * (6 + 14 - 2 + 1));
+    let none = run(join_all(std::iter::empty::<std::future::Ready<()>>())).0;
+    assert!(none.is_empty());
+    let fails = async |n: usize| {
+        borrows_itself(n).await;
+        if n == 2 { Err(n) } else { Ok(Box::new(n)) }
+    };
+    assert_eq!(run(try_join_all((0..4).map(fails))).0, Err(2));
+    assert_eq!(
+        run(try_join((fails(0), fails(1)))).0,
+        Ok((Box::new(0), Box::new(1)))
+    );
+}
+
+#[test]
+fn everything_is_dropped_midway() {
+    let count = &Count::new();
+    let data = &Data::new();
+    let slot = &Mutex::new(Vec::new());
+    for polls in 0..3 {
+        let mut opened = Box::pin(scope(async |s| {
+            let noisy = Noisy(data);
+            for _ in 0..3 {
+                let one = count.one();
+                drop(s.spawn(async move {
+                    let held = &one;
+                    park_in::<()>(slot).await;
+                    let _ = held;
+                }));
+                let noisy = Noisy(data);
+                drop(s.spawn(async move {
+                    yields(1).await;
+                    noisy
+                }));
+            }
+            let inner = join_all((0..3).map(|_| {
+                let one = count.one();
+                async move {
+                    let held = &one;
+                    park_in::<()>(slot).await;
+                    let _ = held;
+                }
+            }));
+            inner.await;
+            drop(noisy);
+        }));
+        let _ = poll_times(opened.as_mut(), polls);
+        drop(opened);
+        wake_all(slot);
+    }
+    count.assert_settled("children of dropped scopes");
+    assert_eq!(data.looks(), 8, "once each, in two of the three");
+}
+
+#[test]
+fn forgotten_scope_leaves_its_children_untouched() {
+    let slot: &'static Mutex<Vec<Waker>> = Box::leak(Box::default());
+    let count = Count::new();
+    let one = count.one();
+    let mut opened = Box::pin(scope(async move |s: Scope<'static>| {
+        drop(s.spawn(async move {
+            let held = &one;
+            park_in::<()>(slot).await;
+            let _ = held;
+        }));
+        never::<()>().await;
+    }));
+    assert!(poll_once(opened.as_mut()).is_pending());
+    forget(opened);
+    assert_eq!(slot.lock().unwrap().len(), 1, "the child was polled");
+    wake_all(slot);
+    assert_eq!(count.dropped(), 0);
+}
+
+#[test]
+fn panics_in_polls_outputs_and_drops() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                panic!("in a drop");
+            }
+        }
+    }
+    let text = panic_of(|| {
+        run(scope(async |s| {
+            let _child = s.spawn(async {
+                yields(1).await;
+                panic!("in a child");
+            });
+            let kept = String::from("kept");
+            let held = &kept;
+            let cut = never::<()>().or_cancel().await;
+            assert!(cut.is_err() && held.len() == 4);
+        }))
+    });
+    assert_eq!(text, "in a child");
+    assert_eq!(
+        panic_of(|| run(scope(async |_| panic!("in a body")))),
+        "in a body"
+    );
+    let text = panic_of(|| {
+        run(scope(async |s| {
+            drop(s.spawn(async {
+                yields(1).await;
+                Bomb
+            }));
+        }))
+    });
+    assert_eq!(text, "in a drop");
+    let text = panic_of(|| {
+        let mut opened = Box::pin(scope(async |s| {
+            let bomb = Bomb;
+            drop(s.spawn(async move {
+                let _held = &bomb;
+                never::<()>().await;
+            }));
+            never::<()>().await;
+        }));
+        assert!(poll_once(opened.as_mut()).is_pending());
+        drop(opened);
+    });
+    assert_eq!(text, "in a drop");
+    let text = panic_of(|| {
+        run(join_all(
+            (0..3).map(async |n| assert_ne!(n, 1, "in a batch")),
+        ))
+    });
+    assert!(text.contains("in a batch"));
+    // An output that nobody takes, after the end.
+    let kept = Mutex::new(None);
+    run(scope(async |s| {
+        *kept.lock().unwrap() = Some(s.spawn(async { Bomb }));
+        yields(1).await;
+    }));
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(kept.into_inner().unwrap())));
+    assert_eq!(message(&*dropped.unwrap_err()), "in a drop");
+}
+
+#[test]
+fn wakers_outlive_their_scope_and_wake_late() {
+    let slot = &Mutex::new(Vec::new());
+    for dropped in [false, true] {
+        let ended = Cell::new(false);
+        let mut opened = Box::pin(scope(async |s| {
+            let child = s.spawn(rests_once(slot));
+            let set = s.spawn(async { join_all((0..3).map(|_| rests_once(slot))).await });
+            rests_once(slot).await;
+            child.await;
+            set.await;
+            ended.set(true);
+        }));
+        let (bell, waker) = Bell::new();
+        assert!(
+            opened
+                .as_mut()
+                .poll(&mut Context::from_waker(&waker))
+                .is_pending()
+        );
+        let kept = slot.lock().unwrap().clone();
+        assert_eq!(kept.len(), 5);
+        if dropped {
+            drop(opened);
+        } else {
+            wake_all(slot);
+            assert!(bell.rung() > 0);
+            assert_eq!(poll_times(opened.as_mut(), 5), Some(()));
+            drop(opened);
+        }
+        assert_ne!(ended.get(), dropped);
+        for (index, waker) in kept.into_iter().enumerate() {
+            waker.wake_by_ref();
+            let second = waker.clone();
+            if index % 2 == 0 {
+                waker.wake();
+            }
+            drop(second);
+        }
+        slot.lock().unwrap().clear();
+    }
+}
+
+#[test]
+fn cancellation_of_one_child_and_of_the_whole_scope() {
+    let slot = &Mutex::new(Vec::new());
+    let ((), polls) = run_woken(
+        scope(async |s| {
+            let token = CancelToken::new();
+            let one = s.spawn(async {
+                let kept = String::from("kept");
+                let held = &kept;
+                let cut = never::<()>().or_cancel().await;
+                (cut.is_err(), held.len())
+            });
+            let own = s.spawn(async {
+                let token = selvedge_cancel::current();
+                token.cancelled().await;
+                token.is_cancelled()
+            });
+            rests_once(slot).await;
+            assert!(!one.is_finished());
+            one.cancel();
+            own.cancel();
+            assert_eq!(one.await, (true, 4));
+            assert!(own.await);
+            let safe = s.spawn_select_safe(select_safe(async {
+                let kept = [1, 2, 3];
+                let held = &kept;
+                never::<()>().await;
+                held.len()
+            }));
+            rests_once(slot).await;
+            s.cancel();
+            assert!(safe.await.is_err());
+            assert!(selvedge_cancel::check().is_err());
+            drop(token);
+        }),
+        slot,
+    );
+    assert!(polls > 2);
+}
+
+#[test]
+fn selected_futures_that_borrow_themselves() {
+    let slot = &Mutex::new(Vec::new());
+    let itself = |times| {
+        select_safe(async move {
+            let mut sum = 0;
+            let into = &mut sum;
+            for _ in 0..times {
+                rests_once(slot).await;
+                *into += 1;
+            }
+            *into
+        })
+    };
+    let (sum, polls) = run_woken(select((itself(3), itself(9), itself(5))), slot);
+    assert_eq!((sum, polls), (3, 4));
+    // One that is dropped midway.
+    let mut lost = Box::pin(select((itself(3), itself(9))));
+    assert!(poll_once(lost.as_mut()).is_pending());
+    drop(lost);
+    let mut lost = Box::pin(itself(2).or_cancel());
+    assert!(poll_once(lost.as_mut()).is_pending());
+    drop(lost);
+    let token = CancelToken::new();
+    let outer = selvedge_cancel::ambient::replace(Some(token.clone()));
+    let mut cut = Box::pin(itself(2).or_cancel());
+    assert!(poll_once(cut.as_mut()).is_pending());
+    token.cancel();
+    assert!(matches!(poll_once(cut.as_mut()), Poll::Ready(Err(_))));
+    drop(selvedge_cancel::ambient::replace(outer));
+    slot.lock().unwrap().clear();
+}
