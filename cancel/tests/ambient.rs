@@ -5,14 +5,14 @@
 use std::cell::RefCell;
 use std::future::{pending, ready};
 use std::pin::pin;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::task::{Context as PollContext, Poll, Waker};
 use std::thread;
 
 use selvedge_cancel::ambient::{self, Context};
 use selvedge_cancel::{
-    CancelToken, FutureCancelExt, Instant, SelectSafe, cancelled, check, checkpoint, current,
-    select_safe,
+    CancelToken, FutureCancelExt, Instant, SelectSafe, Ticket, Timer, cancelled, check, checkpoint,
+    current, select_safe,
 };
 
 mod support;
@@ -185,4 +185,68 @@ fn select_safe_futures_are_what_they_say() {
     is_select_safe(&vouched);
     let mut cx = PollContext::from_waker(Waker::noop());
     assert_eq!(Future::poll(vouched, &mut cx), Poll::Ready(4));
+}
+
+/// All orders of so many.
+fn orders(len: usize) -> Vec<Vec<usize>> {
+    if len == 0 {
+        return vec![Vec::new()];
+    }
+    let mut all = Vec::new();
+    for order in orders(len - 1) {
+        for at in 0..len {
+            let mut order = order.clone();
+            order.insert(at, len - 1);
+            all.push(order);
+        }
+    }
+    all
+}
+
+#[test]
+fn tokens_and_timers_that_are_left_in_any_order_leave_nothing_behind() {
+    #[derive(Debug)]
+    struct Never;
+    impl Timer for Never {
+        fn now(&self) -> Instant {
+            Instant::now()
+        }
+        fn schedule(&self, _: Instant, _: &Waker) -> Ticket {
+            unreachable!("nobody sleeps")
+        }
+        fn cancel(&self, _: Ticket) {}
+    }
+    let mut entered_again = 0;
+    for leaves in orders(4) {
+        let ours: Vec<Context> = (0..4)
+            .map(|_| Context {
+                token: Some(CancelToken::new()),
+                timer: Some(Arc::new(Never)),
+            })
+            .collect();
+        let mut before: Vec<_> = ours.iter().map(|one| Some(one.clone().install())).collect();
+        // The first to go comes back before the others go, as in the next poll of a scope.
+        for again in [true, false] {
+            for &at in &leaves {
+                ours[at].leave(before[at].take().expect("in force"));
+                if again {
+                    before[at] = Some(ours[at].clone().install());
+                    let now = ambient::token().expect("just put in force");
+                    assert!(now.is_same(ours[at].token.as_ref().unwrap()));
+                    entered_again += 1;
+                    break;
+                }
+            }
+        }
+        assert!(ambient::token().is_none(), "{leaves:?}");
+        assert!(ambient::timer().is_none(), "{leaves:?}");
+        for one in ours {
+            assert_eq!(
+                Arc::strong_count(one.timer.as_ref().unwrap()),
+                1,
+                "{leaves:?}"
+            );
+        }
+    }
+    assert_eq!(entered_again, 24);
 }

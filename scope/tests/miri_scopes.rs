@@ -98,6 +98,13 @@ fn run_woken<F: Future>(future: F, slot: &Mutex<Vec<Waker>>) -> (F::Output, usiz
     panic!("it did not end")
 }
 
+/// It was polled in more than one window; under Miri a window's time may be over early, so there can be more.
+#[track_caller]
+fn assert_windows<T: PartialEq + std::fmt::Debug>((found, polls): (T, usize), expected: T) {
+    assert_eq!(found, expected);
+    assert!(polls >= 4, "{polls} windows");
+}
+
 #[test]
 fn body_that_borrows_itself_is_polled_in_many_windows() {
     let slot = &Mutex::new(Vec::new());
@@ -111,17 +118,17 @@ fn body_that_borrows_itself_is_polled_in_many_windows() {
         *into
     };
     let (sum, polls) = run_woken(scope(body), slot);
-    assert_eq!((sum, polls), (3, 4));
+    assert_windows((sum, polls), 3);
     let (sum, polls) = run_woken(scope(body).grace(LONG), slot);
-    assert_eq!((sum.unwrap(), polls), (3, 4));
+    assert_windows((sum.unwrap(), polls), 3);
     let (sum, polls) = run_woken(timeout(LONG, scope(body)), slot);
-    assert_eq!((sum.unwrap(), polls), (3, 4));
+    assert_windows((sum.unwrap(), polls), 3);
     let (sum, polls) = run_woken(shield(LONG, scope(body)), slot);
-    assert_eq!((sum, polls), (3, 4));
+    assert_windows((sum, polls), 3);
     let (sum, polls) = run_woken(scope(body).or_cancel(), slot);
-    assert_eq!((sum.unwrap(), polls), (3, 4));
+    assert_windows((sum.unwrap(), polls), 3);
     let (sum, polls) = run_woken(Box::pin(scope(body)), slot);
-    assert_eq!((sum, polls), (3, 4));
+    assert_windows((sum, polls), 3);
 }
 
 #[test]
@@ -143,7 +150,7 @@ fn body_of_a_try_scope_that_borrows_itself_is_polled_in_many_windows() {
     for fails in [false, true] {
         let expected = if fails { Err(Failure(3)) } else { Ok(3) };
         let (sum, polls) = run_woken(try_scope(|_| body(fails)), slot);
-        assert_eq!((sum, polls), (expected, 4));
+        assert_windows((sum, polls), expected);
         let (sum, _) = run_woken(try_scope(|_| body(fails)).grace(LONG), slot);
         assert_eq!(sum.is_err(), fails);
         let (sum, _) = run_woken(try_scope(|_| body(fails)).all_errors(), slot);
@@ -368,7 +375,7 @@ fn everything_is_dropped_midway() {
     let count = &Count::new();
     let data = &Data::new();
     let slot = &Mutex::new(Vec::new());
-    for polls in 0..3 {
+    for polled in [false, true, true] {
         let mut opened = Box::pin(scope(async |s| {
             let noisy = Noisy(data);
             for _ in 0..3 {
@@ -395,7 +402,10 @@ fn everything_is_dropped_midway() {
             inner.await;
             drop(noisy);
         }));
-        let _ = poll_times(opened.as_mut(), polls);
+        // Three children rest, and three members of a batch inside the body.
+        while polled && slot.lock().unwrap().len() < 6 {
+            assert!(poll_once(opened.as_mut()).is_pending());
+        }
         drop(opened);
         wake_all(slot);
     }
@@ -502,15 +512,16 @@ fn wakers_outlive_their_scope_and_wake_late() {
             ended.set(true);
         }));
         let (bell, waker) = Bell::new();
-        assert!(poll_with(opened.as_mut(), &waker).is_pending());
+        while slot.lock().unwrap().len() < 5 {
+            assert!(poll_with(opened.as_mut(), &waker).is_pending());
+        }
         let kept = slot.lock().unwrap().clone();
-        assert_eq!(kept.len(), 5);
         if dropped {
             drop(opened);
         } else {
             wake_all(slot);
             assert!(bell.rung() > 0);
-            assert_eq!(poll_times(opened.as_mut(), 5), Some(()));
+            assert_eq!(poll_times(opened.as_mut(), 50), Some(()));
             drop(opened);
         }
         assert_ne!(ended.get(), dropped);
@@ -581,7 +592,7 @@ fn selected_futures_that_borrow_themselves() {
         })
     };
     let (sum, polls) = run_woken(select((itself(3), itself(9), itself(5))), slot);
-    assert_eq!((sum, polls), (3, 4));
+    assert_windows((sum, polls), 3);
     // One that is dropped midway.
     let mut lost = Box::pin(select((itself(3), itself(9))));
     assert!(poll_once(lost.as_mut()).is_pending());
