@@ -129,7 +129,7 @@ impl<T> JoinHandle<'_, T> {
     /// If the child waits for itself.
     ///
     /// # Cancel safety
-    /// Nothing is lost by dropping it; the request stays.
+    /// Nothing is lost by dropping it; the request stays, and the waker of the last poll is let go of at once.
     #[track_caller]
     pub fn cancel_and_wait(&self) -> CancelAndWait<'_> {
         self.cancel();
@@ -192,6 +192,8 @@ impl<T> SelectSafe for JoinHandle<'_, T> {}
 impl<T> Unpin for JoinHandle<'_, T> {}
 
 /// Waits until a child that was asked to stop has ended; from [`JoinHandle::cancel_and_wait`].
+///
+/// A clone waits by itself.
 #[must_use = "futures do nothing unless polled"]
 #[derive(Clone)]
 pub struct CancelAndWait<'a> {
@@ -201,7 +203,7 @@ pub struct CancelAndWait<'a> {
 impl Future for CancelAndWait<'_> {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         assert!(
             !self.ending.is_itself(),
             "{} waits for its own end, which would never come",

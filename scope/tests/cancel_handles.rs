@@ -290,10 +290,11 @@ fn wait_for_a_child_that_has_ended_returns_at_once_and_changes_nothing() {
             scope(async |s| {
                 let child = s.spawn(async { 7 });
                 until(|| child.is_finished()).await;
-                let mut gone = pin!(child.cancel_and_wait());
-                assert!(poll_once(gone.as_mut()).is_ready(), "{mode:?}");
-                let mut again = pin!(child.cancel_and_wait());
-                assert!(poll_once(again.as_mut()).is_ready());
+                assert!(
+                    poll_once(pin!(child.cancel_and_wait())).is_ready(),
+                    "{mode:?}"
+                );
+                assert!(poll_once(pin!(child.cancel_and_wait())).is_ready());
                 assert!(checkpoint().await.is_ok());
                 child.await
             })

@@ -10,9 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
-use common::{
-    Count, everywhere, guarded, never, panic_of, park_in, poll_once, poll_times, pool, yields,
-};
+use common::{Count, everywhere, guarded, never, park_in, poll_once, poll_times, pool, yields};
 use selvedge_scope::{JoinHandle, block_on, scope};
 
 type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -204,13 +202,8 @@ fn join_waker_that_panics_does_not_break_the_child() {
                     );
                     drop(evil);
                     if bad == Bad::Drop {
-                        let replaced = panic_of(|| {
-                            handle
-                                .as_mut()
-                                .poll(&mut Context::from_waker(Waker::noop()))
-                                .is_ready()
-                        });
-                        assert!(replaced.contains("a waker's Drop"));
+                        // Another waker takes its place; its panic stays here.
+                        assert!(poll_once(handle.as_mut()).is_pending());
                     }
                     while !handle.is_finished() {
                         yields(1).await;

@@ -7,6 +7,7 @@ use selvedge_cancel::{CancelToken, Instant, Phase};
 
 use super::{Act, Alarm, Place, Target};
 use crate::sync::{Mutex, lock};
+use crate::task::quietly;
 use crate::time::Clock;
 
 /// The limits of one scope. Whoever has a handle to the scope may move its deadline, from any thread; the
@@ -240,11 +241,13 @@ impl Limits {
             wishes.cancel_after_stop,
             wishes.abort_after_grace,
         ];
+        // Here, and not with the last reference to the scope: a timer may be user code. What panics in one call or
+        // destructor keeps none of the others from its turn.
         for alarm in alarms.into_iter().flatten() {
-            alarm.set(None);
+            quietly(|| alarm.set(None));
+            quietly(|| drop(alarm));
         }
-        // Here, and not with the last reference to the scope: a timer may be user code.
-        drop(clock);
+        quietly(|| drop(clock));
     }
 }
 

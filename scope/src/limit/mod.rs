@@ -8,7 +8,7 @@ mod shield;
 mod tests;
 mod timeout;
 
-use selvedge_cancel::{CancelToken, ambient};
+use selvedge_cancel::{CancelToken, ambient, quietly};
 
 use alarm::{Act, Alarm, Place, Target};
 pub(crate) use limits::Limits;
@@ -34,8 +34,10 @@ impl Stretch {
 
 impl Drop for Stretch {
     fn drop(&mut self) {
-        if let Some(alarm) = &self.alarm {
-            alarm.set(None);
+        // A timer may be user code, and this may be part of an unwinding.
+        if let Some(alarm) = self.alarm.take() {
+            quietly(|| alarm.set(None));
+            quietly(|| drop(alarm));
         }
     }
 }

@@ -2,11 +2,12 @@
 //! The steps are those of `RawJoin` and `step::end`, on a cell whose parts loom watches.
 
 use std::sync::Arc;
+use std::task::{Poll, Wake, Waker};
 
 use super::{Seen, check_all, check_some};
 use crate::sync::model::thread;
 use crate::sync::plain;
-use crate::task::{Alone, Heir, LifeWord, Parting};
+use crate::task::{Alone, Heir, LifeWord, Parting, Waiters};
 use crate::window::seam::Mark;
 
 /// Counts one part of the cell: who let go of it.
@@ -24,8 +25,15 @@ impl Tally {
     }
 }
 
+impl Wake for Tally {
+    fn wake(self: Arc<Self>) {
+        self.add();
+    }
+}
+
 struct Cell {
     life: LifeWord,
+    waiters: Waiters,
     output: Mark,
     joiner: Mark,
     /// The memory itself: read by whoever holds a reference, written by whoever frees it.
@@ -42,6 +50,7 @@ impl Cell {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             life: LifeWord::new(true),
+            waiters: Waiters::new(),
             output: Mark::new(),
             joiner: Mark::new(),
             whole: Mark::new(),
@@ -96,12 +105,16 @@ impl Cell {
     fn settle(&self) -> bool {
         let heir = self.life.finish();
         match heir {
-            Heir::Handle { wake: false, .. } => {}
-            Heir::Handle { wake: true, .. } => {
-                // The waker is read out of the slot, which loom is told as a write: nobody else may have it.
-                self.joiner.write();
-                self.woken.add();
-                self.disarmed.add();
+            Heir::Handle { wake, waited } => {
+                if wake {
+                    // The waker is read out of the slot, which loom is told as a write: nobody else may have it.
+                    self.joiner.write();
+                    self.woken.add();
+                    self.disarmed.add();
+                }
+                if waited {
+                    self.waiters.close().for_each(Waker::wake);
+                }
             }
             Heir::Finisher => {
                 self.output.write();
@@ -163,6 +176,24 @@ impl Cell {
             self.take();
         }
         done
+    }
+
+    /// As `Ending::poll`; the handle that it borrows is there.
+    fn wait(&self, place: &mut Option<u32>, waker: &Waker) -> Poll<()> {
+        if self.life.is_done() {
+            return Poll::Ready(());
+        }
+        let entered = place.is_none();
+        *place = self.waiters.enter(*place, waker);
+        if place.is_none() {
+            return Poll::Ready(());
+        }
+        if !entered || !self.life.wait() {
+            return Poll::Pending;
+        }
+        *place = None;
+        self.waiters.close().for_each(Waker::wake);
+        Poll::Ready(())
     }
 
     fn assert_clean(&self) {
@@ -297,4 +328,67 @@ fn references_dropped_on_three_threads_free_the_cell_once() {
         }
         cell.assert_clean();
     });
+}
+
+/// A waiter with a waker of its own. It polls once, or a second time with another waker, and then stays or leaves.
+/// The answer is whether it saw the end, and its wakers.
+fn waiter(cell: &Cell, polls: usize, leaves: bool) -> (bool, Vec<Arc<Tally>>) {
+    let (mut place, mut seen) = (None, false);
+    let mut wakers = Vec::new();
+    for _ in 0..polls {
+        let waker = Arc::new(Tally::default());
+        wakers.push(Arc::clone(&waker));
+        seen = cell.wait(&mut place, &Waker::from(waker)).is_ready();
+        if seen {
+            assert!(cell.life.is_done(), "ready before the end");
+            // The outcome is published to whoever saw the end.
+            cell.output.read();
+            break;
+        }
+    }
+    if let (true, Some(place)) = (leaves, place) {
+        cell.waiters.leave(place);
+    }
+    (seen, wakers)
+}
+
+/// The end against two waiters, the first of which leaves; then the handle.
+fn waiters_against_the_end(seen: &'static Seen<2>, polls: usize) {
+    let model = move || {
+        let cell = Cell::new();
+        let finisher = thread::spawn({
+            let cell = Arc::clone(&cell);
+            move || cell.end()
+        });
+        let leaving = thread::spawn({
+            let cell = Arc::clone(&cell);
+            move || waiter(&cell, polls, true)
+        });
+        let (saw, stayed) = waiter(&cell, polls, false);
+        finisher.join().unwrap();
+        let (_, left) = leaving.join().unwrap();
+        let last = stayed.last().expect("it has polled");
+        assert!(saw || last.get() == 1, "the waiter is never told");
+        for waker in left.iter().chain(&stayed) {
+            assert!(waker.get() <= 1, "told once");
+            assert_eq!(Arc::strong_count(waker), 1, "a waker is left behind");
+        }
+        cell.take();
+        cell.assert_clean();
+        seen.note(usize::from(saw));
+    };
+    check_some(2, model);
+    seen.assert_all();
+}
+
+#[test]
+fn end_against_waiters_tells_who_stays_and_keeps_no_waker() {
+    static SEEN: Seen<2> = Seen::new();
+    waiters_against_the_end(&SEEN, 1);
+}
+
+#[test]
+fn end_against_waiters_that_change_their_wakers_tells_the_last_and_keeps_none() {
+    static SEEN: Seen<2> = Seen::new();
+    waiters_against_the_end(&SEEN, 2);
 }

@@ -1,5 +1,6 @@
 //! The end of a child, for those who wait for it besides the handle's owner, any number of them. They borrow the
-//! handle, which keeps the cell; what they leave behind are wakers in the task's record.
+//! handle, which keeps the cell. While they wait they have a place in the list of the task's record, which they give
+//! up when they are dropped.
 
 use std::marker::PhantomData;
 use std::task::{Poll, Waker};
@@ -8,9 +9,11 @@ use super::{Task, quietly};
 use crate::window;
 
 /// The end of a child, as seen through a borrowed handle.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Ending<'a> {
     task: *const Task,
+    /// The place in the list of waiters, once a waker was put there.
+    place: Option<u32>,
     handle: PhantomData<&'a Task>,
 }
 
@@ -24,6 +27,7 @@ impl<'a> Ending<'a> {
     pub(super) fn new(task: Option<&'a Task>) -> Self {
         Self {
             task: task.map_or(std::ptr::null(), std::ptr::from_ref),
+            place: None,
             handle: PhantomData,
         }
     }
@@ -39,22 +43,55 @@ impl<'a> Ending<'a> {
         !self.task.is_null() && window::is_current_task(self.task.cast())
     }
 
-    /// `Ready` once the child has ended; until then `waker` is woken by the end.
-    pub(crate) fn poll(&self, waker: &Waker) -> Poll<()> {
+    /// `Ready` once the child has ended; until then `waker`, and none that came before it, is woken by the end.
+    pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<()> {
         let Some(task) = self.task() else {
             return Poll::Ready(());
         };
-        if task.header.life.is_done() {
+        let life = &task.header.life;
+        if life.is_done() {
+            self.leave();
             return Poll::Ready(());
         }
-        task.record.get().add_waiter(waker);
-        if !task.header.life.wait() {
+        let waiters = &task.record.get().waiters;
+        let entered = self.place.is_none();
+        self.place = waiters.enter(self.place, waker);
+        if self.place.is_none() {
+            // Whoever took the list had seen the end.
+            return Poll::Ready(());
+        }
+        if !entered || !life.wait() {
             return Poll::Pending;
         }
         // It ended meanwhile, and the finisher may have looked at the list before we entered it.
-        for waker in task.record.get().take_waiters() {
+        self.place = None;
+        for waker in waiters.close() {
             quietly(|| waker.wake());
         }
         Poll::Ready(())
+    }
+
+    /// Takes the waker out of the list, if it is there.
+    fn leave(&mut self) {
+        if let (Some(place), Some(task)) = (self.place.take(), self.task()) {
+            task.record.get().waiters.leave(place);
+        }
+    }
+}
+
+impl Clone for Ending<'_> {
+    /// The clone has no place yet, and enters the list when it is polled.
+    fn clone(&self) -> Self {
+        Self {
+            task: self.task,
+            place: None,
+            handle: PhantomData,
+        }
+    }
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.leave();
     }
 }

@@ -208,6 +208,8 @@ impl<T> RawJoin<T> {
         };
         // A handle that was armed and could not be disarmed finds the task ended.
         if task.header.life.is_done() {
+            quietly(|| drop(fresh));
+            quietly(|| drop(old));
             return true;
         }
         // SAFETY: the slot is the handle's: it is not armed.
@@ -215,9 +217,10 @@ impl<T> RawJoin<T> {
         let armed = task.header.life.arm();
         if !armed {
             // SAFETY: the finisher did not see the slot, so it is the handle's again, filled just now.
-            drop(unsafe { slot.take() });
+            let fresh = unsafe { slot.take() };
+            quietly(|| drop(fresh));
         }
-        drop(old);
+        quietly(|| drop(old));
         !armed
     }
 

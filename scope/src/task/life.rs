@@ -13,8 +13,8 @@ const HANDLE: u32 = 1;
 const WAKER: u32 = 2;
 /// The end of the task is published.
 const DONE: u32 = 4;
-/// Somebody besides the handle waits for the end, and is in the record's list. Set while the handle exists,
-/// by whoever borrows it; never taken back.
+/// Somebody besides the handle waits for the end, or did, and entered the record's list. Set while the handle
+/// exists, by whoever borrows it; never taken back, so that a waiter who leaves touches the list alone.
 const WAITED: u32 = 8;
 /// One reference.
 const ONE: u32 = 16;

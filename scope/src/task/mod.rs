@@ -14,6 +14,7 @@ mod join;
 mod life;
 mod list;
 mod record;
+mod waiters;
 mod waker;
 mod word;
 
@@ -35,6 +36,8 @@ pub(crate) use self::life::Parting;
 pub(crate) use self::life::{Alone, Heir, LifeWord};
 pub(crate) use self::list::{AllList, Links, List};
 pub(crate) use self::record::RecordSlot;
+#[cfg(all(test, selvedge_loom))]
+pub(crate) use self::waiters::Waiters;
 pub(crate) use self::waker::{is_waker_of, with_waker};
 pub(crate) use self::word::{Ended, Rest, TaskWord};
 use crate::window::Core;
@@ -70,7 +73,7 @@ pub(crate) struct VTable {
     pub(crate) drop_future: unsafe fn(*const Header),
     /// Drops the output; a panic of its destructor comes back.
     pub(crate) drop_output: unsafe fn(*const Header) -> Option<Payload>,
-    /// Gives the memory back. Runs no user code (rule W10).
+    /// Gives the memory back. What a forgotten wait has left in the record is dropped before, and caught (W4).
     pub(crate) free: unsafe fn(*const Header),
     /// Whether dropping the output does anything.
     pub(crate) output_needs_drop: bool,

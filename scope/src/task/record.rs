@@ -1,6 +1,7 @@
 //! What a task is called: the hook for inspection, allocated when somebody first asks.
 //!
-//! It holds `'static` data only (rule W10) and costs a null pointer until then.
+//! It holds `'static` data only (rule W10) and costs a null pointer until then. Wakers that were left in its list are
+//! user code; they are dropped one by one, each caught, before the record is freed (rule W4).
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -8,6 +9,8 @@ use std::task::Waker;
 
 use selvedge_cancel::{CancelToken, Phase, TaskId, Watching};
 
+use super::quietly;
+use super::waiters::Waiters;
 use crate::sync::{AtomicPtr, Mutex, Ordering, lock};
 
 /// Whether a task is in the list of its own token.
@@ -29,8 +32,8 @@ pub(crate) struct Record {
     own: OnceLock<CancelToken>,
     /// Where the task itself stands among its token's watchers, once somebody else may have the token.
     listening: Mutex<Listening>,
-    /// Who waits for the task's end besides its handle; who may add or take them, the life word says.
-    waiters: Mutex<Vec<Waker>>,
+    /// Who waits for the task's end besides its handle; when the end takes them, the life word says.
+    pub(crate) waiters: Waiters,
 }
 
 impl Record {
@@ -81,22 +84,12 @@ impl Record {
         }
     }
 
-    /// Adds a waker, unless it would wake a task that is there already.
-    pub(crate) fn add_waiter(&self, waker: &Waker) {
-        if lock(&self.waiters)
-            .iter()
-            .any(|known| known.will_wake(waker))
-        {
-            return;
+    /// The task is being freed. A wait that was forgotten has left its waker here.
+    fn free(self: Box<Self>) {
+        for waker in self.waiters.close() {
+            quietly(|| drop(waker));
         }
-        // Cloning is user code, and not for a lock (rule W15).
-        let waker = waker.clone();
-        lock(&self.waiters).push(waker);
-    }
-
-    /// Takes all who wait.
-    pub(crate) fn take_waiters(&self) -> Vec<Waker> {
-        std::mem::take(&mut *lock(&self.waiters))
+        quietly(|| drop(self));
     }
 
     /// The first name given stays.
@@ -124,7 +117,7 @@ impl RecordSlot {
             name: OnceLock::new(),
             own: OnceLock::new(),
             listening: Mutex::new(Listening::No),
-            waiters: Mutex::new(Vec::new()),
+            waiters: Waiters::new(),
         }));
         // AcqRel: publishes the fresh record to `peek`, or acquires the one that came first.
         match self.0.compare_exchange(
@@ -166,6 +159,6 @@ impl RecordSlot {
         // AcqRel: takes what `get` has published.
         let record = self.0.swap(std::ptr::null_mut(), Ordering::AcqRel);
         // SAFETY: it came from a box in `get`; the last holder of the task takes it, once.
-        drop(unsafe { Box::from_raw(record) });
+        unsafe { Box::from_raw(record) }.free();
     }
 }

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use selvedge_cancel::{Cancelled, SelectSafe, Ticket, Watch};
+use selvedge_cancel::{Cancelled, SelectSafe, Ticket, Watch, quietly};
 
 use super::{Clock, Instant};
 
@@ -140,7 +140,10 @@ impl Future for Sleep {
 
 impl Drop for Sleep {
     fn drop(&mut self) {
-        self.settle();
+        // A timer may be user code, and this may be part of an unwinding.
+        quietly(|| self.settle());
+        let clock = std::mem::take(&mut self.clock);
+        quietly(|| drop(clock));
     }
 }
 

@@ -128,10 +128,10 @@ impl Window<'_> {
         core.owner.lent.set(false);
         core.set_big(false);
         self.withdraws = false;
-        let (back, mail, done) = (List::new(), List::new(), List::new());
+        let (back, mail) = (List::new(), List::new());
         back.append(&self.packet);
-        let news = core.monitor.take_back(&back, &mail, &done);
-        self.take_in(&news, &done);
+        let news = core.monitor.take_back(&back, &mail, &core.owner.done);
+        self.take_in(&news);
         core.owner.local.prepend(&back);
         core.owner.turns.mail.prepend(&mail);
         quietly(|| drop(context));

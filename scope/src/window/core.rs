@@ -26,6 +26,7 @@ use crate::pool::Pool;
 use crate::sync::{AtomicU32, AtomicUsize, Ordering};
 use crate::task::{
     AllList, Alone, Arena, BatchChunk, Ended, Header, Kind, List, Task, free_owned, links_of,
+    quietly,
 };
 
 /// What only the owner touches, in an open window or in the scope's `Drop`.
@@ -56,6 +57,8 @@ pub(crate) struct Owner {
     pub(super) node: Node,
     /// Slots of a batch that a waker still held when they ended.
     pub(crate) survivors: Cell<usize>,
+    /// Children that ended on helpers and are still registered; empty but in `retire_done`, unless that unwound.
+    pub(crate) done: List,
 }
 
 impl Owner {
@@ -170,6 +173,7 @@ impl Core {
                 spawns: Cell::new(0),
                 node: Node::new(),
                 survivors: Cell::new(0),
+                done: List::new(),
             },
             batch: Cell::new(ptr::null()),
             slots: Cell::new(0),
@@ -219,8 +223,22 @@ impl Core {
             // ThreadSanitizer understands it: the count changes by read-modify-writes only.
             refs.load(Ordering::Acquire);
             // SAFETY: it came from a box in `make`, and nobody refers to it any more.
-            drop(unsafe { Box::from_raw(core.cast_mut()) });
+            unsafe { Box::from_raw(core.cast_mut()) }.free();
         }
+    }
+
+    /// The last reference is gone, perhaps with a waker that somebody drops under a lock of his own. What may be of
+    /// a user's goes first, each caught (rule W4): a payload, a timer, the handlers of a pool, the parent.
+    fn free(mut self: Box<Self>) {
+        self.parent.clear_owned();
+        self.panics.clear_owned();
+        if let Some(limits) = self.settings.limits.take() {
+            quietly(|| drop(limits));
+        }
+        if let Some(pool) = self.settings.pool.take() {
+            quietly(|| drop(pool));
+        }
+        quietly(|| drop(self));
     }
 
     /// Children that have not ended, those not registered yet included.
@@ -480,7 +498,17 @@ impl Core {
         }
     }
 
-    /// Lets go of a child that has ended. Owner only.
+    /// Lets go of the children that ended on helpers. They stay in the scope until it is their turn, so that
+    /// whatever unwinds here leaves the others where the scope's `Drop` finds them. Owner only; every newborn is
+    /// registered (rule L4).
+    pub(super) fn retire_done(&self) {
+        while let Some(header) = self.owner.done.pop_front() {
+            // SAFETY: it ended on a helper, and every newborn is registered by now.
+            unsafe { self.retire(header) };
+        }
+    }
+
+    /// Lets go of a child that has ended. Owner only. Freeing the cell, which may drop wakers of users, comes last.
     ///
     /// # Safety
     /// The child is registered, its future gone and its outcome published.

@@ -409,9 +409,14 @@ pub(super) fn end_early(core: &Core, drop_body: impl FnOnce() -> Option<Payload>
     if let Some(payload) = drop_body() {
         core.panicked(&raw const core.body, payload);
     }
-    let drop_and_retire = |header| {
-        // SAFETY: registered children live and are in no poll; the scope's reference keeps the cell.
-        unsafe { drop_child(core, header) };
+    // What an earlier window has left, should it have unwound.
+    core.retire_done();
+    let drop_and_retire = |header: *const Header| {
+        // SAFETY: the scope's reference keeps the cell of a registered child.
+        if unsafe { &*header }.word.ended().is_none() {
+            // SAFETY: it has not ended, and is in no poll.
+            unsafe { drop_child(core, header) };
+        }
         // SAFETY: the child is registered, its future gone and its outcome published.
         unsafe { core.retire(header) };
     };

@@ -50,6 +50,15 @@ impl Haul {
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.again.is_empty()
+            && self.mail.is_empty()
+            && self.done.is_empty()
+            && self.newborn.get().is_null()
+            && !self.body.get()
+            && !self.notice.get()
+    }
+
     pub(crate) fn take_newborn(&self) -> (*const Task, *const Task) {
         (
             self.newborn.replace(ptr::null()),
@@ -92,6 +101,19 @@ impl Haul {
     }
 }
 
+/// What a helper holds. Should its work unwind, everything goes back to the monitor.
+struct Load<'a> {
+    monitor: &'a Monitor,
+    haul: Haul,
+    packet: List,
+}
+
+impl Drop for Load<'_> {
+    fn drop(&mut self) {
+        self.monitor.hand_in(&self.haul, &self.packet);
+    }
+}
+
 /// Leaves on every way out.
 struct Leave<'a>(&'a Monitor);
 
@@ -117,16 +139,20 @@ pub(super) fn help(core: &Core, on_top: bool) {
 }
 
 fn work(core: &Core) {
-    let haul = Haul::new();
+    let load = Load {
+        monitor: &core.monitor,
+        haul: Haul::new(),
+        packet: List::new(),
+    };
+    let Load { haul, packet, .. } = &load;
     let node = Node::new();
     // SAFETY: both were made before the frame, so they outlive it on every way out.
-    let frame = unsafe { Frame::helper(core, &raw const node, &raw const haul) };
-    let packet = List::new();
+    let frame = unsafe { Frame::helper(core, &raw const node, &raw const *haul) };
     let most = core.pool().most_helpers();
     loop {
         // The owner may be busy with one child for long.
         haul.empty_inbox(core);
-        match core.monitor.exchange(&haul, &packet, most) {
+        match core.monitor.exchange(haul, packet, most) {
             Next::Packet { more } => {
                 // Helpers wake helpers: the owner asks for the first only.
                 if more {
@@ -144,10 +170,11 @@ fn work(core: &Core) {
                 // SAFETY: the token is ours, so the task is in no queue.
                 Stepped::Again => unsafe { haul.again.push_back(header) },
                 Stepped::Ended(ended) => {
+                    // First, so that it is not lost if publishing its end should unwind.
+                    // SAFETY: its poll has ended, so nobody queues it any more.
+                    unsafe { haul.done.push_back(header) };
                     // SAFETY: the child has just ended here.
                     unsafe { end(core, header, ended) };
-                    // SAFETY: an ended task is in no queue.
-                    unsafe { haul.done.push_back(header) };
                 }
             }
         }

@@ -307,6 +307,17 @@ impl Monitor {
         next
     }
 
+    /// A helper's work has unwound: what it held is there for others. Usually it holds nothing any more.
+    pub(crate) fn hand_in(&self, haul: &Haul, packet: &List) {
+        if haul.is_empty() && packet.is_empty() {
+            return;
+        }
+        let mut shared = lock(&self.shared);
+        shared.put(haul);
+        shared.ready.append(packet);
+        self.tell(shared);
+    }
+
     /// The owner puts `back` behind what is ready, and what came through the inbox behind the like, takes a packet,
     /// and learns the news.
     pub(crate) fn collect(

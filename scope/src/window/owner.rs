@@ -418,19 +418,19 @@ impl<'a> Window<'a> {
     /// registered before any child that has ended is retired (rule L4).
     pub(super) fn exchange(&self, back: &List, most: usize) -> News {
         let core = self.core;
-        let done = List::new();
         let mail = &core.owner.turns.mail;
         let size = Size {
             most,
             least: self.policy.mean(),
         };
-        let news = core.monitor.collect(back, mail, &self.packet, size, &done);
-        self.take_in(&news, &done);
+        let done = &core.owner.done;
+        let news = core.monitor.collect(back, mail, &self.packet, size, done);
+        self.take_in(&news);
         news
     }
 
-    /// What helpers have brought.
-    pub(super) fn take_in(&self, news: &News, done: &List) {
+    /// What helpers have brought, besides the children that have ended.
+    pub(super) fn take_in(&self, news: &News) {
         let core = self.core;
         core.register_newborns(news.newborn);
         if news.body {
@@ -439,10 +439,7 @@ impl<'a> Window<'a> {
         if news.notice {
             core.owner.noticed.set(true);
         }
-        while let Some(header) = done.pop_front() {
-            // SAFETY: it ended on a helper, and every newborn is registered by now.
-            unsafe { core.retire(header) };
-        }
+        core.retire_done();
     }
 
     /// While lending, with nothing ready here: waits for helpers or closes the monitor. `true`: look again.

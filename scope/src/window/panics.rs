@@ -52,6 +52,15 @@ impl Panics {
         Some(store.caught.remove(index).payload)
     }
 
+    /// The last holder of the core drops what nobody raised.
+    pub(super) fn clear_owned(&mut self) {
+        let store = self.0.get_mut();
+        let store = store.unwrap_or_else(std::sync::PoisonError::into_inner);
+        for caught in std::mem::take(&mut store.caught) {
+            drop_payload(caught.payload);
+        }
+    }
+
     /// At the end of the scope: the payload to raise, if anything panicked. The others are dropped here,
     /// on the owner and outside the lock.
     pub(crate) fn finish(&self) -> Option<Payload> {

@@ -36,6 +36,17 @@ impl Parent {
         }
     }
 
+    /// As `clear`, by the last holder of the core.
+    pub(super) fn clear_owned(&mut self) {
+        let slot = self.0.get_mut();
+        let waker = slot
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
+        if waker.is_some() {
+            quietly(|| drop(waker));
+        }
+    }
+
     /// The scope is over: nobody is to be woken any more.
     pub(crate) fn clear(&self) {
         let waker = lock(&self.0).take();

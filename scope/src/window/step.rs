@@ -135,12 +135,8 @@ pub(super) unsafe fn settle(core: &Core, header: *const Header, ended: Ended) {
             // Taken first: the cell is the handle's from here on, and stays while the scope refers to it.
             // SAFETY: `finish` made a filled slot ours.
             let joiner = wake.then(|| unsafe { task.joiner.take() });
-            let waiters = if waited {
-                task.record.get().take_waiters()
-            } else {
-                Vec::new()
-            };
-            for waker in joiner.into_iter().chain(waiters) {
+            let waiters = waited.then(|| task.record.get().waiters.close());
+            for waker in joiner.into_iter().chain(waiters.into_iter().flatten()) {
                 quietly(|| waker.wake());
             }
         }
