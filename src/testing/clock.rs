@@ -232,7 +232,7 @@ impl Timer for Shared {
         state.next_id += 1;
         if at <= state.now {
             drop(state);
-            waker.wake();
+            quietly(|| waker.wake());
         } else {
             state.entries.insert((at, id), waker);
             self.changed.notify_all();
@@ -242,8 +242,8 @@ impl Timer for Shared {
 
     fn cancel(&self, ticket: Ticket) {
         let entry = self.lock().entries.remove(&(ticket.at(), ticket.id()));
-        // Out of the lock by now: dropping a waker may run anybody's code.
-        drop(entry);
+        // Out of the lock by now: dropping a waker may run anybody's code, in a destructor that is unwinding perhaps.
+        quietly(|| drop(entry));
     }
 }
 
