@@ -17,6 +17,7 @@ use std::task::Waker;
 
 use crate::slots::{NOWHERE, Watcher};
 use crate::sync::{Arc, AtomicU8, AtomicU32, Mutex, MutexGuard, OnceLock, Ordering, lock};
+use crate::user::let_go;
 use crate::{Cause, Instant, Phase};
 
 pub(crate) use live::Mark;
@@ -330,15 +331,24 @@ impl Node {
     /// Adds a watcher and makes sure that a request above will find it.
     pub(crate) fn watch(self: &Arc<Self>, watcher: Watcher, from: Phase) -> Watch {
         if self.is_never {
+            let_go(watcher);
             return Watch::Never;
         }
-        let (at, step) = {
+        let entered = {
             let mut locked = self.lock();
             let settled = locked.cause().is_some() && from <= Phase::Cancelled;
             if settled || from <= locked.struck {
+                Err(watcher)
+            } else {
+                Ok((locked.insert(watcher), locked.step()))
+            }
+        };
+        let (at, step) = match entered {
+            Ok(entered) => entered,
+            Err(refused) => {
+                let_go(refused);
                 return Watch::Late;
             }
-            (locked.insert(watcher), locked.step())
         };
         if !step.reached && self.parent().is_some() {
             Rounds::new().link_from(self, step).finish();
@@ -367,6 +377,11 @@ impl Node {
         self.lock().remove(at)
     }
 
+    /// Takes a watcher off and drops it.
+    pub(crate) fn let_go(&self, at: u32) {
+        let_go(self.unwatch(at));
+    }
+
     /// Exchanges the waker at a position if it would wake another task. `false` if a strike has
     /// taken it.
     pub(crate) fn rewatch(&self, at: u32, waker: &Waker) -> bool {
@@ -380,14 +395,29 @@ impl Node {
         }
         // Cloning and dropping a waker is user code: both happen outside the lock.
         let mut waker = waker.clone();
-        let mut locked = self.lock();
-        let Some(old) = locked.waker_mut(at) else {
-            return false;
+        let is_there = {
+            let mut locked = self.lock();
+            let old = locked.waker_mut(at);
+            old.map(|old| std::mem::swap(old, &mut waker)).is_some()
         };
-        std::mem::swap(old, &mut waker);
-        drop(locked);
-        drop(waker);
-        true
+        let_go(waker);
+        is_there
+    }
+
+    /// Drops the watchers that the node still has, and what it keeps, one by one: they are user code.
+    fn clear(&mut self) {
+        let locked = match self.locked.get_mut() {
+            Ok(locked) => locked,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        if locked.holds_nothing() {
+            return;
+        }
+        let (one, cold) = (locked.one.take(), locked.cold.take());
+        let_go(one);
+        let Some(mut cold) = cold else { return };
+        cold.watchers.strike(Phase::Aborting).for_each(let_go);
+        let_go(cold);
     }
 
     /// Takes the node out of its parent's list, if it is there.
@@ -410,6 +440,7 @@ impl Drop for Node {
     /// each inside the drop of the one below.
     fn drop(&mut self) {
         self.unlink();
+        self.clear();
         let mut above = self.take_parent();
         while let Some(mut node) = above.and_then(Arc::into_inner) {
             node.unlink();

@@ -352,7 +352,7 @@ impl CancelToken {
     /// Takes back what `watch_phase` entered at this position; nothing happens if it was woken.
     pub fn unwatch_phase(&self, at: usize) {
         if let Ok(at) = u32::try_from(at) {
-            drop(self.node.unwatch(at));
+            self.node.let_go(at);
         }
     }
 
@@ -389,7 +389,7 @@ pub struct Following {
 impl Drop for Following {
     fn drop(&mut self) {
         if self.at != NOWHERE {
-            drop(self.leader.unwatch(self.at));
+            self.leader.let_go(self.at);
         }
     }
 }
@@ -429,7 +429,7 @@ impl Drop for OnCancel {
     fn drop(&mut self) {
         // Off the list first, or the list would keep the function's place for nothing.
         if self.at != NOWHERE {
-            drop(self.node.unwatch(self.at));
+            self.node.let_go(self.at);
         }
         self.callback.disarm();
     }

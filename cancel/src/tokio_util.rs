@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use crate::node::{Node, Watch};
 use crate::slots::Watcher;
 use crate::sync::{Arc, Weak};
-use crate::user::Callback;
+use crate::user::{Callback, quietly};
 use crate::{CancelToken, Cause, Phase};
 
 /// What our node keeps of tokio's side. Nothing there keeps our node alive.
@@ -41,7 +41,8 @@ struct ToTokio(CancellationToken);
 
 impl Callback for ToTokio {
     fn call(&self, _: &Cause) {
-        self.0.cancel();
+        // It wakes whoever waits on tokio's side.
+        quietly(|| self.0.cancel());
     }
 
     fn disarm(&self) {}
@@ -69,7 +70,7 @@ fn link(node: &Arc<Node>, token: CancellationToken) -> CancellationToken {
     // Nobody takes it back: it goes with the node.
     let callback = Arc::new(ToTokio(token.clone()));
     if let Watch::Late = node.watch(Watcher::Callback(callback), Phase::Cancelled) {
-        token.cancel();
+        quietly(|| token.cancel());
     }
     token
 }

@@ -42,8 +42,14 @@ impl<F: FnOnce(&Cause) + Send> Callback for Armed<F> {
     }
 
     fn disarm(&self) {
-        drop(self.take());
+        let_go(self.take());
     }
+}
+
+/// Drops what may be a user's: a waker, a function, or something that holds one. It may do so in a destructor that is
+/// part of an unwinding, where a panic that came out would end the process.
+pub(crate) fn let_go<T>(user: T) {
+    quietly(|| drop(user));
 }
 
 /// Runs user code and stops its panic, which the panic hook has reported by then. Resuming it in

@@ -62,7 +62,7 @@ impl Entry {
     fn leave(&mut self) {
         let at = std::mem::replace(&mut self.at, NOWHERE);
         if at != NOWHERE {
-            drop(self.token.node().unwatch(at));
+            self.token.node().let_go(at);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::any::Any;
 
 use super::Node;
 use crate::sync::Arc;
+use crate::user::let_go;
 
 pub(crate) type Kept = Arc<dyn Any + Send + Sync>;
 
@@ -23,7 +24,7 @@ impl Node {
                 let first = Arc::clone(first);
                 // User code may run in the destructor of what was refused: not under the lock (T5).
                 drop(locked);
-                drop(kept);
+                let_go(kept);
                 Err(first)
             }
             None => {

@@ -93,6 +93,11 @@ impl Locked {
         self.one.is_some() || self.has_list()
     }
 
+    /// Whether there is neither a watcher nor anything else that may be user code.
+    pub(super) fn holds_nothing(&self) -> bool {
+        self.one.is_none() && self.cold.is_none()
+    }
+
     pub(super) fn has_list(&self) -> bool {
         self.cold
             .as_ref()

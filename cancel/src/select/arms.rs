@@ -249,14 +249,34 @@ pub fn poll_first<L: Arms>(
     }
 }
 
+/// Drops all futures of a list that goes down with them. The first panic of a destructor goes on when all have run,
+/// unless another is under way.
+pub fn drop_arms<L: Arms>(arms: Pin<&mut L>) {
+    let mut first = None;
+    arms.clear(&mut first);
+    if let Some(panic) = first {
+        if std::thread::panicking() {
+            quietly(|| drop(panic));
+        } else {
+            resume_unwind(panic);
+        }
+    }
+}
+
 pin_project! {
     /// The future that `select!` awaits.
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
-    pub struct Run<L> {
+    pub struct Run<L: Arms> {
         #[pin]
         arms: L,
         is_biased: bool,
+    }
+
+    impl<L: Arms> PinnedDrop for Run<L> {
+        fn drop(this: Pin<&mut Self>) {
+            drop_arms(this.project().arms);
+        }
     }
 }
 

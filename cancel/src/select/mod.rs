@@ -64,6 +64,12 @@ pin_project! {
         #[pin]
         arms: S::Arms,
     }
+
+    impl<S: SelectTuple> PinnedDrop for Select<S> {
+        fn drop(this: Pin<&mut Self>) {
+            arms::drop_arms(this.project().arms);
+        }
+    }
 }
 
 impl<S: SelectTuple> Future for Select<S> {
