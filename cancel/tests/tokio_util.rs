@@ -2,10 +2,11 @@
 //! How much memory conversions cost is counted by a test of the façade.
 #![cfg(all(feature = "tokio-util", not(selvedge_loom)))]
 
+use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
-use std::task::Poll;
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
 use selvedge_cancel::{CancelToken, CauseKind};
@@ -240,4 +241,35 @@ fn twin_of_a_token_that_nobody_keeps_is_linked_to_nothing() {
     let count = Count::new();
     let mut waiting = pin!(twin.cancelled());
     assert_eq!(poll(&mut waiting, &count), Poll::Ready(()));
+}
+
+/// A waker that panics when it is woken.
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker's wake");
+    }
+}
+
+#[test]
+fn waker_on_tokios_side_that_panics_takes_the_call_from_nobody_on_ours() {
+    let ours = CancelToken::new();
+    let theirs = CancellationToken::from(ours.clone());
+    let called = Count::new();
+    let noted = Arc::clone(&called);
+    // Called after tokio's side, which came first.
+    let guard = ours.on_cancel(move |_| noted.add());
+    let evil = Waker::from(Arc::new(Panics));
+    let mut waiting = pin!(theirs.cancelled());
+    assert!(
+        waiting
+            .as_mut()
+            .poll(&mut Context::from_waker(&evil))
+            .is_pending()
+    );
+    ours.cancel();
+    assert!(theirs.is_cancelled());
+    assert_eq!(called.get(), 1);
+    drop(guard);
 }

@@ -11,6 +11,8 @@
 //! fails is told in the `README.md` beside the source.
 #![forbid(unsafe_code)]
 
+#[cfg(all(test, not(selvedge_loom)))]
+mod biting;
 mod drive;
 mod lane;
 mod pace;

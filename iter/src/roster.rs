@@ -9,6 +9,8 @@
 
 use std::task::Waker;
 
+use selvedge_cancel::quietly;
+
 use crate::sync::{AtomicUsize, Mutex, Ordering, lock};
 
 /// The lanes of one pipeline that are up, and the wakers of those that sleep.
@@ -49,6 +51,16 @@ impl Roster {
         if lane < self.want {
             return true;
         }
+        // A waker is user code: it is cloned before the lock is taken, and what it took the
+        // place of is dropped after.
+        let mut spare = Some(waker.clone());
+        let up = self.decide(lane, listed, &mut spare);
+        quietly(|| drop(spare));
+        up
+    }
+
+    /// `enter`, under the lock. What is left in `waker` is for the caller to drop.
+    fn decide(&self, lane: usize, listed: bool, waker: &mut Option<Waker>) -> bool {
         let mut list = lock(&self.list);
         if list.closed {
             return true;
@@ -58,7 +70,9 @@ impl Roster {
             let Some(at) = list.asleep.iter().position(|(id, _)| *id == lane) else {
                 return true;
             };
-            list.asleep[at].1.clone_from(waker);
+            if let Some(waker) = waker {
+                std::mem::swap(&mut list.asleep[at].1, waker);
+            }
             return false;
         }
         // Relaxed: the lock orders this after every suspension whose look at the list came
@@ -67,7 +81,7 @@ impl Roster {
             self.count_up();
             return true;
         }
-        list.asleep.push((lane, waker.clone()));
+        list.asleep.extend(waker.take().map(|waker| (lane, waker)));
         false
     }
 
@@ -93,7 +107,7 @@ impl Roster {
         }
         drop(list);
         if let Some((_, waker)) = called {
-            waker.wake();
+            quietly(|| waker.wake());
         }
     }
 
@@ -118,7 +132,55 @@ impl Roster {
         let all = std::mem::take(&mut list.asleep);
         drop(list);
         for (_, waker) in all {
-            waker.wake();
+            quietly(|| waker.wake());
         }
+    }
+}
+
+#[cfg(all(test, not(selvedge_loom)))]
+mod tests {
+    use std::sync::Arc;
+    use std::task::Waker;
+
+    use super::Roster;
+    use crate::biting::{Biting, guarded};
+
+    #[test]
+    fn waker_whose_destructor_closes_the_roster_does_not_deadlock() {
+        guarded(|| {
+            let roster = Arc::new(Roster::new(3, 1));
+            let (closing, bites) = Biting::on_drop({
+                let roster = Arc::clone(&roster);
+                move || roster.close()
+            });
+            assert!(!roster.enter(1, false, &closing));
+            drop(closing);
+            assert_eq!(bites.get(), 0, "the roster keeps it");
+            // Another waker takes its place, and stays listed until the roster is closed.
+            assert!(!roster.enter(1, true, Waker::noop()));
+            assert_eq!(bites.get(), 1);
+            assert!(roster.enter(1, true, Waker::noop()), "it was closed");
+        });
+    }
+
+    #[test]
+    fn lane_whose_waker_panics_keeps_the_call_from_no_other() {
+        guarded(|| {
+            for (in_wake, in_drop) in [(true, false), (false, true)] {
+                let roster = Roster::new(4, 1);
+                let (evil, bites) = Biting::panics(in_wake, in_drop);
+                let (good, calls) = Biting::panics(false, false);
+                assert!(!roster.enter(1, false, &evil));
+                assert!(!roster.enter(2, false, &good));
+                assert!(!roster.enter(3, false, &evil));
+                // The last that came is called for the lane that waits.
+                roster.suspended();
+                drop(evil);
+                roster.close();
+                drop(good);
+                assert_eq!(calls.get(), 2, "woken and dropped");
+                assert!(bites.get() > 0);
+            }
+        });
     }
 }
