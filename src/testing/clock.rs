@@ -220,6 +220,17 @@ impl Shared {
     }
 }
 
+impl Drop for Shared {
+    /// Drops what nobody took back, each by itself.
+    fn drop(&mut self) {
+        let state = self.state.get_mut();
+        let state = state.unwrap_or_else(PoisonError::into_inner);
+        for waker in mem::take(&mut state.entries).into_values() {
+            quietly(|| drop(waker));
+        }
+    }
+}
+
 impl Timer for Shared {
     fn now(&self) -> Instant {
         self.lock().now

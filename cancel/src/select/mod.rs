@@ -50,7 +50,8 @@ use arms::{Arm, Arms, End, Nil, Out, Unify};
 /// destructor of a loser: the other losers are dropped all the same, and the value that won is dropped too.
 ///
 /// # Cancel safety
-/// Drops all the futures, the last of the tuple first. It is [`SelectSafe`], as they are.
+/// Drops all the futures, the last of the tuple first; a panic in a destructor keeps none of the others from being
+/// dropped. It is [`SelectSafe`], as they are.
 pub fn select<S: SelectTuple>(futures: S) -> Select<S> {
     Select {
         arms: futures.into_arms(),

@@ -327,7 +327,7 @@ impl<F: Future> Drop for BatchEngine<F> {
         self.core.begin_dying();
         self.core.sort(self.core.inbox.die());
         // What an earlier window has left, should it have unwound.
-        self.core.retire_done();
+        quietly(|| self.core.retire_done());
         // In reverse order of construction, like a scope's children.
         for index in (0..self.len).rev() {
             let header = self.slot(index);

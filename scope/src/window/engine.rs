@@ -22,7 +22,7 @@ use super::midway;
 use super::owner::{self, Run, Turn, Window};
 use super::step;
 use crate::sync::{Mutex, lock};
-use crate::task::{Ended, Header, Payload, Plain, Rest, Trying, drop_payload};
+use crate::task::{Ended, Header, Payload, Plain, Rest, Trying, drop_payload, quietly};
 
 /// A kind of scope: what it keeps of its members' errors.
 pub(crate) trait Sinks {
@@ -410,7 +410,7 @@ pub(super) fn end_early(core: &Core, drop_body: impl FnOnce() -> Option<Payload>
         core.panicked(&raw const core.body, payload);
     }
     // What an earlier window has left, should it have unwound.
-    core.retire_done();
+    quietly(|| core.retire_done());
     let drop_and_retire = |header: *const Header| {
         // SAFETY: the scope's reference keeps the cell of a registered child.
         if unsafe { &*header }.word.ended().is_none() {
@@ -418,7 +418,7 @@ pub(super) fn end_early(core: &Core, drop_body: impl FnOnce() -> Option<Payload>
             unsafe { drop_child(core, header) };
         }
         // SAFETY: the child is registered, its future gone and its outcome published.
-        unsafe { core.retire(header) };
+        quietly(|| unsafe { core.retire(header) });
     };
     // SAFETY: this thread drops the scope, so it is the owner, and spawns are refused.
     unsafe { core.owner.arena.each_living(drop_and_retire) };
