@@ -35,8 +35,7 @@ use crate::fine_drop::{After, Before};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not select-safe: `select!` would drop it half-way",
     label = "dropping this future at an await could lose work",
-    note = "use `race((a, b))`, which cancels the losers and waits for them",
-    note = "or spawn it and select on its handle: `let mut h = scope.spawn(fut);` … `x = &mut h => …`",
+    note = "spawn it and select on its handle: `let mut h = s.spawn(fut);` … `x = &mut h => …`",
     note = "or, if losing its progress is fine, say so: `select_safe(fut)`"
 )]
 pub trait SelectSafe: Future {}

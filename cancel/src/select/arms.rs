@@ -1,11 +1,13 @@
-//! The engine under `select!` and `select`: a list of arms, any of which may be the first to be ready.
-//! The list is nested in its types, so that every arm keeps its own and no number of arms is the limit.
+//! The engine under `select!` and `select`: a list of arms, any of which may be the first to be ready. The list is
+//! nested in its types, the last arm outermost, so that each arm keeps the type of its future; what an arm gives is
+//! of one type for all of them.
 //!
-//! Not the syntax (`macros.rs`). Public for the macro's sake only, and hidden.
+//! Not the syntax (`macros.rs`). Public because the macro's expansion uses it, and hidden.
 
 use std::any::Any;
 use std::cell::Cell;
-use std::future::Future;
+use std::future::{Future, IntoFuture};
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
@@ -17,44 +19,32 @@ use crate::SelectSafe;
 use crate::user::quietly;
 
 pin_project! {
-    /// The first arm of a list, and the others.
+    /// The last arm of a list, and those before it.
     #[derive(Debug)]
     pub struct Arm<F, P, R> {
-        // Before `future`, because fields are dropped from the first to the last: what was made last is
+        // Before `rest`, because fields are dropped from the first to the last: what was made last is
         // dropped first.
-        #[pin]
-        rest: R,
+        //
         // `None`: the arm was disabled from the start, or its value did not fit, or it is over.
         #[pin]
         future: Option<F>,
-        fits: P,
+        pick: P,
+        #[pin]
+        rest: R,
     }
 }
 
-impl<F: Future, P: Fn(F::Output) -> Option<F::Output>, R> Arm<F, P, R> {
-    /// An arm whose future is there unless its condition was false. `fits` gives a value back if it fits
-    /// the pattern, and otherwise drops it.
-    pub fn new(future: Option<F>, fits: P, rest: R) -> Self {
-        Self { rest, future, fits }
+impl<F, P, R> Arm<F, P, R> {
+    /// Adds an arm behind the others. Its future is there unless its condition was false. `pick` makes the output
+    /// from a value that fits the pattern, and drops any other.
+    pub fn new(future: Option<F>, pick: P, rest: R) -> Self {
+        Self { future, pick, rest }
     }
 }
 
-/// The end of a list; as an output, the one that never comes.
-#[derive(Debug)]
-pub enum End {}
-
-/// The end of a list of arms.
+/// The list without an arm.
 #[derive(Debug)]
 pub struct Nil;
-
-/// What the first arm gave, or one of the others.
-#[derive(Debug)]
-pub enum Out<T, R> {
-    /// The first arm was first.
-    Here(T),
-    /// One of the others was.
-    There(R),
-}
 
 /// In which order the arms are polled: those of one range after those of another.
 #[derive(Debug)]
@@ -113,21 +103,18 @@ fn random() -> u64 {
 /// The panic of a destructor, kept until all others have run.
 pub type Panic = Box<dyn Any + Send>;
 
-/// A list of arms.
-pub trait Arms {
-    /// Which arm was first, and its value.
-    type Out;
+/// A list of arms which all give an `O`.
+pub trait Arms<O> {
     /// How many arms there are.
     const LEN: usize;
 
-    /// Polls the arms of one range; the first of this list has the position `at`.
+    /// Polls the arms whose positions are in `range`.
     fn poll_range(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         range: &Range<usize>,
         is_backward: bool,
-        at: usize,
-    ) -> Poll<Self::Out>;
+    ) -> Poll<O>;
 
     /// Whether no arm can become ready any more.
     fn is_over(self: Pin<&mut Self>) -> bool;
@@ -136,17 +123,10 @@ pub trait Arms {
     fn clear(self: Pin<&mut Self>, first: &mut Option<Panic>);
 }
 
-impl Arms for Nil {
-    type Out = End;
+impl<O> Arms<O> for Nil {
     const LEN: usize = 0;
 
-    fn poll_range(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        _: &Range<usize>,
-        _: bool,
-        _: usize,
-    ) -> Poll<End> {
+    fn poll_range(self: Pin<&mut Self>, _: &mut Context<'_>, _: &Range<usize>, _: bool) -> Poll<O> {
         Poll::Pending
     }
 
@@ -157,46 +137,41 @@ impl Arms for Nil {
     fn clear(self: Pin<&mut Self>, _: &mut Option<Panic>) {}
 }
 
-impl<F, P, R> Arms for Arm<F, P, R>
+impl<O, F, P, R> Arms<O> for Arm<F, P, R>
 where
     F: Future,
-    P: Fn(F::Output) -> Option<F::Output>,
-    R: Arms,
+    P: Fn(F::Output) -> Option<O>,
+    R: Arms<O>,
 {
-    type Out = Out<F::Output, R::Out>;
-    const LEN: usize = 1 + R::LEN;
+    const LEN: usize = R::LEN + 1;
 
     fn poll_range(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         range: &Range<usize>,
         is_backward: bool,
-        at: usize,
-    ) -> Poll<Self::Out> {
+    ) -> Poll<O> {
         let mut this = self.project();
-        if is_backward {
-            let rest = this
-                .rest
-                .as_mut()
-                .poll_range(cx, range, is_backward, at + 1);
-            if let Poll::Ready(out) = rest {
-                return Poll::Ready(Out::There(out));
+        if !is_backward {
+            let rest = this.rest.as_mut().poll_range(cx, range, is_backward);
+            if rest.is_ready() {
+                return rest;
             }
         }
-        if range.contains(&at) {
+        // The position of this arm is the number of those before it.
+        if range.contains(&R::LEN) {
             let future = this.future.as_mut().as_pin_mut();
             if let Some(Poll::Ready(value)) = future.map(|future| future.poll(cx)) {
-                match (this.fits)(value) {
-                    Some(value) => return Poll::Ready(Out::Here(value)),
+                match (this.pick)(value) {
+                    Some(out) => return Poll::Ready(out),
                     None => this.future.set(None),
                 }
             }
         }
-        if is_backward {
-            return Poll::Pending;
+        match is_backward {
+            true => this.rest.poll_range(cx, range, is_backward),
+            false => Poll::Pending,
         }
-        let rest = this.rest.poll_range(cx, range, is_backward, at + 1);
-        rest.map(Out::There)
     }
 
     fn is_over(self: Pin<&mut Self>) -> bool {
@@ -207,7 +182,6 @@ where
 
     fn clear(self: Pin<&mut Self>, first: &mut Option<Panic>) {
         let mut this = self.project();
-        this.rest.clear(first);
         let dropped = catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
         if let Err(panic) = dropped {
             match first {
@@ -215,22 +189,23 @@ where
                 Some(_) => quietly(|| drop(panic)),
             }
         }
+        this.rest.clear(first);
     }
 }
 
 /// Polls until an arm's value fits, and drops all futures before it gives that value. `None`: all arms are
 /// over.
-pub fn poll_first<L: Arms>(
+pub fn poll_first<O, L: Arms<O>>(
     mut arms: Pin<&mut L>,
     cx: &mut Context<'_>,
     is_biased: bool,
-) -> Poll<Option<L::Out>> {
+) -> Poll<Option<O>> {
     let order = match is_biased || L::LEN < 2 {
         true => Order::listed(L::LEN),
         false => Order::random(L::LEN),
     };
     for range in &order.ranges {
-        let polled = arms.as_mut().poll_range(cx, range, order.is_backward, 0);
+        let polled = arms.as_mut().poll_range(cx, range, order.is_backward);
         let Poll::Ready(out) = polled else {
             continue;
         };
@@ -251,7 +226,7 @@ pub fn poll_first<L: Arms>(
 
 /// Drops all futures of a list that goes down with them. The first panic of a destructor goes on when all have run,
 /// unless another is under way.
-pub fn drop_arms<L: Arms>(arms: Pin<&mut L>) {
+pub fn drop_arms<O, L: Arms<O>>(arms: Pin<&mut L>) {
     let mut first = None;
     arms.clear(&mut first);
     if let Some(panic) = first {
@@ -263,30 +238,66 @@ pub fn drop_arms<L: Arms>(arms: Pin<&mut L>) {
     }
 }
 
-pin_project! {
-    /// The future that `select!` awaits.
-    #[derive(Debug)]
-    #[must_use = "futures do nothing unless polled"]
-    pub struct Run<L: Arms> {
-        #[pin]
-        arms: L,
-        is_biased: bool,
-    }
+/// The arms of a `select!` while they are listed, which fixes what they give.
+#[derive(Debug)]
+pub struct List<O, L> {
+    arms: L,
+    out: PhantomData<fn() -> O>,
+}
 
-    impl<L: Arms> PinnedDrop for Run<L> {
-        fn drop(this: Pin<&mut Self>) {
-            drop_arms(this.project().arms);
+/// A list without arms.
+pub fn list<O>() -> List<O, Nil> {
+    List {
+        arms: Nil,
+        out: PhantomData,
+    }
+}
+
+impl<O, L> List<O, L> {
+    /// Adds an arm behind the others; see [`Arm::new`].
+    pub fn arm<F, P>(self, future: Option<F>, pick: P) -> List<O, Arm<F, P, L>>
+    where
+        F: Future,
+        P: Fn(F::Output) -> Option<O>,
+    {
+        List {
+            arms: Arm::new(future, pick, self.arms),
+            out: PhantomData,
         }
     }
 }
 
-/// Waits for the first arm whose value fits; `None` when all are over.
-pub fn run<L: Arms>(arms: L, is_biased: bool) -> Run<L> {
-    Run { arms, is_biased }
+impl<O, L: Arms<O>> List<O, L> {
+    /// Waits for the first arm whose value fits; `None` when all are over.
+    pub fn run(self, is_biased: bool) -> Run<O, L> {
+        Run {
+            arms: self.arms,
+            is_biased,
+            out: PhantomData,
+        }
+    }
 }
 
-impl<L: Arms> Future for Run<L> {
-    type Output = Option<L::Out>;
+pin_project! {
+    /// The future that `select!` awaits.
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Run<O, L: Arms<O>> {
+        #[pin]
+        arms: L,
+        is_biased: bool,
+        out: PhantomData<fn() -> O>,
+    }
+
+    impl<O, L: Arms<O>> PinnedDrop for Run<O, L> {
+        fn drop(this: Pin<&mut Self>) {
+            drop_arms::<O, L>(this.project().arms);
+        }
+    }
+}
+
+impl<O, L: Arms<O>> Future for Run<O, L> {
+    type Output = Option<O>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -295,12 +306,15 @@ impl<L: Arms> Future for Run<L> {
 }
 
 /// The one place of `select!` that asks for the marker, so that the compiler complains once, and there.
-pub fn check<F: SelectSafe>(future: F) -> F {
-    future
+pub fn check<F>(future: F) -> F::IntoFuture
+where
+    F: IntoFuture,
+    F::IntoFuture: SelectSafe,
+{
+    future.into_future()
 }
 
-/// Takes the value out of whichever arm had it.
-pub trait Unify<T> {
-    /// The value.
-    fn unify(self) -> T;
+/// Gives the value back as a temporary, whose parts a pattern may bind by mutable reference.
+pub fn own<T>(value: T) -> T {
+    value
 }

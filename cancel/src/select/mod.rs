@@ -15,7 +15,7 @@ use crate::SelectSafe;
 pub mod arms;
 mod macros;
 
-use arms::{Arm, Arms, End, Nil, Out, Unify};
+use arms::{Arm, Arms, Nil};
 
 /// Waits for the first of these futures that is ready, gives its value, and drops the others at once.
 ///
@@ -79,7 +79,7 @@ impl<S: SelectTuple> Future for Select<S> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<S::Output> {
         match arms::poll_first(self.project().arms, cx, true) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Some(out)) => Poll::Ready(out.unify()),
+            Poll::Ready(Some(out)) => Poll::Ready(out),
             Poll::Ready(None) => panic!("`Select` polled after it was ready"),
         }
     }
@@ -104,7 +104,7 @@ pub trait SelectTuple: sealed::Sealed {
     /// What each of the futures gives.
     type Output;
     #[doc(hidden)]
-    type Arms: Arms<Out: Unify<Self::Output>>;
+    type Arms: Arms<Self::Output>;
     #[doc(hidden)]
     fn into_arms(self) -> Self::Arms;
 }
@@ -115,18 +115,18 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// The type of a list of arms whose values always fit.
+/// The type of a list of arms whose values always fit; the last arm is the outermost.
 macro_rules! list {
-    () => { Nil };
-    ($first:ident $($rest:ident)*) => {
-        Arm<$first, fn(T) -> Option<T>, list!($($rest)*)>
+    ([$list:ty]) => { $list };
+    ([$list:ty] $first:ident $($rest:ident)*) => {
+        list!([Arm<$first, fn(T) -> Option<T>, $list>] $($rest)*)
     };
 }
 
 macro_rules! into_list {
-    () => { Nil };
-    ($first:ident $($rest:ident)*) => {
-        Arm::new(Some($first), Some as fn(T) -> Option<T>, into_list!($($rest)*))
+    ([$list:expr]) => { $list };
+    ([$list:expr] $first:ident $($rest:ident)*) => {
+        into_list!([Arm::new(Some($first), Some as fn(T) -> Option<T>, $list)] $($rest)*)
     };
 }
 
@@ -136,12 +136,12 @@ macro_rules! tuples {
 
         impl<T, $($future: SelectSafe<Output = T>),+> SelectTuple for ($($future,)+) {
             type Output = T;
-            type Arms = list!($($future)+);
+            type Arms = list!([Nil] $($future)+);
 
             #[allow(non_snake_case, reason = "one name for a type and for its value")]
             fn into_arms(self) -> Self::Arms {
                 let ($($future,)+) = self;
-                into_list!($($future)+)
+                into_list!([Nil] $($future)+)
             }
         }
     };
@@ -158,18 +158,3 @@ tuples!(A B C D E F G H I);
 tuples!(A B C D E F G H I J);
 tuples!(A B C D E F G H I J K);
 tuples!(A B C D E F G H I J K L);
-
-impl<T, R: Unify<T>> Unify<T> for Out<T, R> {
-    fn unify(self) -> T {
-        match self {
-            Self::Here(value) => value,
-            Self::There(rest) => rest.unify(),
-        }
-    }
-}
-
-impl<T> Unify<T> for End {
-    fn unify(self) -> T {
-        match self {}
-    }
-}
