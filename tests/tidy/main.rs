@@ -2,6 +2,7 @@
 //! atomics may be, and how small README and examples are. Each failure names the file and what to do.
 //! Not about behaviour.
 
+mod messages;
 mod pages;
 mod source;
 

@@ -27,6 +27,25 @@ impl Source {
         }
     }
 
+    /// The string literals up to where a file's own tests begin, as a reader of the text sees them, but for those
+    /// that give the compiler a `reason`.
+    pub(crate) fn shipped_texts(&self) -> Vec<String> {
+        let (mut code, mut texts) = (String::new(), Vec::new());
+        for piece in pieces(&self.text) {
+            match piece {
+                Piece::Code(c) => code.push(c),
+                Piece::Other(_) if code.contains("#[cfg(test)]") => break,
+                Piece::Other(other) => {
+                    let is_text = !other.starts_with('/') && other.ends_with(['"', '#']);
+                    if is_text && !code.trim_end().ends_with("reason =") {
+                        texts.push(joined(other));
+                    }
+                }
+            }
+        }
+        texts
+    }
+
     pub(crate) fn is_below(&self, folder: &str) -> bool {
         self.path
             .strip_prefix(folder)
@@ -78,6 +97,13 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
     }
 }
 
+/// A literal without the line breaks that are not part of its text.
+fn joined(literal: &str) -> String {
+    let mut lines = literal.split("\\\n");
+    let first = lines.next().unwrap_or("").to_owned();
+    lines.fold(first, |text, line| text + line.trim_start())
+}
+
 /// The identifiers of some code, in order.
 pub(crate) fn words(code: &str) -> impl Iterator<Item = &str> {
     code.split(|c: char| !(c.is_alphanumeric() || c == '_'))
@@ -86,23 +112,36 @@ pub(crate) fn words(code: &str) -> impl Iterator<Item = &str> {
 
 fn code(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        let after_word = out.ends_with(|c: char| c.is_alphanumeric() || c == '_');
-        let literal = literal_length(rest, after_word);
-        if literal == 0 {
-            out.push(first);
-            rest = &rest[first.len_utf8()..];
-        } else {
-            out.extend(
-                rest[..literal]
-                    .chars()
-                    .map(|c| if c == '\n' { '\n' } else { ' ' }),
-            );
-            rest = &rest[literal..];
+    for piece in pieces(text) {
+        match piece {
+            Piece::Code(first) => out.push(first),
+            Piece::Other(other) => {
+                out.extend(other.chars().map(|c| if c == '\n' { '\n' } else { ' ' }));
+            }
         }
     }
     out
+}
+
+/// A character of code, or a whole comment or literal.
+#[derive(Clone, Copy, Debug)]
+enum Piece<'a> {
+    Code(char),
+    Other(&'a str),
+}
+
+fn pieces(text: &str) -> impl Iterator<Item = Piece<'_>> {
+    let (mut rest, mut after_word) = (text, false);
+    std::iter::from_fn(move || {
+        let first = rest.chars().next()?;
+        let (length, piece) = match literal_length(rest, after_word) {
+            0 => (first.len_utf8(), Piece::Code(first)),
+            length => (length, Piece::Other(&rest[..length])),
+        };
+        rest = &rest[length..];
+        after_word = matches!(piece, Piece::Code(c) if c.is_alphanumeric() || c == '_');
+        Some(piece)
+    })
 }
 
 /// How many bytes of comment or literal `rest` begins with.
@@ -169,4 +208,20 @@ fn literals_and_comments_are_no_code() {
         ["a", "c", "h", "i", "attr", "n"]
     );
     assert_eq!(code.matches('\n').count(), text.matches('\n').count());
+}
+
+#[test]
+fn texts_are_string_literals_of_shipped_code() {
+    let source = Source {
+        path: String::new(),
+        text: concat!(
+            "/// \"doc\"\nf(\"one\", 'c', r#\"two\"#); #[expect(x, reason = \"three\")]\n",
+            "\"fo\\\n    ur\" #[cfg(test)] mod tests { \"five\" }",
+        )
+        .to_owned(),
+    };
+    assert_eq!(
+        source.shipped_texts(),
+        ["\"one\"", "r#\"two\"#", "\"four\""]
+    );
 }
