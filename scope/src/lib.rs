@@ -16,6 +16,7 @@ mod limit;
 #[cfg(all(test, selvedge_loom))]
 mod models;
 mod pool;
+mod pool_builder;
 mod refused;
 mod rt;
 mod scope;
@@ -37,7 +38,8 @@ pub use join::{
 };
 pub use join_handle::{CancelAndWait, JoinHandle};
 pub use limit::{Shield, Timeout, shield, shield_unbounded, timeout, timeout_at};
-pub use pool::{Pool, PoolBuilder};
+pub use pool::Pool;
+pub use pool_builder::PoolBuilder;
 pub use refused::{Refused, Why};
 pub use rt::block_on;
 pub use scope::{Scope, Scoped, scope};

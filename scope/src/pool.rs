@@ -9,12 +9,11 @@ use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
+use crate::pool_builder::{PoolBuilder, Threads};
 use crate::sync::plain::{AtomicU64, AtomicUsize, Ordering};
 
 /// How long after it has helped a thread is taken to be awake still.
 const HOT: Duration = Duration::from_micros(30);
-/// Stack of a pool thread. Nested scopes are polled on top of each other there as anywhere else.
-const STACK: usize = 8 << 20;
 
 /// A handle to a set of threads that help scopes.
 ///
@@ -49,8 +48,8 @@ struct Inner {
 
 enum Workers {
     None,
-    /// Ours; `None` inside if it could not be started.
-    Own(OnceLock<Option<rayon_core::ThreadPool>>),
+    /// Ours, and what its threads are to be like; `None` inside if it could not be started.
+    Own(OnceLock<Option<rayon_core::ThreadPool>>, Threads),
     Given(Arc<rayon_core::ThreadPool>),
 }
 
@@ -83,7 +82,8 @@ impl Pool {
             let cores = available_parallelism().map_or(1, usize::from);
             // As many threads as cores, so that a nested scope on a helper finds help while the outer
             // owner waits; but one window has no use for more than the cores its owner leaves free.
-            Self::with(cores, (cores - 1).max(1), Workers::Own(OnceLock::new()))
+            let workers = Workers::Own(OnceLock::new(), Threads::default());
+            Self::with(cores, (cores - 1).max(1), workers)
         })
     }
 
@@ -96,15 +96,26 @@ impl Pool {
         Self::global_ref().clone()
     }
 
-    /// Configures a new pool.
+    /// Configures a new pool: how many threads, their stack, their names, and what each does first.
     pub fn builder() -> PoolBuilder {
-        PoolBuilder { threads: None }
+        PoolBuilder::new()
+    }
+
+    /// A pool of so many threads of our own.
+    pub(crate) fn own(count: usize, threads: Threads) -> Self {
+        let workers = match count {
+            0 => Workers::None,
+            _ => Workers::Own(OnceLock::new(), threads),
+        };
+        Self::with(count, count, workers)
     }
 
     /// Uses the threads of a rayon pool.
     ///
     /// Code on that pool that holds a lock while it waits in `rayon::join` can deadlock with a child that
     /// takes the same lock: rayon may run the child on top of the waiting frame.
+    ///
+    /// Stack size, names and start handler of the threads are those of the given pool.
     #[must_use]
     pub fn from_rayon(pool: Arc<rayon_core::ThreadPool>) -> Self {
         let threads = pool.current_num_threads();
@@ -128,19 +139,24 @@ impl Pool {
     fn rayon(&self) -> Option<&rayon_core::ThreadPool> {
         match &self.0.workers {
             Workers::None => None,
-            Workers::Own(pool) => pool.get().and_then(Option::as_ref),
+            Workers::Own(pool, _) => pool.get().and_then(Option::as_ref),
             Workers::Given(pool) => Some(pool),
         }
     }
 
     fn start(&self) -> Option<&rayon_core::ThreadPool> {
-        if let Workers::Own(pool) = &self.0.workers {
+        if let Workers::Own(pool, threads) = &self.0.workers {
             pool.get_or_init(|| {
+                let (name, handler) = (threads.name(), threads.start_handler());
+                // One closure for all pools: `BOTTOM` is the depth below its frame.
                 let builder = rayon_core::ThreadPoolBuilder::new()
                     .num_threads(self.0.threads)
-                    .stack_size(STACK)
-                    .thread_name(|index| format!("selvedge-{index}"))
-                    .start_handler(|_| BASE.set(stack_mark()));
+                    .stack_size(threads.stack_size())
+                    .thread_name(move |index| format!("{name}-{index}"))
+                    .start_handler(move |index| {
+                        BASE.set(stack_mark());
+                        handler.call(index);
+                    });
                 catch_unwind(AssertUnwindSafe(|| builder.build().ok()))
                     .ok()
                     .flatten()
@@ -234,35 +250,5 @@ impl fmt::Debug for Pool {
         f.debug_struct("Pool")
             .field("threads", &self.0.threads)
             .finish_non_exhaustive()
-    }
-}
-
-/// Configures a [`Pool`].
-#[derive(Clone, Debug)]
-#[must_use = "a builder does nothing until `build`"]
-pub struct PoolBuilder {
-    threads: Option<usize>,
-}
-
-impl PoolBuilder {
-    /// How many threads help; the polling thread comes on top. Zero makes scopes concurrent, but not
-    /// parallel. The default is the number of cores.
-    pub fn threads(mut self, threads: usize) -> Self {
-        self.threads = Some(threads);
-        self
-    }
-
-    /// The pool. Its threads start when help is first asked for; should they fail to, scopes that use the
-    /// pool run on the thread that polls them.
-    #[must_use]
-    pub fn build(self) -> Pool {
-        let cores = available_parallelism().map_or(1, usize::from);
-        let threads = self.threads.unwrap_or(cores);
-        let workers = if threads == 0 {
-            Workers::None
-        } else {
-            Workers::Own(OnceLock::new())
-        };
-        Pool::with(threads, threads, workers)
     }
 }
