@@ -224,6 +224,26 @@ impl<'env> Scope<'env> {
     /// assert_eq!(length, 4);
     /// ```
     ///
+    /// # Deadlocks
+    /// A child must not *block* until another member of its scope has done something: on a channel, barrier, condition
+    /// variable or thread of `std`, say. Nothing promises that a second thread polls the other member: the engine
+    /// asks for help only when that pays, and there may be one core. Then the blocked thread is the only one that
+    /// would poll it, and the program hangs. *Await* instead; the channels, barriers and locks of `futures` and
+    /// `tokio::sync` are made for that:
+    /// ```
+    /// use futures::channel::oneshot;
+    /// use selvedge_scope::{block_on, scope};
+    ///
+    /// let (send, receive) = oneshot::channel();
+    /// let answer = block_on(scope(async |s| {
+    ///     let answer = s.spawn(receive); // with `std::sync::mpsc` and `recv()`, this could wait for ever
+    ///     s.spawn(async { send.send(42) });
+    ///     answer.await
+    /// }));
+    /// assert_eq!(answer, Ok(42));
+    /// ```
+    /// For code that can only block, see [`spawn_fn`](Self::spawn_fn).
+    ///
     /// # Panics
     /// If the scope has ended. While the scope is being dropped, which may run this very code, the future
     /// is dropped instead and the handle is dead; [`try_spawn`](Self::try_spawn) gives it back.
@@ -273,6 +293,29 @@ impl<'env> Scope<'env> {
     /// let numbers = [1, 2, 3];
     /// let sum = block_on(scope(async |s| s.spawn_fn(|| numbers.iter().sum::<i32>()).await));
     /// assert_eq!(sum, 6);
+    /// ```
+    ///
+    /// # Deadlocks
+    /// A closure must not block until another member of the scope has done something; see [`spawn`](Self::spawn). Two
+    /// closures that meet at a `Barrier` hang if one thread runs them one after the other, and no number of threads
+    /// in the [`Pool`] promises that it will be two. Code that has to block on code beside it needs threads of its
+    /// own. They borrow too, in one child that waits for all of them:
+    /// ```
+    /// use selvedge_scope::{block_on, scope};
+    /// use std::sync::mpsc;
+    ///
+    /// let words = ["warp", "weft"];
+    /// let letters = block_on(scope(async |s| {
+    ///     let blocking = s.spawn_fn(|| {
+    ///         let (send, receive) = mpsc::channel();
+    ///         std::thread::scope(|threads| {
+    ///             threads.spawn(|| words.iter().try_for_each(|word| send.send(word.len())));
+    ///             receive.iter().take(words.len()).sum::<usize>() // blocks, and is answered
+    ///         })
+    ///     });
+    ///     blocking.await
+    /// }));
+    /// assert_eq!(letters, 8);
     /// ```
     ///
     /// # Panics

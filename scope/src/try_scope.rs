@@ -250,6 +250,10 @@ impl<E> Clone for TryScope<'_, E> {
 impl<'env, E: Send + 'env> TryScope<'env, E> {
     /// Starts a child. Its error, if it has one, goes to the scope.
     ///
+    /// # Deadlocks
+    /// A child must not block until another member of its scope has done something: it may hold the only thread that
+    /// would poll that member. [`Scope::spawn`](crate::Scope::spawn) has the remedies.
+    ///
     /// # Panics
     /// As [`Scope::spawn`](crate::Scope::spawn).
     #[track_caller]
@@ -279,6 +283,10 @@ impl<'env, E: Send + 'env> TryScope<'env, E> {
     }
 
     /// Starts a child whose one poll is the closure. That poll, and so the scope's, lasts as long.
+    ///
+    /// # Deadlocks
+    /// A closure must not block until another member of its scope has done something: it may hold the only thread that
+    /// would poll that member. [`Scope::spawn_fn`](crate::Scope::spawn_fn) has the remedies.
     ///
     /// # Panics
     /// As [`Scope::spawn`](crate::Scope::spawn).
