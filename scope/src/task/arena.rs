@@ -9,7 +9,8 @@ use std::cell::{Cell, OnceCell};
 use std::ptr;
 
 use super::chunk::{Chunk, chunk_at, solo};
-use super::{Header, Task};
+use super::slab::Seat;
+use super::{Header, Placed};
 use crate::sync::{AtomicPtr, Ordering};
 use crate::window::Core;
 
@@ -122,7 +123,31 @@ impl Arena {
     /// The caller is the owner of `core`, whose arena this is, in an open window.
     #[inline]
     pub(crate) unsafe fn place(&self, core: &Core, cell: Layout) -> Place {
-        let stride = stride_of(cell);
+        // SAFETY: handed on from the caller.
+        unsafe { self.place_by(core, cell, stride_of(cell)) }
+    }
+
+    /// A place for a seat of a batch, always in a chunk of many.
+    ///
+    /// # Safety
+    /// As for `place`; the arena has no other cells than seats.
+    #[inline]
+    pub(super) unsafe fn seat(&self, core: &Core) -> Place {
+        let seat = Layout::new::<Seat>();
+        // SAFETY: handed on from the caller.
+        unsafe { self.place_by(core, seat, const { stride_of_seat() }) }
+    }
+
+    /// So many seats may be wanted at a time: few have a chunk that is no larger than they need.
+    pub(crate) fn expect_seats(&self, most: usize) {
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
+        self.classes[0].grow.set(most.clamp(1, MOST_SLOTS + 1));
+    }
+
+    /// # Safety
+    /// As for `place`.
+    #[inline]
+    unsafe fn place_by(&self, core: &Core, cell: Layout, stride: u32) -> Place {
         let recent = self.class(self.recent.get());
         if recent.stride.get() == stride && stride != 0 {
             let slot = recent.free.get();
@@ -145,7 +170,7 @@ impl Arena {
         // SAFETY: free slots keep their header's link.
         class.free.set(unsafe { (*slot).next.get() });
         // SAFETY: free slots keep their offset.
-        let offset = unsafe { (*slot.cast::<Task>()).offset };
+        let offset = unsafe { (*slot.cast::<Placed>()).offset };
         // SAFETY: that is the slot's offset; the chunk lives while the scope does.
         let freed = &unsafe { chunk_at(slot, offset) }.freed;
         freed.set(freed.get() - 1);
@@ -243,7 +268,7 @@ impl Arena {
     #[inline]
     pub(super) unsafe fn take_in(&self, slot: *const Header) {
         // SAFETY: free slots keep their offset.
-        let offset = unsafe { (*slot.cast::<Task>()).offset };
+        let offset = unsafe { (*slot.cast::<Placed>()).offset };
         // SAFETY: that is the slot's offset; the chunk lives while the scope does.
         let chunk = unsafe { chunk_at(slot, offset) };
         chunk.freed.set(chunk.freed.get() + 1);
@@ -348,6 +373,11 @@ impl Arena {
             chunk = next;
         }
     }
+}
+
+const fn stride_of_seat() -> u32 {
+    assert!(align_of::<Seat>() <= 16);
+    size_of::<Seat>().next_multiple_of(16) as u32
 }
 
 /// Slot sizes, coarse enough that the children of most scopes share a few. Zero: one allocation each.

@@ -13,7 +13,8 @@ use std::task::{Context, Poll};
 
 use selvedge_cancel::Cancelled;
 
-use super::{Header, Kind, Payload, Polled, Task, VTable, batch_chunk, chunk, quietly};
+use super::slab::{Slot, free_seat};
+use super::{Header, Kind, Payload, Polled, Task, VTable, chunk, quietly};
 use crate::select_safe_child::Cut;
 use crate::window::Core;
 
@@ -74,7 +75,7 @@ unsafe fn cut_short<T>(output: *mut (), cancelled: Cancelled) {
 
 /// The future, then its output. Which one it is stands in the task word.
 #[repr(C)]
-union Stage<F, T> {
+pub(super) union Stage<F, T> {
     future: ManuallyDrop<F>,
     output: ManuallyDrop<T>,
 }
@@ -86,12 +87,8 @@ pub(crate) struct TaskCell<F: Future, S: Settle<F::Output>> {
     stage: UnsafeCell<Stage<F, S::Out>>,
 }
 
-/// One of a batch.
-#[repr(C)]
-pub(crate) struct BatchCell<F: Future> {
-    header: Header,
-    stage: UnsafeCell<Stage<F, F::Output>>,
-}
+/// What is known of the futures of a batch by their type; where they lie is the slab's business.
+pub(crate) struct BatchCell<F>(PhantomData<F>);
 
 impl<F: Future, S: Settle<F::Output>> TaskCell<F, S> {
     pub(crate) const VTABLE: VTable = VTable {
@@ -133,71 +130,46 @@ impl<F: Future, S: Settle<F::Output>> TaskCell<F, S> {
 impl<F: Future> BatchCell<F> {
     pub(crate) const VTABLE: VTable = VTable {
         kind: Kind::Batch,
-        poll: poll::<F, Plain, Self>,
-        drop_future: drop_future::<F, Plain, Self>,
-        drop_output: drop_output::<F, Plain, Self>,
+        poll: poll::<F, Plain, Slot<F>>,
+        drop_future: drop_future::<F, Plain, Slot<F>>,
+        drop_output: drop_output::<F, Plain, Slot<F>>,
         output_needs_drop: needs_drop::<F::Output>(),
-        free: batch_chunk::free_batch,
-        output: offset_of!(Self, stage),
+        free: free_seat,
+        // Nobody has a handle that would look.
+        output: 0,
         cut_short: None,
     };
 
-    /// Polls the future of a slot; the same as through the vtable, but open to the optimiser.
+    /// Polls the future of a seat; the same as through the vtable, but open to the optimiser.
     ///
     /// # Safety
     /// As for `VTable::poll`.
     #[inline(always)]
     pub(crate) unsafe fn poll(header: *const Header, cx: &mut Context<'_>) -> Polled {
         // SAFETY: handed on from the caller.
-        unsafe { poll::<F, Plain, Self>(header, cx) }
+        unsafe { poll::<F, Plain, Slot<F>>(header, cx) }
     }
 
-    /// Moves the output out of a slot.
-    ///
-    /// # Safety
-    /// It was written, and is not read again.
+    /// What the cost of first polls is kept under, as [`Header::key`] gives it.
     #[inline]
-    pub(crate) unsafe fn output(header: *const Header) -> F::Output {
-        // SAFETY: the output lies at this offset of the cell.
-        let output = unsafe { place::<F::Output>(header, offset_of!(Self, stage)) };
-        // SAFETY: handed on from the caller.
-        unsafe { output.read() }
-    }
-
-    /// Moves the future out of a slot that was never polled.
-    ///
-    /// # Safety
-    /// It is not touched again.
-    pub(crate) unsafe fn take_back(header: *const Header) -> F {
-        // SAFETY: the future lies at this offset of the cell.
-        let future = unsafe { place::<F>(header, offset_of!(Self, stage)) };
-        // SAFETY: handed on from the caller.
-        unsafe { future.read() }
-    }
-
-    /// # Safety
-    /// `cell` is valid for a write of `Self`.
-    #[inline]
-    pub(crate) unsafe fn write(cell: *mut Self, header: Header, future: F) {
-        let stage = UnsafeCell::new(Stage {
-            future: ManuallyDrop::new(future),
-        });
-        // SAFETY: handed on from the caller.
-        unsafe { cell.write(Self { header, stage }) }
+    pub(crate) fn fresh_key() -> usize {
+        Self::VTABLE.poll as usize ^ 1
     }
 }
 
-/// Where a cell keeps its stage.
+/// Where the future of a header lies, and then its output.
 pub(crate) trait Staged {
-    const STAGE: usize;
+    /// # Safety
+    /// `header` opens one of these, and the scope has not let go of it.
+    unsafe fn stage<T>(header: *const Header) -> *mut T;
 }
 
 impl<F: Future, S: Settle<F::Output>> Staged for TaskCell<F, S> {
-    const STAGE: usize = offset_of!(Self, stage);
-}
-
-impl<F: Future> Staged for BatchCell<F> {
-    const STAGE: usize = offset_of!(Self, stage);
+    #[inline]
+    unsafe fn stage<T>(header: *const Header) -> *mut T {
+        // SAFETY: the stage lies at this offset of the cell.
+        unsafe { place(header, offset_of!(Self, stage)) }
+    }
 }
 
 /// The bytes `offset` behind a header.
@@ -219,7 +191,7 @@ unsafe fn poll<F: Future, S: Settle<F::Output>, C: Staged>(
     cx: &mut Context<'_>,
 ) -> Polled {
     // SAFETY: 1.
-    let future = unsafe { place::<F>(header, C::STAGE) };
+    let future = unsafe { C::stage::<F>(header) };
     // SAFETY: 2. makes the borrow exclusive.
     let exclusive = unsafe { &mut *future };
     // SAFETY: cells never move, and the future is dropped in place.
@@ -254,7 +226,7 @@ unsafe fn poll<F: Future, S: Settle<F::Output>, C: Staged>(
     match settled {
         Ok(output) => {
             // SAFETY: 1.
-            let stage = unsafe { place::<S::Out>(header, C::STAGE) };
+            let stage = unsafe { C::stage::<S::Out>(header) };
             // SAFETY: the future is gone, so its place is the output's.
             unsafe { stage.write(output) };
             Polled::Value
@@ -270,7 +242,7 @@ unsafe fn poll<F: Future, S: Settle<F::Output>, C: Staged>(
 /// As for `poll`: the caller is the only one who may touch the future, which lives.
 unsafe fn drop_future<F: Future, S: Settle<F::Output>, C: Staged>(header: *const Header) {
     // SAFETY: the caller names a cell whose future lives and is ours.
-    let future = unsafe { place::<F>(header, C::STAGE) };
+    let future = unsafe { C::stage::<F>(header) };
     // SAFETY: as above; the task word says DONE afterwards, so nobody touches it again.
     let dropped = catch_unwind(AssertUnwindSafe(|| unsafe { ptr::drop_in_place(future) }));
     if let Err(payload) = dropped {
@@ -286,7 +258,7 @@ unsafe fn drop_output<F: Future, S: Settle<F::Output>, C: Staged>(
     header: *const Header,
 ) -> Option<Payload> {
     // SAFETY: handed on from the caller.
-    let output = unsafe { place::<S::Out>(header, C::STAGE) };
+    let output = unsafe { C::stage::<S::Out>(header) };
     // SAFETY: handed on from the caller; nobody touches it again.
     catch_unwind(AssertUnwindSafe(|| unsafe { ptr::drop_in_place(output) })).err()
 }

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::ptr;
 
 use super::arena::{CLASSES, Place};
-use super::{Header, Links, Task, cache};
+use super::{Header, Links, Placed, Task, cache};
 use crate::sync::AtomicUsize;
 use crate::window::{Core, owned_here};
 
@@ -213,10 +213,29 @@ pub(super) unsafe fn free_task(header: *const Header) {
     let record = &unsafe { &*task }.record;
     // SAFETY: nobody refers to the task any more, so nobody has its record.
     unsafe { record.clear() };
-    // SAFETY: the cell is still whole.
-    let offset = unsafe { (*task).offset };
     // SAFETY: every task lies in a chunk at its offset.
-    let chunk = unsafe { chunk_of(task.cast(), offset) };
+    let chunk = unsafe { place_of_slot(header) };
+    // SAFETY: handed on from the caller.
+    unsafe { free_slot(chunk, header) };
+}
+
+/// The chunk of a task or seat.
+///
+/// # Safety
+/// `header` opens one that is alive.
+#[inline]
+pub(super) unsafe fn place_of_slot(header: *const Header) -> *const Chunk {
+    // SAFETY: the slot is still whole.
+    let offset = unsafe { (*header.cast::<Placed>()).offset };
+    // SAFETY: every task and seat lies in a chunk at its offset.
+    unsafe { chunk_of(header.cast(), offset) }
+}
+
+/// Gives a slot back to its chunk, whichever thread this is.
+///
+/// # Safety
+/// `header` opens a slot of `chunk` that nothing refers to.
+pub(super) unsafe fn free_slot(chunk: *const Chunk, header: *const Header) {
     // SAFETY: the chunk is alive: this slot is in use.
     let Chunk { core, class, .. } = *unsafe { &*chunk };
     if class as usize == CLASSES {

@@ -5,7 +5,6 @@
 //! [`Core`](crate::window::Core) that a wake is pushed to.
 
 mod arena;
-mod batch_chunk;
 mod cache;
 mod cell;
 mod chunk;
@@ -14,19 +13,19 @@ mod join;
 mod life;
 mod list;
 mod record;
+mod slab;
 mod waiters;
 mod waker;
 mod word;
 
 use std::cell::{Cell, UnsafeCell};
-use std::mem::MaybeUninit;
+use std::mem::{MaybeUninit, offset_of};
 use std::panic::Location;
 use std::task::{Context, Waker};
 
 use selvedge_cancel::CancelToken;
 
 pub(crate) use self::arena::{Arena, Place};
-pub(crate) use self::batch_chunk::BatchChunk;
 pub(crate) use self::cell::{BatchCell, Plain, Settle, TaskCell, Trying, place};
 pub(crate) use self::chunk::{free_owned, links_of, solo};
 pub(crate) use self::ending::Ending;
@@ -36,6 +35,7 @@ pub(crate) use self::life::Parting;
 pub(crate) use self::life::{Alone, Heir, LifeWord};
 pub(crate) use self::list::{AllList, Links, List};
 pub(crate) use self::record::RecordSlot;
+pub(crate) use self::slab::{Holds, Slab, leave_seat};
 #[cfg(all(test, selvedge_loom))]
 pub(crate) use self::waiters::Waiters;
 pub(crate) use self::waker::{is_waker_of, with_waker};
@@ -51,7 +51,7 @@ pub(crate) enum Kind {
     Notice,
     /// A spawned child: the header opens a [`Task`].
     Child,
-    /// One of a batch of like futures: header, future and nothing else.
+    /// One of a batch of like futures: the header opens a seat, the future lies elsewhere.
     Batch,
 }
 
@@ -179,12 +179,6 @@ impl Header {
 #[repr(C)]
 pub(crate) struct Task {
     pub(crate) header: Header,
-    /// Whom to wake at the end; governed by the life word (rule T4).
-    pub(crate) joiner: WakerSlot,
-    /// Where the task was spawned.
-    pub(crate) place: &'static Location<'static>,
-    /// Name, number and whatever inspection adds; null until somebody asks.
-    pub(crate) record: RecordSlot,
     /// Bytes from the start of the chunk to this cell.
     pub(crate) offset: u32,
     /// Pushed into the inbox by its spawn, and not registered yet.
@@ -193,7 +187,23 @@ pub(crate) struct Task {
     pub(crate) solo: bool,
     /// It may be dropped midway.
     pub(crate) select_safe: bool,
+    /// Whom to wake at the end; governed by the life word (rule T4).
+    pub(crate) joiner: WakerSlot,
+    /// Where the task was spawned.
+    pub(crate) place: &'static Location<'static>,
+    /// Name, number and whatever inspection adds; null until somebody asks.
+    pub(crate) record: RecordSlot,
 }
+
+/// What a task and a seat begin with, as far as their memory is concerned.
+#[repr(C)]
+struct Placed {
+    header: Header,
+    /// Bytes from the start of the chunk.
+    offset: u32,
+}
+
+const _: () = assert!(offset_of!(Task, offset) == offset_of!(Placed, offset));
 
 impl Task {
     /// The task's own token, if it has one.

@@ -1,6 +1,5 @@
-//! The engine of a batch: like futures in one allocation, 32 bytes beside each, no handles and no body.
+//! The engine of a batch: like futures in one slab, which wakers do not keep; no handles and no body.
 
-use std::alloc::Layout;
 use std::future::Future;
 use std::marker::PhantomPinned;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
@@ -16,7 +15,7 @@ use super::engine::{Ambient, drop_child, raise};
 use super::owner::{Body, Run, Turn, Window};
 use super::policy;
 use super::step::{Side, Stepped, step_by};
-use crate::task::{BatchCell, BatchChunk, Ended, Header, Payload, quietly};
+use crate::task::{BatchCell, Ended, Holds, Payload, Slab, leave_seat, quietly};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -28,7 +27,8 @@ enum Stage {
 /// Runs a fixed number of futures of one type.
 pub(crate) struct BatchEngine<F: Future> {
     core: CoreRef,
-    chunk: *const BatchChunk,
+    slab: Slab<F>,
+    /// Slots that were filled.
     len: usize,
     stage: Stage,
     /// Slots polled for the first time, or queued for it.
@@ -36,7 +36,6 @@ pub(crate) struct BatchEngine<F: Future> {
     /// The outputs of the first so many slots, once they are there.
     outputs: Vec<F::Output>,
     token: Option<CancelToken>,
-    futures: std::marker::PhantomData<F>,
     _pin: PhantomPinned,
 }
 
@@ -45,10 +44,10 @@ unsafe impl<F: Future<Output: Send> + Send> Send for BatchEngine<F> {}
 // SAFETY: `&BatchEngine` reaches neither futures nor outputs.
 unsafe impl<F: Future> Sync for BatchEngine<F> {}
 
-/// Polls the futures of a batch for the first time, in order and straight from their slots, as long as
+/// Polls the futures of a batch for the first time, in order and straight from their slots, each in a seat that the next one has again, as long as
 /// they are not worth lending; what is left then goes to the ready list. It plays the part of a body.
 struct Starter<'a, F: Future> {
-    chunk: *const BatchChunk,
+    slab: &'a Slab<F>,
     len: usize,
     started: &'a mut usize,
     outputs: &'a mut Vec<F::Output>,
@@ -60,30 +59,24 @@ struct Starter<'a, F: Future> {
 const STRETCH: usize = 32;
 
 impl<F: Future> Starter<'_, F> {
-    fn slot(&self, index: usize) -> *const Header {
-        // SAFETY: `len` slots were written, and the chunk lives until `retire`.
-        unsafe { BatchChunk::slot(self.chunk, index) }
-    }
-
     /// # Safety
     /// The slot was not started, and this thread is the owner in an open window of `core`.
     #[inline]
     unsafe fn start(&mut self, core: &Core, index: usize) {
-        let header = self.slot(index);
-        // SAFETY: a slot that was not started holds its token; the poll is that of its type.
+        // SAFETY: a slot that was not started has no seat; the engine keeps the slab while there are any.
+        let header = unsafe { self.slab.seat(core, index) };
+        // SAFETY: a seat that was not started holds its token; the poll is that of its type.
         match unsafe { step_by(header, BatchCell::<F>::poll, Side::Owner) } {
             Stepped::Idle => {}
-            // SAFETY: the token is ours, so the slot is in no queue.
+            // SAFETY: the token is ours, so the seat is in no queue.
             Stepped::Again => unsafe { core.owner.local.push_back(header) },
             Stepped::Ended(Ended::Value) if self.outputs.len() == index => {
                 // SAFETY: it was written just now.
-                self.outputs.push(unsafe { BatchCell::<F>::output(header) });
-                // SAFETY: the scope's reference keeps the slot.
-                let head = unsafe { &*header };
-                head.word.finish(Ended::Dropped);
-                let held = !head.life.release();
-                let survivors = &core.owner.survivors;
-                survivors.set(survivors.get() + usize::from(held));
+                self.outputs.push(unsafe { self.slab.take_output(index) });
+                // SAFETY: the scope's reference keeps the seat.
+                unsafe { &*header }.word.finish(Ended::Dropped);
+                // SAFETY: its future has ended.
+                unsafe { leave_seat(core, header) };
                 self.ended += 1;
             }
             // SAFETY: it has just ended.
@@ -94,8 +87,10 @@ impl<F: Future> Starter<'_, F> {
     /// Leaves the rest to the window.
     fn queue_rest(&mut self, core: &Core) {
         for index in *self.started..self.len {
-            // SAFETY: a slot that was not started is in no queue.
-            unsafe { core.owner.local.push_back(self.slot(index)) };
+            // SAFETY: a slot that was not started has no seat; the engine keeps the slab while there are any.
+            let header = unsafe { self.slab.seat(core, index) };
+            // SAFETY: a new seat is in no queue.
+            unsafe { core.owner.local.push_back(header) };
         }
         *self.started = self.len;
     }
@@ -116,8 +111,7 @@ impl<F: Future> Body for Starter<'_, F> {
         if left == 0 {
             return none;
         }
-        // SAFETY: the slot is not retired before it was started.
-        let key = unsafe { &*self.slot(*self.started) }.key();
+        let key = BatchCell::<F>::fresh_key();
         let known = policy::estimate(key);
         if core.may_lend_now(known, left) {
             self.queue_rest(core);
@@ -162,13 +156,12 @@ impl<F: Future> BatchEngine<F> {
         let token = Some(core.token.clone());
         let mut engine = Self {
             core,
-            chunk: std::ptr::null(),
+            slab: Slab::new(0),
             len: 0,
             stage: Stage::Fresh,
             started: 0,
             outputs: Vec::new(),
             token,
-            futures: std::marker::PhantomData,
             _pin: PhantomPinned,
         };
         let iter = futures.into_iter();
@@ -181,21 +174,19 @@ impl<F: Future> BatchEngine<F> {
 
     /// Takes up to `room` futures, which the iterator was said to have.
     fn fill(&mut self, iter: impl Iterator<Item = F>, room: usize) {
-        self.chunk = BatchChunk::make(&self.core, Layout::new::<BatchCell<F>>(), room);
-        self.core.batch.set(self.chunk);
+        self.slab = Slab::new(room);
+        self.core.owner.arena.expect_seats(room);
         let mut iter = iter;
         // One that panics leaves a shorter batch.
         while self.len < room {
             let Some(future) = iter.next() else { break };
-            let header = Header::new(self.core.as_ptr(), const { &BatchCell::<F>::VTABLE }, false);
-            // SAFETY: the chunk has room for this slot.
-            let slot = unsafe { BatchChunk::slot(self.chunk, self.len) };
-            // SAFETY: the slot has the cell's layout and nobody has seen it.
-            unsafe { BatchCell::write(slot.cast_mut().cast(), header, future) };
+            // SAFETY: there is room for this slot, which is empty, and nobody has seen the slab.
+            let vacancy = unsafe { self.slab.vacancy(self.len) };
+            // SAFETY: the vacancy has room for it.
+            unsafe { vacancy.write(future) };
             self.len += 1;
-            // At once: if `next` panics, `Drop` retires what is there.
+            // At once: if `next` panics, `Drop` drops what is there.
             self.core.set_live(self.len);
-            self.core.slots.set(self.len);
         }
         let mut more = iter.peekable();
         if more.peek().is_some() {
@@ -215,16 +206,10 @@ impl<F: Future> BatchEngine<F> {
     fn take_back(&mut self) -> Vec<F> {
         let mut all = Vec::with_capacity(self.len);
         for index in 0..std::mem::take(&mut self.len) {
-            // SAFETY: the slot was written.
-            let slot = unsafe { BatchChunk::slot(self.chunk, index) };
-            // SAFETY: it was never polled, and its chunk is given back below.
-            all.push(unsafe { BatchCell::<F>::take_back(slot) });
+            // SAFETY: the slot was filled and never polled.
+            all.push(unsafe { self.slab.take_future(index) });
         }
         self.core.set_live(0);
-        self.core.slots.set(0);
-        let chunk = std::mem::replace(&mut self.chunk, std::ptr::null());
-        // SAFETY: every slot is empty, and no waker of one exists.
-        unsafe { BatchChunk::retire(chunk, 0) };
         all
     }
 
@@ -236,12 +221,6 @@ impl<F: Future> BatchEngine<F> {
     pub(crate) fn token(&self) -> CancelToken {
         self.core.expose();
         self.core.token.clone()
-    }
-
-    fn slot(&self, index: usize) -> *const Header {
-        debug_assert!(index < self.len, "slots of a batch are counted");
-        // SAFETY: `len` slots were written, and the chunk lives until `retire`.
-        unsafe { BatchChunk::slot(self.chunk, index) }
     }
 
     /// Runs the batch. `Ready`: every output in order, or the first payload.
@@ -264,7 +243,7 @@ impl<F: Future> BatchEngine<F> {
         let ambient = Ambient::enter(&this.core, &mut this.token);
         let mut window = Window::open(&this.core);
         let mut starter: Starter<'_, F> = Starter {
-            chunk: this.chunk,
+            slab: &this.slab,
             len: this.len,
             started: &mut this.started,
             outputs: &mut this.outputs,
@@ -285,13 +264,12 @@ impl<F: Future> BatchEngine<F> {
         let panic = self.core.finish_panics();
         let mut outputs = std::mem::take(&mut self.outputs);
         for index in outputs.len()..self.len {
-            let header = self.slot(index);
-            // SAFETY: the slot is the batch's until it is retired.
-            if unsafe { &*header }.word.ended() != Some(Ended::Value) {
+            // SAFETY: the slot was filled.
+            if unsafe { self.slab.holds(index) } != Holds::Output {
                 continue;
             }
-            // SAFETY: it was written and is read once.
-            let output = unsafe { BatchCell::<F>::output(header) };
+            // SAFETY: just seen.
+            let output = unsafe { self.slab.take_output(index) };
             if panic.is_some() {
                 quietly(|| drop(output));
             } else {
@@ -307,14 +285,37 @@ impl<F: Future> BatchEngine<F> {
         panic.map_or(Ok(outputs), Err)
     }
 
+    /// The memory goes, all but what a waker keeps: the chunk of its seat, and the core.
     fn give_back(&mut self) {
+        // SAFETY: the scope is over: this thread is the owner, and nothing is placed any more.
+        unsafe { self.core.owner.arena.retire() };
         self.core.finish();
-        self.core.slots.set(0);
-        let chunk = std::mem::replace(&mut self.chunk, std::ptr::null());
         self.len = 0;
-        if !chunk.is_null() {
-            // SAFETY: every slot was let go of, by `Core::retire`, which counted the survivors.
-            unsafe { BatchChunk::retire(chunk, self.core.owner.survivors.get()) };
+        self.slab = Slab::new(0);
+    }
+
+    /// Drops what a slot holds, in a scope that is dropped early.
+    fn drop_slot(&self, index: usize) {
+        // SAFETY: the slot was filled, and this thread drops the scope, so it is the owner.
+        match unsafe { self.slab.holds(index) } {
+            Holds::Fresh => self.core.set_live(self.core.live() - 1),
+            Holds::Seated(header) => {
+                // SAFETY: the scope has not let go of the seat.
+                if unsafe { (*header).word.ended() }.is_none() {
+                    // SAFETY: the future lives, and between polls nobody polls it.
+                    unsafe { drop_child(&self.core, header) };
+                }
+                // SAFETY: it has ended, and was not retired, or the slot would say so.
+                unsafe { self.core.retire(header) };
+            }
+            Holds::Output | Holds::Nothing => {}
+        }
+        // SAFETY: it has no seat by now.
+        let dropped = catch_unwind(AssertUnwindSafe(|| unsafe {
+            self.slab.drop_content(index)
+        }));
+        if let Err(payload) = dropped {
+            self.core.panicked(&raw const self.core.body, payload);
         }
     }
 }
@@ -330,23 +331,7 @@ impl<F: Future> Drop for BatchEngine<F> {
         quietly(|| self.core.retire_done());
         // In reverse order of construction, like a scope's children.
         for index in (0..self.len).rev() {
-            let header = self.slot(index);
-            // SAFETY: the slot is the batch's until it is retired.
-            match unsafe { (*header).word.ended() } {
-                None => {
-                    // SAFETY: the future lives, and between polls nobody polls it.
-                    unsafe { drop_child(&self.core, header) };
-                    // SAFETY: it has ended just now.
-                    unsafe { self.core.retire(header) };
-                }
-                Some(Ended::Value) => {
-                    // SAFETY: the output was written and not taken.
-                    if let Some(payload) = unsafe { Header::drop_output(header) } {
-                        self.core.panicked(header, payload);
-                    }
-                }
-                Some(_) => {}
-            }
+            self.drop_slot(index);
         }
         for output in std::mem::take(&mut self.outputs).into_iter().rev() {
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(output))) {

@@ -25,7 +25,7 @@ use crate::limit::Limits;
 use crate::pool::Pool;
 use crate::sync::{AtomicU32, AtomicUsize, Ordering};
 use crate::task::{
-    AllList, Alone, Arena, BatchChunk, Ended, Header, Kind, List, Task, free_owned, links_of,
+    AllList, Alone, Arena, Ended, Header, Kind, List, Task, free_owned, leave_seat, links_of,
     quietly,
 };
 
@@ -55,8 +55,6 @@ pub(crate) struct Owner {
     pub(crate) spawns: Cell<u32>,
     /// The owner's place in the chain of its thread, while a window is open.
     pub(super) node: Node,
-    /// Slots of a batch that a waker still held when they ended.
-    pub(crate) survivors: Cell<usize>,
     /// Children that ended on helpers and are still registered; empty but in `retire_done`, unless that unwound.
     pub(crate) done: List,
 }
@@ -123,9 +121,6 @@ pub(crate) struct Core {
     /// The scope is being dropped: spawns are refused silently.
     dying: AtomicU32,
     pub(crate) owner: Owner,
-    pub(crate) batch: Cell<*const BatchChunk>,
-    /// How many slots the batch has; owner only.
-    pub(crate) slots: Cell<usize>,
     /// Where errors of children go: the scope future's [`Errors`], set at each poll (rule W10).
     pub(super) sink: Cell<*const ()>,
     pub(crate) settings: Settings,
@@ -133,7 +128,7 @@ pub(crate) struct Core {
     pub(crate) place: &'static Location<'static>,
 }
 
-// SAFETY: what is not atomic or locked is touched by the owner only (`owner`, `batch`), or set before a
+// SAFETY: what is not atomic or locked is touched by the owner only (`owner`), or set before a
 // window opens and read inside it (`sink`), which the window's protocol orders.
 unsafe impl Send for Core {}
 // SAFETY: as above.
@@ -172,11 +167,8 @@ impl Core {
                 may_lend: Cell::new(None),
                 spawns: Cell::new(0),
                 node: Node::new(),
-                survivors: Cell::new(0),
                 done: List::new(),
             },
-            batch: Cell::new(ptr::null()),
-            slots: Cell::new(0),
             sink: Cell::new(ptr::null()),
             settings: Settings::default(),
             place,
@@ -517,17 +509,17 @@ impl Core {
         self.set_live(self.live() - 1);
         // SAFETY: the scope's reference keeps it alive.
         let kind = unsafe { (*header).vtable.kind };
+        if kind == Kind::Batch {
+            // SAFETY: handed on from the caller.
+            return unsafe { leave_seat(self, header) };
+        }
         if kind == Kind::Child {
             // SAFETY: it is registered.
             unsafe { self.unlink(header.cast()) };
         }
         // SAFETY: the scope's reference ends here.
         let last = unsafe { (*header).life.release() };
-        if kind == Kind::Batch {
-            self.owner
-                .survivors
-                .set(self.owner.survivors.get() + usize::from(!last));
-        } else if last && here::owned_here(self) {
+        if last && here::owned_here(self) {
             // SAFETY: nothing refers to the cell any more, and this thread is the owner in its window.
             unsafe { free_owned(self, header) };
         } else if last {

@@ -15,9 +15,7 @@ use super::core::Core;
 use super::here::Role;
 use super::inbox::Pushed;
 use crate::sync::{AtomicU32, Mutex, Ordering, lock};
-use crate::task::{
-    BatchChunk, Header, Kind, Rest, TaskWord, VTable, free_owned, links_of, quietly,
-};
+use crate::task::{Header, Kind, Rest, TaskWord, VTable, free_owned, links_of, quietly};
 
 static NOTICE: VTable = VTable {
     kind: Kind::Notice,
@@ -266,7 +264,7 @@ impl Core {
         // SAFETY: this thread is the owner, and no cell is placed, says the caller.
         unsafe { self.owner.arena.each_living(&mut visit) };
         let mut visit = |header: *const Header| {
-            // SAFETY: listed tasks and slots of a batch are alive, ended or not.
+            // SAFETY: listed tasks are alive, ended or not.
             if unsafe { &*header }.word.ended().is_none() {
                 visit(header);
             }
@@ -277,10 +275,6 @@ impl Core {
             let next = unsafe { links_of(task) }.next.get();
             visit(task.cast());
             task = next;
-        }
-        for index in 0..self.slots.get() {
-            // SAFETY: the batch has that many slots, and gives them back only when its poll has ended.
-            visit(unsafe { BatchChunk::slot(self.batch.get(), index) });
         }
     }
 
