@@ -10,7 +10,7 @@ use std::ptr;
 
 use super::chunk::{Chunk, chunk_at, solo};
 use super::slab::Seat;
-use super::{Header, Placed};
+use super::{Header, Placed, cache};
 use crate::sync::{AtomicPtr, Ordering};
 use crate::window::Core;
 
@@ -22,6 +22,8 @@ const COMMON: usize = 2;
 /// Four keeps small scopes small; what one stray waker can pin is one chunk of eight kibibytes.
 const FIRST_SLOTS: u32 = 4;
 const MOST_SLOTS: u32 = 16;
+/// Bytes of the slots of a chunk that is not of the kept size.
+const MOST_CHUNK: u32 = (cache::BYTES - size_of::<Chunk>()) as u32;
 /// Larger cells are allocated one by one.
 const MOST_BYTES: usize = 2048;
 
@@ -207,12 +209,13 @@ impl Arena {
         let stride = class.stride.get();
         let index = u32::try_from(index).unwrap_or(0);
         let slots = class.grow.replace(class.grow.get() * 4);
-        let (chunk, offset, slots) = if slots <= MOST_SLOTS {
+        // Small ones by count, large ones by size: a stray waker pins no more than one of the kept size.
+        let (chunk, offset, slots) = if slots <= MOST_SLOTS && slots * stride < MOST_CHUNK {
             let layout = Layout::from_size_align(stride as usize, 16).expect("strides are small");
             let (chunk, offset) = Chunk::make(core, index, layout, slots);
             (chunk, offset, slots)
         } else {
-            class.grow.set(slots);
+            class.grow.set(MOST_SLOTS + 1);
             Chunk::make_kept(core, index, stride)
         };
         // SAFETY: just made.

@@ -57,6 +57,9 @@ struct Starter<'a, F: Future> {
 
 /// First polls between two looks at the clock.
 const STRETCH: usize = 32;
+/// So many seats at a time that futures are queued in which were not polled yet: more than helpers can get
+/// through before the owner queues the next, and few enough that their chunks are kept from batch to batch.
+const SEATED: usize = 16 << 10;
 
 impl<F: Future> Starter<'_, F> {
     /// # Safety
@@ -84,15 +87,19 @@ impl<F: Future> Starter<'_, F> {
         }
     }
 
-    /// Leaves the rest to the window.
-    fn queue_rest(&mut self, core: &Core) {
-        for index in *self.started..self.len {
+    /// Leaves the rest to the window, or as much of it as there shall be seats at a time; `true`: all of it.
+    fn queue_rest(&mut self, core: &Core) -> bool {
+        let left = self.len - *self.started;
+        let seated = core.live() - left;
+        let most = SEATED.saturating_sub(seated).max(STRETCH).min(left);
+        for _ in 0..most {
             // SAFETY: a slot that was not started has no seat; the engine keeps the slab while there are any.
-            let header = unsafe { self.slab.seat(core, index) };
+            let header = unsafe { self.slab.seat(core, *self.started) };
+            *self.started += 1;
             // SAFETY: a new seat is in no queue.
             unsafe { core.owner.local.push_back(header) };
         }
-        *self.started = self.len;
+        most == left
     }
 }
 
@@ -114,8 +121,9 @@ impl<F: Future> Body for Starter<'_, F> {
         let key = BatchCell::<F>::fresh_key();
         let known = policy::estimate(key);
         if core.may_lend_now(known, left) {
-            self.queue_rest(core);
-            return none;
+            let ended = self.queue_rest(core);
+            core.owner.body_ready.set(!ended);
+            return Turn { ended, ..none };
         }
         let stretch = match known {
             0 => 1,
