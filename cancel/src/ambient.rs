@@ -5,10 +5,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
-use crate::{CancelToken, Cancelled, Cause, TaskId, Timer};
+use crate::{CancelToken, Cancelled, Cause, Instant, TaskId, Timer};
 
 /// What an engine knows of the task that is polled on this thread, which this crate does not.
 ///
@@ -60,12 +61,14 @@ fn host() -> Option<&'static dyn Host> {
     HOST.get().copied()
 }
 
-/// What is in force on a thread, and what a later restore has to skip.
+/// What is in force on a thread, and what a later restore has to skip. It has no destructor, so it is there as long as
+/// the thread runs code: also in the destructors of other thread-locals. Whoever puts something in takes it out again,
+/// or it is leaked.
 struct InForce<T> {
-    now: RefCell<Option<T>>,
+    now: RefCell<ManuallyDrop<Option<T>>>,
     /// Values that were taken out of force while something that was put in force later still was, each with what
     /// had been in force before it. A stackful coroutine that suspends in the middle of a poll leaves them so.
-    left: RefCell<Vec<(T, Option<T>)>>,
+    left: RefCell<ManuallyDrop<Vec<(T, Option<T>)>>>,
 }
 
 /// Whether two handles name the same thing.
@@ -88,14 +91,24 @@ impl Same for Arc<dyn Timer> {
 impl<T: Same> InForce<T> {
     const fn new() -> Self {
         Self {
-            now: RefCell::new(None),
-            left: RefCell::new(Vec::new()),
+            now: RefCell::new(ManuallyDrop::new(None)),
+            left: RefCell::new(ManuallyDrop::new(Vec::new())),
         }
     }
 
+    /// Swaps what is in force; the answer is what was.
+    fn swap(&self, new: Option<T>) -> Option<T> {
+        ManuallyDrop::into_inner(self.now.replace(ManuallyDrop::new(new)))
+    }
+
+    /// Looks at what is in force.
+    #[inline]
+    fn look<R>(&self, look: impl FnOnce(&T) -> Option<R>) -> Option<R> {
+        (**self.now.borrow()).as_ref().and_then(look)
+    }
+
     fn leave(&self, mine: &T, mut outer: Option<T>) -> Option<T> {
-        let is_mine = self.now.borrow().as_ref().is_some_and(|now| now.same(mine));
-        if !is_mine {
+        if self.look(|now| now.same(mine).then_some(())).is_none() {
             self.left.borrow_mut().push((mine.clone(), outer));
             return None;
         }
@@ -103,14 +116,19 @@ impl<T: Same> InForce<T> {
         while let Some(next) = outer.as_ref().and_then(|outer| self.skip(outer)) {
             outer = next;
         }
-        self.now.replace(outer)
+        self.swap(outer)
     }
 
     /// What was in force before a value that was taken out of force already.
     fn skip(&self, gone: &T) -> Option<Option<T>> {
         let mut left = self.left.borrow_mut();
         let at = left.iter().position(|(value, _)| value.same(gone))?;
-        Some(left.swap_remove(at).1)
+        let outer = left.swap_remove(at).1;
+        if left.is_empty() {
+            // Nobody drops it when the thread ends.
+            **left = Vec::new();
+        }
+        Some(outer)
     }
 }
 
@@ -129,15 +147,11 @@ crate::sync::thread_local! {
     static CANCELLATIONS: Cell<u64> = Cell::new(0);
 }
 
-/// Swaps this thread's current token; touches no count.
+/// Swaps this thread's current token; touches no count. Works in the destructors of thread-locals, too.
 ///
-/// In a thread-local destructor that runs after ours, there is no current token any more:
-/// nothing is kept, and the answer is `None`.
+/// What is still in when the thread ends is leaked: put back what was there before.
 pub fn replace(token: Option<CancelToken>) -> Option<CancelToken> {
-    TOKEN
-        .try_with(|in_force| in_force.now.replace(token))
-        .ok()
-        .flatten()
+    TOKEN.with(|in_force| in_force.swap(token))
 }
 
 /// Takes this thread's current token, which the caller had put in force, out of force again and puts back `outer`,
@@ -146,36 +160,24 @@ pub fn replace(token: Option<CancelToken>) -> Option<CancelToken> {
 /// If another token was put in force since and still is, that one stays, the answer is `None`, and whoever takes it
 /// out of force puts back `outer`.
 pub fn leave(mine: &CancelToken, outer: Option<CancelToken>) -> Option<CancelToken> {
-    TOKEN
-        .try_with(|in_force| in_force.leave(mine, outer))
-        .ok()
-        .flatten()
+    TOKEN.with(|in_force| in_force.leave(mine, outer))
 }
 
 /// Swaps this thread's timer; as [`replace`].
 pub fn replace_timer(timer: Option<Arc<dyn Timer>>) -> Option<Arc<dyn Timer>> {
-    TIMER
-        .try_with(|in_force| in_force.now.replace(timer))
-        .ok()
-        .flatten()
+    TIMER.with(|in_force| in_force.swap(timer))
 }
 
 /// As [`leave`], for the timer.
 pub fn leave_timer(mine: &Arc<dyn Timer>, outer: Option<Arc<dyn Timer>>) -> Option<Arc<dyn Timer>> {
-    TIMER
-        .try_with(|in_force| in_force.leave(mine, outer))
-        .ok()
-        .flatten()
+    TIMER.with(|in_force| in_force.leave(mine, outer))
 }
 
 /// Looks at the current token in place. `look` is for our own code and the engine's, which swaps no
 /// token meanwhile.
 #[inline]
 fn with_token<R>(look: impl FnOnce(&CancelToken) -> Option<R>) -> Option<R> {
-    TOKEN
-        .try_with(|in_force| in_force.now.borrow().as_ref().and_then(look))
-        .ok()
-        .flatten()
+    TOKEN.with(|in_force| in_force.look(look))
 }
 
 /// The current token, if anything runs under one.
@@ -185,10 +187,7 @@ pub fn token() -> Option<CancelToken> {
 
 /// The current timer, if one is installed.
 pub fn timer() -> Option<Arc<dyn Timer>> {
-    TIMER
-        .try_with(|in_force| in_force.now.borrow().clone())
-        .ok()
-        .flatten()
+    TIMER.with(|in_force| in_force.look(|timer| Some(Arc::clone(timer))))
 }
 
 /// What things that begin here hang below, and what counts their failures: the running task's own token.
@@ -203,6 +202,15 @@ pub(crate) fn shown() -> Option<CancelToken> {
     let token = token()?;
     let own = host().and_then(|host| host.task(&token));
     Some(own.unwrap_or(token))
+}
+
+/// Whether a limit around the running code was over before this moment, which has come, on this clock. If its timer is
+/// late, the limit cancels here and now.
+#[must_use]
+pub fn is_over_before(at: Instant, clock: Option<&Arc<dyn Timer>>) -> bool {
+    // Cloned only where there is a limit: whoever hears of a cancellation may look at what is in force.
+    let limited = with_token(|token| token.has_limit().then(|| token.clone()));
+    limited.is_some_and(|token| token.end_before(at, clock))
 }
 
 /// The number of the running task.
@@ -249,13 +257,12 @@ pub(crate) fn cause() -> Option<Cause> {
 #[inline]
 #[must_use]
 pub fn cancellations() -> u64 {
-    CANCELLATIONS.try_with(Cell::get).unwrap_or(0)
+    CANCELLATIONS.with(Cell::get)
 }
 
 /// A `Cancelled` was made; or one that was made on another thread has come over to this one.
 pub fn count_cancellation() {
-    // A thread whose locals are gone polls nothing that anybody would compare for.
-    let _ = CANCELLATIONS.try_with(|count| count.set(count.get().wrapping_add(1)));
+    CANCELLATIONS.with(|count| count.set(count.get().wrapping_add(1)));
 }
 
 /// Whether this thread runs under that very token, with no timer installed.

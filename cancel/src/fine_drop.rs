@@ -20,7 +20,7 @@ impl FineDrop {
     pub fn begin() -> Self {
         // Reports are for debug builds only.
         if cfg!(debug_assertions) {
-            let _ = DEPTH.try_with(|depth| depth.set(depth.get() + 1));
+            DEPTH.with(|depth| depth.set(depth.get() + 1));
         }
         Self(PhantomData)
     }
@@ -28,7 +28,7 @@ impl FineDrop {
     /// Whether drops are fine here.
     #[must_use]
     pub fn is_on() -> bool {
-        DEPTH.try_with(Cell::get).is_ok_and(|depth| depth > 0)
+        DEPTH.get() > 0
     }
 }
 
@@ -36,7 +36,7 @@ impl Drop for FineDrop {
     #[inline]
     fn drop(&mut self) {
         if cfg!(debug_assertions) {
-            let _ = DEPTH.try_with(|depth| depth.set(depth.get().saturating_sub(1)));
+            DEPTH.with(|depth| depth.set(depth.get().saturating_sub(1)));
         }
     }
 }

@@ -8,6 +8,7 @@
 
 #[doc(hidden)]
 pub mod ambient;
+mod callbacks;
 mod cause;
 mod current;
 mod error;
@@ -16,6 +17,7 @@ mod io;
 mod node;
 mod or_cancel;
 mod phase;
+mod process;
 mod select;
 mod select_safe;
 #[cfg(all(feature = "signal", not(selvedge_loom)))]
@@ -31,6 +33,8 @@ mod user;
 mod wait;
 mod watch;
 
+#[doc(hidden)]
+pub use callbacks::CallbacksElsewhere;
 pub use cause::{Cause, CauseKind};
 pub use current::{cancelled, check, checkpoint, current, deadline, remaining, stopping};
 pub use error::{Cancelled, TimedOut};
@@ -39,6 +43,8 @@ pub use fine_drop::FineDrop;
 pub use io::{Cancellable, CancelledOr, IoCancelExt, TryCancellable};
 pub use or_cancel::{FutureCancelExt, OrCancel};
 pub use phase::Phase;
+#[doc(hidden)]
+pub use process::PerProcess;
 #[doc(hidden)]
 pub use select::arms as __select;
 pub use select::{Select, SelectTuple, select};

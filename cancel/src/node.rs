@@ -2,11 +2,12 @@
 //! a parent knows only those children that have watchers on or below them.
 //!
 //! `README.md` in this crate's folder has the protocol and the numbered invariants cited here. How a
-//! request travels is in `node/spread.rs`, how a path is linked in `node/link.rs`, and the count of
-//! living `Cancelled`s in `node/live.rs`. Not for the public face of it, which is `token.rs`.
+//! request travels is in `node/spread.rs`, how a path is linked in `node/link.rs`, deadlines are in
+//! `node/limit.rs`, and the count of living `Cancelled`s in `node/live.rs`. Not for the public face of it, which is `token.rs`.
 
 #[cfg(feature = "tokio-util")]
 mod kept;
+mod limit;
 mod link;
 mod live;
 mod locked;
@@ -18,8 +19,9 @@ use std::task::Waker;
 use crate::slots::{NOWHERE, Watcher};
 use crate::sync::{Arc, AtomicU8, AtomicU32, Mutex, MutexGuard, OnceLock, Ordering, lock};
 use crate::user::let_go;
-use crate::{Cause, Instant, Phase};
+use crate::{Cause, Phase};
 
+use limit::Limit;
 pub(crate) use live::Mark;
 use locked::Locked;
 use spread::Rounds;
@@ -273,29 +275,6 @@ impl Node {
         self.upwards()
             .filter(|(node, _)| node.asked() & STOPPED != 0)
             .find_map(|(node, _)| node.lock().rare()?.stop.clone())
-    }
-
-    pub(crate) fn set_deadline(&self, deadline: Option<Instant>) {
-        if self.is_never {
-            return;
-        }
-        let mut locked = self.lock();
-        locked.cold().rare().deadline = deadline;
-        // Release: pairs with the Acquire in `marks`; who sees the mark comes for the deadline.
-        if deadline.is_some() {
-            self.marks.fetch_or(LIMITED, Ordering::Release);
-        } else {
-            self.marks.fetch_and(!LIMITED, Ordering::Release);
-        }
-    }
-
-    /// The earliest deadline of this node and those above it, up to a shield that is up.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.upwards()
-            .take_while(|(_, hidden)| !hidden)
-            .filter(|(node, _)| node.marks() & LIMITED != 0)
-            .filter_map(|(node, _)| node.lock().rare()?.deadline)
-            .min()
     }
 
     fn lock(&self) -> MutexGuard<'_, Locked> {

@@ -1,13 +1,13 @@
 //! Ctrl-C as a wish to stop, and more of it as more than that (feature `signal`).
 //!
-//! This crate starts no thread for it; the crate `ctrlc` has one, which calls us. Not for other signals: a program
+//! This crate starts no thread to listen; the crate `ctrlc` has one, which calls us. Not for other signals: a program
 //! that hears them any way it likes calls `stop`, `cancel` and `abort` itself.
 
 use std::{io, process};
 
 use crate::node::Node;
 use crate::sync::{Arc, Mutex, Weak, lock};
-use crate::{CancelToken, Cause, CauseKind, Phase};
+use crate::{CallbacksElsewhere, CancelToken, Cause, CauseKind, Phase};
 
 /// Who listens.
 struct Listeners {
@@ -33,9 +33,9 @@ impl CancelToken {
     /// dropped: that of a scope when the scope has ended. When none is left to listen, Ctrl-C ends the process
     /// with the status 130, as if nobody ever had.
     ///
-    /// For the whole process this takes the place of whatever handled Ctrl-C (on Unix: SIGINT), for good. Callbacks
-    /// of the token run on the thread that listens, so one that does not return keeps the next Ctrl-C from being
-    /// heard.
+    /// For the whole process this takes the place of whatever handled Ctrl-C (on Unix: SIGINT), for good. The
+    /// [`on_cancel`](Self::on_cancel) functions that a Ctrl-C reaches are called on a thread of their own, so one that
+    /// does not return does not keep the next Ctrl-C from being heard. Wakers are called on the thread that listens.
     ///
     /// # Examples
     /// ```
@@ -82,6 +82,8 @@ fn hear() {
     if heard.is_empty() || heard.iter().any(|(_, count)| *count > 3) {
         process::exit(INTERRUPTED);
     }
+    // The next Ctrl-C is heard by this very thread: it must not wait for a function of the user's.
+    let _elsewhere = CallbacksElsewhere::begin();
     for (node, count) in heard {
         let (phase, kind) = match count {
             1 => (Phase::Stopping, CauseKind::Shutdown),

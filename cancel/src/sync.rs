@@ -23,7 +23,8 @@ pub(crate) use std::sync::{Arc, OnceLock, Weak};
 
 /// For statics, which outlive the executions of a model: always std's.
 pub(crate) mod plain {
-    pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
+    pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+    pub(crate) use std::sync::{Mutex, MutexGuard, PoisonError};
 }
 
 /// Locks, whatever happened to an earlier holder: no user code runs under the locks of this

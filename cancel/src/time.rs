@@ -128,12 +128,17 @@ impl fmt::Debug for Instant {
 
 /// Tells the time and wakes tasks at a moment: what a runtime or a virtual clock provides.
 ///
+/// A waker that is given to a timer must not block, and must not compute for long: one thread wakes all. The embedded
+/// timer says so once, on standard error in a debug build, when a waker has taken longer than 200 ms.
+///
 /// # Obligations of an implementation
 /// - `now` never goes back, and is the clock that [`schedule`](Timer::schedule) goes by.
 /// - A scheduled waker is woken once, at or after its moment, by any thread, unless its ticket
 ///   is cancelled or reset first. A moment that has passed counts as due at once. The waker may be
 ///   called from inside `schedule` or `reset`; a spurious wake later on does no harm.
 /// - No lock is held while a waker is called, cloned or dropped: it may call back into the timer.
+/// - The waker of a limit cancels, and so may call functions of [`on_cancel`](crate::CancelToken::on_cancel), which
+///   may take long, on the thread that wakes it. The embedded timer has those called on other threads.
 /// - A cancelled or reset entry is gone at once, so that ten thousand resets leave one entry.
 /// - Far moments, up to the last one there is, are as good as others.
 pub trait Timer: fmt::Debug + Send + Sync {

@@ -221,7 +221,10 @@ impl CancelToken {
     /// Calls the function once when this token is cancelled; at once, if it is already.
     ///
     /// The call comes from the thread that cancels, with no lock held, after everything below
-    /// the cancelled token was marked. Dropping the guard takes the function back, unless its
+    /// the cancelled token was marked. Where a deadline cancels, or Ctrl-C, that thread has to go
+    /// on: then the function is called on a thread that is started for it, and may take long or
+    /// block. (If no thread can be started, it is called on the timer's or the listener's thread,
+    /// which waits for it.) Dropping the guard takes the function back, unless its
     /// call has begun by then. A panic of the function is reported by the panic hook and goes
     /// no further, so that the other functions run.
     ///
@@ -304,11 +307,6 @@ impl CancelToken {
     /// Makes an ordinary child of a shielded one: if its parent is cancelled, it is too from now on.
     pub fn lower_shield(&self) {
         self.node.lower_shield();
-    }
-
-    /// Stores the token's own deadline. Nothing happens when it passes: the engine sees to that.
-    pub fn set_deadline(&self, deadline: Option<Instant>) {
-        self.node.set_deadline(deadline);
     }
 
     /// Whether a [`Cancelled`](crate::Cancelled) lives that was made at or below this token, because

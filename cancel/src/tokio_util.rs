@@ -46,6 +46,10 @@ impl Callback for ToTokio {
     }
 
     fn disarm(&self) {}
+
+    fn is_ours(&self) -> bool {
+        true
+    }
 }
 
 fn cancel(node: &Arc<Node>) {

@@ -13,6 +13,10 @@ pub(crate) trait Callback: Send + Sync + fmt::Debug {
     fn call(&self, cause: &Cause);
     /// Drops the function; it will not be called unless the call has begun.
     fn disarm(&self);
+    /// Whether it is code of this crate, which takes no longer than a waker.
+    fn is_ours(&self) -> bool {
+        false
+    }
 }
 
 /// The function itself, in a lock that is held only to take it out.

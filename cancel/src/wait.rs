@@ -130,17 +130,31 @@ impl SelectSafe for Stopping {}
 /// A point at which a long computation lets others run and may be cancelled; from
 /// [`checkpoint`](crate::checkpoint).
 ///
+/// Polled again after it has failed, it fails again. Polled again after it was over, it asks again whether to go on,
+/// without another pause.
+///
 /// # Cancel safety
 /// Nothing is lost by dropping it.
 #[must_use = "futures do nothing unless polled"]
 #[derive(Debug, Default)]
 pub struct Checkpoint {
-    yielded: bool,
+    pause: Pause,
+}
+
+#[derive(Debug, Default)]
+enum Pause {
+    #[default]
+    Ahead,
+    Made,
+    /// It was cancelled. The cause alone: a `Cancelled` that is kept would count as one that lives.
+    Failed(Cause),
 }
 
 impl Checkpoint {
     pub(crate) const fn new() -> Self {
-        Self { yielded: false }
+        Self {
+            pause: Pause::Ahead,
+        }
     }
 }
 
@@ -148,13 +162,19 @@ impl Future for Checkpoint {
     type Output = Result<(), Cancelled>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match ambient::check() {
-            Ok(()) if !self.yielded => {
-                self.yielded = true;
+        if let Pause::Failed(cause) = &self.pause {
+            return Poll::Ready(Err(Cancelled::new(cause.clone())));
+        }
+        if let Err(cancelled) = ambient::check() {
+            self.pause = Pause::Failed(cancelled.cause().clone());
+            return Poll::Ready(Err(cancelled));
+        }
+        match std::mem::replace(&mut self.pause, Pause::Made) {
+            Pause::Made => Poll::Ready(Ok(())),
+            Pause::Ahead | Pause::Failed(_) => {
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            result => Poll::Ready(result),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::task::Waker;
 
-use super::News;
+use super::{Limit, News};
 use crate::slots::{INLINE, NOWHERE, Watcher, Watchers};
 use crate::{Cause, Instant, Phase};
 
@@ -42,6 +42,8 @@ pub(super) struct Rare {
     pub(super) stop: Option<Cause>,
     pub(super) abort: Option<Cause>,
     pub(super) deadline: Option<Instant>,
+    /// What cancels the node at the deadline.
+    pub(super) limit: Option<Limit>,
     #[cfg(feature = "tokio-util")]
     pub(super) kept: Option<super::kept::Kept>,
 }

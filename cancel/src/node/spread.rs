@@ -7,7 +7,7 @@ use super::{ABORTED, CANCELLED, Locked, News, Node, STOPPED};
 use crate::slots::{Taken, Watcher};
 use crate::sync::{Arc, Ordering};
 use crate::user::{Callback, quietly};
-use crate::{Cause, Phase};
+use crate::{Cause, Phase, callbacks};
 
 /// All that one request comes to. User code runs in `finish` only, which is the end of it.
 #[must_use]
@@ -89,9 +89,7 @@ impl Rounds {
         for waker in self.wakers {
             quietly(|| waker.wake());
         }
-        for (callback, cause) in self.calls {
-            callback.call(&cause);
-        }
+        callbacks::call(self.calls);
     }
 
     fn ask(&mut self, node: &Arc<Node>, phase: Phase, cause: &Cause) -> Option<Level> {

@@ -1,5 +1,6 @@
 //! `Alarm`: one entry in the timer, which can be moved, and what to do to a token when its moment has
-//! come. It acts on the timer's thread, so that it is felt during a long poll too. Not a wait for a task.
+//! come. It acts on the timer's thread, so that it is felt during a long poll too. Not a wait for a task; but where the
+//! timer has no thread, the task that set the limit sees to it: [`Alarm::attend`].
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::task::{Wake, Waker};
 
 use selvedge_cancel::{CancelToken, Cause, CauseKind, Instant, Ticket};
 
+use crate::sync::plain::{AtomicU32, Ordering};
 use crate::sync::{Mutex, lock};
 use crate::time::Clock;
 
@@ -44,6 +46,8 @@ struct Bell {
     token: CancelToken,
     act: Act,
     clock: Clock,
+    /// The timer rang before the moment, and may not do so again.
+    early: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -53,6 +57,8 @@ struct State {
     target: Option<Target>,
     /// The entry in the timer and its moment; `None` also while somebody is exchanging it.
     entry: Option<(Ticket, Instant)>,
+    /// The entry is to be made again, although its moment is right.
+    renew: bool,
     /// Somebody is bringing the entry in line with the target, and will see what changed meanwhile: so
     /// the timer is called by one thread at a time, without the lock.
     exchanging: bool,
@@ -63,6 +69,7 @@ impl Alarm {
         let state = State {
             target: None,
             entry: None,
+            renew: false,
             exchanging: false,
         };
         Self {
@@ -70,6 +77,7 @@ impl Alarm {
                 token,
                 act,
                 clock,
+                early: AtomicU32::new(0),
                 state: Mutex::new(state),
             }),
         }
@@ -95,16 +103,35 @@ impl Alarm {
         self.align();
     }
 
+    /// For the task that set the limit, whenever it has been polled and waits. If the timer rang too early, the entry
+    /// is renewed; and if it rings early again, because it has no thread, the task is woken, and comes by here again.
+    pub(crate) fn attend(&self, waker: &Waker) {
+        // Relaxed: the entry, which the flag is about, is under the lock.
+        let early = &self.bell.early;
+        if early.load(Ordering::Relaxed) == 0 || early.swap(0, Ordering::Relaxed) == 0 {
+            return;
+        }
+        if self.bell.look() {
+            lock(&self.bell.state).renew = true;
+            self.align();
+        }
+        if early.load(Ordering::Relaxed) != 0 {
+            waker.wake_by_ref();
+        }
+    }
+
     fn align(&self) {
         let bell = &self.bell;
         loop {
             let (old, wanted) = {
                 let mut state = lock(&bell.state);
                 let wanted = state.target.map(|target| target.at);
-                if state.exchanging || state.entry.map(|(_, at)| at) == wanted {
+                let is_right = !state.renew && state.entry.map(|(_, at)| at) == wanted;
+                if state.exchanging || is_right {
                     return;
                 }
                 state.exchanging = true;
+                state.renew = false;
                 (state.entry.take(), wanted)
             };
             // Also when the timer panics, or the alarm would never be set again.
@@ -147,31 +174,50 @@ impl Drop for Exchanging<'_> {
 }
 
 impl Bell {
-    /// Acts if the time has come, once for each target; a timer may ring too often, never too seldom.
-    fn look(&self) {
+    /// Acts if the time has come, once for each target; a timer may ring too often, never too seldom. The answer is
+    /// whether there is something left to do, later.
+    fn look(&self) -> bool {
         let now = self.clock.now();
-        let due = lock(&self.state).target.take_if(|target| target.at <= now);
-        let Some(Target { place, .. }) = due else {
-            return;
+        let due = {
+            let mut state = lock(&self.state);
+            match state.target.take_if(|target| target.at <= now) {
+                Some(due) => due,
+                None => return state.target.is_some(),
+            }
         };
+        let Target { at, place } = due;
         match self.act {
-            Act::Cancel => self
-                .token
-                .cancel_with(Cause::new(CauseKind::Deadline).with_place(place)),
+            Act::Cancel => {
+                // Of two limits that are over, the sooner is the cause.
+                self.token.end_before(at, self.clock.installed());
+                self.token
+                    .cancel_with(Cause::new(CauseKind::Deadline).with_place(place));
+            }
             Act::Abort => self
                 .token
                 .abort_with(Cause::new(CauseKind::GraceExpired).with_place(place)),
             Act::Lower => self.token.lower_shield(),
+        }
+        false
+    }
+}
+
+impl Bell {
+    /// The timer's call.
+    fn ring(&self) {
+        if self.look() {
+            // Relaxed: as in `attend`.
+            self.early.store(1, Ordering::Relaxed);
         }
     }
 }
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
-        self.look();
+        self.ring();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.look();
+        self.ring();
     }
 }

@@ -1,6 +1,7 @@
 //! What a scope keeps of its limits in time: deadline, the time between a stop and the cancel, and grace.
 //! Not the state of the scope, which is its token's; here is only what has to happen when.
 
+use std::task::Waker;
 use std::time::Duration;
 
 use selvedge_cancel::{CancelToken, Instant, Phase};
@@ -11,7 +12,8 @@ use crate::task::quietly;
 use crate::time::Clock;
 
 /// The limits of one scope. Whoever has a handle to the scope may move its deadline, from any thread; the
-/// rest is for the scope itself, which has none of this while nothing is set.
+/// rest is for the scope itself, which has none of this while nothing is set. Limits that are made when the scope runs
+/// already begin at once, by the clock that the core has kept.
 #[derive(Debug)]
 pub(crate) struct Limits {
     state: Mutex<State>,
@@ -51,8 +53,11 @@ impl State {
     /// without the lock.
     fn aim_deadline(&mut self, token: &CancelToken, target: Option<Target>) -> Option<Alarm> {
         // In here, so that of two who move it the same one wins in both places.
-        token.set_deadline(target.map(|target| target.at));
         let clock = self.clock.clone();
+        match target {
+            Some(Target { at, place }) => token.set_limit(Some(at), place, clock.installed()),
+            None => token.set_deadline(None),
+        }
         let alarm = &mut self.wishes.cancel_at_deadline;
         if alarm.is_none() && target.is_some() {
             *alarm = Some(Alarm::new(token.clone(), Act::Cancel, clock));
@@ -114,13 +119,16 @@ impl Limits {
         wishes.stop_within = sooner_of_spans(wishes.stop_within, (after, place));
     }
 
-    /// In the scope's first poll, or in that which follows the first wish: deadlines begin to count, by the
-    /// clock in force here. One that has passed cancels before this returns. Later calls do nothing.
+    /// In the scope's first poll: deadlines begin to count, by the clock in force here.
     pub(crate) fn begin(&self, token: &CancelToken) {
-        if lock(&self.state).stage != Stage::Fresh {
-            return;
+        if lock(&self.state).stage == Stage::Fresh {
+            self.begin_by(token, Clock::current());
         }
-        let clock = Clock::current();
+    }
+
+    /// Deadlines begin to count, by this clock, which is that of the scope's first poll. One that has passed cancels
+    /// before this returns. Later calls do nothing.
+    pub(crate) fn begin_by(&self, token: &CancelToken, clock: Clock) {
         let now = clock.now();
         let alarm = {
             let mut state = lock(&self.state);
@@ -223,6 +231,22 @@ impl Limits {
         };
         for alarm in settle.into_iter().flatten() {
             alarm.settle();
+        }
+    }
+
+    /// For the owner, after a poll of the scope that left it waiting: see [`Alarm::attend`].
+    pub(crate) fn attend(&self, waker: &Waker) {
+        let alarms = {
+            let state = lock(&self.state);
+            let wishes = &state.wishes;
+            [
+                wishes.cancel_at_deadline.clone(),
+                wishes.cancel_after_stop.clone(),
+                wishes.abort_after_grace.clone(),
+            ]
+        };
+        for alarm in alarms.into_iter().flatten() {
+            alarm.attend(waker);
         }
     }
 

@@ -8,6 +8,8 @@ mod shield;
 mod tests;
 mod timeout;
 
+use std::task::Waker;
+
 use selvedge_cancel::{CancelToken, ambient, quietly};
 
 use alarm::{Act, Alarm, Place, Target};
@@ -28,6 +30,13 @@ impl Stretch {
         Entered {
             token: &self.token,
             before: ambient::replace(Some(self.token.clone())),
+        }
+    }
+
+    /// After a poll that left the stretch waiting: see [`Alarm::attend`].
+    fn attend(&self, waker: &Waker) {
+        if let Some(alarm) = &self.alarm {
+            alarm.attend(waker);
         }
     }
 }

@@ -38,6 +38,9 @@ use crate::time::Clock;
 /// assert!(inside.is_ok() && after.is_err());
 /// ```
 ///
+/// # Panics
+/// If it is polled after it was ready.
+///
 /// # Cancel safety
 /// Dropping it drops the future inside where it stands; it is as select-safe as that one.
 ///
@@ -45,7 +48,7 @@ use crate::time::Clock;
 #[track_caller]
 pub fn shield<F: Future>(bound: Duration, future: F) -> Shield<F> {
     Shield {
-        future,
+        future: Some(future),
         bound: Some(bound),
         place: Location::caller(),
         progress: Progress::Fresh,
@@ -74,7 +77,7 @@ pub fn shield<F: Future>(bound: Duration, future: F) -> Shield<F> {
 #[track_caller]
 pub fn shield_unbounded<F: Future>(future: F) -> Shield<F> {
     Shield {
-        future,
+        future: Some(future),
         bound: None,
         place: Location::caller(),
         progress: Progress::Fresh,
@@ -108,8 +111,9 @@ pin_project! {
     /// [`shield_unbounded`].
     #[must_use = "futures do nothing unless polled"]
     pub struct Shield<F> {
+        // Gone as soon as it has ended, still inside the shield.
         #[pin]
-        future: F,
+        future: Option<F>,
         bound: Option<Duration>,
         place: Place,
         progress: Progress,
@@ -121,19 +125,30 @@ impl<F: Future> Future for Shield<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
+        let mut future = this.future;
+        let running = future.as_mut().as_pin_mut();
+        let running = running.expect("`Shield` polled after it was ready");
         if matches!(this.progress, Progress::Fresh) {
             let stretch = begin(*this.bound, this.place);
             *this.progress = stretch.map_or(Progress::Open, Progress::Inside);
         }
-        let polled = {
-            let _inside = match &this.progress {
-                Progress::Inside(stretch) => Some(stretch.enter()),
-                Progress::Fresh | Progress::Open => None,
-            };
-            this.future.poll(cx)
+        let stretch = match &this.progress {
+            Progress::Inside(stretch) => Some(stretch),
+            Progress::Fresh | Progress::Open => None,
         };
+        let inside = stretch.map(Stretch::enter);
+        let polled = running.poll(cx);
         if polled.is_ready() {
-            *this.progress = Progress::Open;
+            future.set(None);
+        }
+        drop(inside);
+        match polled {
+            Poll::Ready(_) => *this.progress = Progress::Open,
+            Poll::Pending => {
+                if let Some(stretch) = stretch {
+                    stretch.attend(cx.waker());
+                }
+            }
         }
         polled
     }

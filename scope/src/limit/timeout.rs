@@ -103,7 +103,7 @@ impl Limit {
             Some(member) => member.child(),
             None => CancelToken::new(),
         };
-        token.set_deadline(Some(at));
+        token.set_limit(Some(at), error.place(), clock.installed());
         let alarm = Alarm::new(token.clone(), Act::Cancel, clock);
         alarm.set(Some(Target {
             at,
@@ -140,12 +140,18 @@ impl<F: Future> Future for Timeout<F> {
         let stretch = this
             .stretch
             .get_or_insert_with(|| this.limit.begin(this.error));
-        let value = {
+        let polled = {
             let _inside = stretch.enter();
-            let value = ready!(running.poll(cx));
-            future.set(None);
-            value
+            let polled = running.poll(cx);
+            if polled.is_ready() {
+                future.set(None);
+            }
+            polled
         };
+        if polled.is_pending() {
+            stretch.attend(cx.waker());
+        }
+        let value = ready!(polled);
         let token = stretch.token.clone();
         // From here on the alarm is silent.
         *this.stretch = None;

@@ -9,8 +9,11 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use crossbeam_utils::sync::{Parker, Unparker};
 
+use super::timer::look_after_fork;
+
 thread_local! {
-    /// The parker of this thread while no `block_on` uses it.
+    /// The parker of this thread while no `block_on` uses it. It has a destructor; a `block_on` in the destructor
+    /// of another thread-local that comes after makes a parker of its own.
     static SEAT: Cell<Option<Seat>> = const { Cell::new(None) };
     /// How many calls are under way. A count, because stackful coroutines may leave theirs in any order.
     static INSIDE: Cell<u32> = const { Cell::new(0) };
@@ -18,7 +21,7 @@ thread_local! {
 
 /// Whether this thread is inside [`block_on`], where no tasks wait beside the one that is polled.
 pub(crate) fn in_block_on() -> bool {
-    INSIDE.try_with(|inside| inside.get() > 0).unwrap_or(false)
+    INSIDE.get() > 0
 }
 
 /// Runs a future to its end on this thread, and gives its output.
@@ -47,6 +50,8 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
             return output;
         }
+        // Should this be a child process, in the middle of a poll that began before the `fork`.
+        look_after_fork();
         // A wake-up of a poll before this one, or of an earlier `block_on`, costs one poll.
         seat.parker.park();
     }
@@ -99,13 +104,13 @@ struct Inside;
 
 impl Inside {
     fn enter() -> Self {
-        let _ = INSIDE.try_with(|inside| inside.set(inside.get() + 1));
+        INSIDE.set(INSIDE.get() + 1);
         Self
     }
 }
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        let _ = INSIDE.try_with(|inside| inside.set(inside.get().saturating_sub(1)));
+        INSIDE.set(INSIDE.get().saturating_sub(1));
     }
 }

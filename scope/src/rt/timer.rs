@@ -1,26 +1,36 @@
 //! The embedded timer: one thread, started by the first sleep of a program without a timer of its
 //! own, that wakes tasks from an ordered map. Not a clock to adjust: it goes by the system's.
+//!
+//! The thread only wakes. `on_cancel` functions that a limit reaches are called on other threads, and a waker must
+//! not block. After a `fork` the child process starts a thread of its own. Where none can be had, whoever schedules an
+//! entry is woken at once, and looks at the time himself.
 
 use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::Waker;
 use std::time::Duration;
 use std::{iter, thread};
 
-use selvedge_cancel::{Instant, Ticket, Timer, quietly};
+use selvedge_cancel::{CallbacksElsewhere, Instant, PerProcess, Ticket, Timer, quietly};
+
+use crate::sync::plain::{AtomicUsize, Ordering};
 
 /// How long the thread sleeps at most, so that the last moment there is needs no arithmetic that
 /// a platform's condition variable might not survive.
 const LONGEST_NAP: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A waker that takes longer than this holds up whoever sleeps, and a debug build says so, once. Wakers take about a
+/// microsecond; this is beyond what a thread that has lost its processor for a while takes.
+const SLOW_WAKE: Duration = Duration::from_millis(200);
 
 /// The embedded timer of this process.
 pub(crate) fn embedded() -> &'static dyn Timer {
     &Handle
 }
 
-static EMBEDDED: Embedded = Embedded::new();
+static EMBEDDED: PerProcess<Embedded> = PerProcess::new(Embedded::new(State::new()));
 
-/// Stands for the one [`Embedded`], which is static because its thread never ends.
+/// Stands for the one [`Embedded`] of this process, which is static because its thread never ends.
 #[derive(Debug)]
 struct Handle;
 
@@ -43,6 +53,20 @@ struct State {
 }
 
 impl State {
+    const fn new() -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            next_id: 0,
+            has_thread: false,
+            sleeps_until: None,
+        }
+    }
+
+    fn inherit(&mut self, old: &mut Self) {
+        self.next_id = old.next_id;
+        self.entries = std::mem::take(&mut old.entries);
+    }
+
     fn insert(&mut self, at: Instant, waker: Waker) -> Ticket {
         let id = self.next_id;
         self.next_id += 1;
@@ -60,15 +84,46 @@ impl State {
     }
 }
 
+/// The timer of this process. It asks the system for the process's number, which takes some 50 ns.
+fn of_this_process() -> &'static Embedded {
+    EMBEDDED.get(|parents| {
+        // The parent's entries are the child's too: the tasks behind them are in its memory. Should a thread of the
+        // parent have held the lock during the `fork`, nobody will ever unlock it: those entries are lost.
+        let mut state = State::new();
+        match parents.state.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                // Far beyond the tickets that the parent has given.
+                state.next_id = 1 << 60;
+            }
+            Ok(mut old) => state.inherit(&mut old),
+            Err(TryLockError::Poisoned(old)) => state.inherit(&mut old.into_inner()),
+        }
+        Embedded::new(state)
+    })
+}
+
+/// To be called before a thread sleeps until it is woken. In a child process that has not used the timer yet, it
+/// starts the thread for what the parent had entered.
+pub(super) fn look_after_fork() {
+    if EMBEDDED.is_ours() {
+        return;
+    }
+    let timer = of_this_process();
+    let waker = {
+        let mut state = timer.lock();
+        let first = state.entries.first_key_value();
+        let waker = first.map(|(_, waker)| waker.clone());
+        waker.filter(|_| !std::mem::replace(&mut state.has_thread, true))
+    };
+    if let Some(waker) = waker {
+        timer.start_thread(&waker);
+    }
+}
+
 impl Embedded {
-    const fn new() -> Self {
+    const fn new(state: State) -> Self {
         Self {
-            state: Mutex::new(State {
-                entries: BTreeMap::new(),
-                next_id: 0,
-                has_thread: false,
-                sleeps_until: None,
-            }),
+            state: Mutex::new(state),
             sooner: Condvar::new(),
         }
     }
@@ -77,8 +132,20 @@ impl Embedded {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The lock of the timer that was used last, for what need not know whether this is a child process: only a lock
+    /// that somebody holds may be held for ever.
+    fn lock_latest() -> MutexGuard<'static, State> {
+        match EMBEDDED.latest().state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => of_this_process().lock(),
+        }
+    }
+
     /// Serves the entries, for ever.
     fn run(&self) {
+        // The thread never ends, so neither does this.
+        std::mem::forget(CallbacksElsewhere::begin());
         let mut due = Vec::new();
         let mut state = self.lock();
         loop {
@@ -90,7 +157,7 @@ impl Embedded {
             if !due.is_empty() {
                 drop(state);
                 for waker in due.drain(..) {
-                    quietly(|| waker.wake());
+                    wake(waker);
                 }
                 state = self.lock();
                 continue;
@@ -108,7 +175,7 @@ impl Embedded {
 
     /// Starts the thread, for the entry of this waker. Where none can be had, the entries stay, and the
     /// waker is woken: its task looks at the time and comes again, and with it another attempt. That
-    /// costs speed, and an alarm, which has no task, rings late; but nobody waits for ever.
+    /// costs speed; but nobody waits for ever.
     fn start_thread(&'static self, waker: &Waker) {
         let started = thread::Builder::new()
             .name("selvedge-timer".into())
@@ -121,6 +188,26 @@ impl Embedded {
     }
 }
 
+/// Wakes one entry, on the timer's thread.
+fn wake(waker: Waker) {
+    let from = cfg!(debug_assertions).then(|| Handle.now());
+    quietly(|| waker.wake());
+    let Some(from) = from else { return };
+    let took = Handle.now().duration_since(from);
+    // Relaxed: a count that nothing depends on.
+    if took >= SLOW_WAKE && SLOW_WAKES.fetch_add(1, Ordering::Relaxed) == 0 {
+        // It panics where there is nobody to tell.
+        quietly(|| {
+            eprintln!(
+                "selvedge: a waker that the timer woke took {took:?}. All sleeps and limits of the program wait for \
+                 it: a waker must not block or compute."
+            );
+        });
+    }
+}
+
+static SLOW_WAKES: AtomicUsize = AtomicUsize::new(0);
+
 impl Timer for Handle {
     fn now(&self) -> Instant {
         Instant::from_std(std::time::Instant::now())
@@ -128,22 +215,23 @@ impl Timer for Handle {
 
     fn schedule(&self, at: Instant, waker: &Waker) -> Ticket {
         let entry = waker.clone();
-        let mut state = EMBEDDED.lock();
+        let timer = of_this_process();
+        let mut state = timer.lock();
         let ticket = state.insert(at, entry);
         let must_start = !std::mem::replace(&mut state.has_thread, true);
         let must_wake = state.must_wake_for(at);
         drop(state);
         if must_start {
-            EMBEDDED.start_thread(waker);
+            timer.start_thread(waker);
         } else if must_wake {
-            EMBEDDED.sooner.notify_one();
+            timer.sooner.notify_one();
         }
         ticket
     }
 
     fn reset(&self, ticket: Ticket, at: Instant, waker: &Waker) -> Ticket {
         if ticket.at() == at {
-            let state = EMBEDDED.lock();
+            let state = of_this_process().lock();
             let entry = state.entries.get(&(at, ticket.id()));
             if state.has_thread && entry.is_some_and(|old| old.will_wake(waker)) {
                 return ticket;
@@ -154,8 +242,10 @@ impl Timer for Handle {
     }
 
     fn cancel(&self, ticket: Ticket) {
-        let entry = EMBEDDED.lock().entries.remove(&(ticket.at(), ticket.id()));
-        // Out of the lock by now: dropping a waker may run anybody's code, in a destructor that is unwinding perhaps.
+        let entry = Embedded::lock_latest()
+            .entries
+            .remove(&(ticket.at(), ticket.id()));
+        // Out of the lock by now: dropping a waker may run anybody's code, and may panic where nobody expects it.
         quietly(|| drop(entry));
     }
 }

@@ -23,6 +23,11 @@ impl Clock {
         }
     }
 
+    /// The installed timer; `None` stands for the embedded one.
+    pub(crate) fn installed(&self) -> Option<&Arc<dyn Timer>> {
+        self.0.as_ref()
+    }
+
     pub(crate) fn now(&self) -> Instant {
         self.timer().now()
     }

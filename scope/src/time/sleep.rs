@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use selvedge_cancel::{Cancelled, SelectSafe, Ticket, Watch, quietly};
+use selvedge_cancel::{Cancelled, Cause, SelectSafe, Ticket, Watch, ambient, quietly};
 
 use super::{Clock, Instant};
 
@@ -26,9 +26,17 @@ use super::{Clock, Instant};
 /// assert!(before.elapsed() >= Duration::from_millis(2));
 /// ```
 ///
+/// A sleep that is over at its first poll, such as one of `Duration::ZERO`, lets others run once: a loop of them starves
+/// nobody.
+///
 /// # Errors
 /// [`Cancelled`], as soon as whatever polls it (scope, task, time limit, shield) is cancelled; also if
-/// that was so before the first poll, whatever the time. A sleep that is over gives `Ok`.
+/// that was so before the first poll, whatever the time. A sleep that is over gives `Ok`, unless a time limit around
+/// it was over before: the sooner of the two wins, however late either is noticed. Polled again, it says the same
+/// again.
+///
+/// The timer's thread wakes all sleepers of the program, so the waker that polls it must not block: that of an executor
+/// does not.
 ///
 /// # Cancel safety
 /// Nothing is lost by dropping it.
@@ -38,7 +46,7 @@ pub fn sleep(duration: Duration) -> Sleep {
     Sleep::new(clock, at, Some(duration))
 }
 
-/// Waits until this moment; not at all if it has passed.
+/// Waits until this moment; if it has passed, no longer than to let others run once.
 ///
 /// # Examples
 /// ```
@@ -74,7 +82,11 @@ pub struct Sleep {
 enum Progress {
     Fresh,
     Waiting(Ticket),
-    Done,
+    /// It was over when it was first polled, and has let others run.
+    Paused,
+    Over,
+    /// It was cancelled. The cause alone: a `Cancelled` that is kept would count as one that lives.
+    Failed(Cause),
 }
 
 impl Sleep {
@@ -88,10 +100,18 @@ impl Sleep {
         }
     }
 
-    /// Takes the entry out of the timer and leaves the token.
-    fn settle(&mut self) {
+    /// Takes the entry out of the timer and leaves the token; the answer is the last one.
+    fn end(&mut self, result: Result<(), Cancelled>) -> Poll<Result<(), Cancelled>> {
+        self.leave(match &result {
+            Ok(()) => Progress::Over,
+            Err(cancelled) => Progress::Failed(cancelled.cause().clone()),
+        });
+        Poll::Ready(result)
+    }
+
+    fn leave(&mut self, progress: Progress) {
         self.watch.clear();
-        if let Progress::Waiting(ticket) = std::mem::replace(&mut self.progress, Progress::Done) {
+        if let Progress::Waiting(ticket) = std::mem::replace(&mut self.progress, progress) {
             self.clock.timer().cancel(ticket);
         }
     }
@@ -102,38 +122,46 @@ impl Future for Sleep {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if let Progress::Fresh = this.progress {
-            if let Err(cancelled) = selvedge_cancel::check() {
-                this.progress = Progress::Done;
-                return Poll::Ready(Err(cancelled));
-            }
-            let clock = Clock::current();
-            if !clock.is(&this.clock) {
-                if let Some(duration) = this.duration {
-                    this.at = clock.now() + duration;
+        match &this.progress {
+            Progress::Over => return Poll::Ready(Ok(())),
+            Progress::Failed(cause) => return Poll::Ready(Err(Cancelled::new(cause.clone()))),
+            Progress::Waiting(_) | Progress::Paused => {}
+            Progress::Fresh => {
+                if let Err(cancelled) = selvedge_cancel::check() {
+                    return this.end(Err(cancelled));
                 }
-                this.clock = clock;
+                let clock = Clock::current();
+                if !clock.is(&this.clock) {
+                    if let Some(duration) = this.duration {
+                        this.at = clock.now() + duration;
+                    }
+                    this.clock = clock;
+                }
             }
-        }
-        if let Progress::Done = this.progress {
-            return Poll::Ready(Ok(()));
         }
         if this.clock.now() >= this.at {
-            this.settle();
-            return Poll::Ready(Ok(()));
+            // Both may be over by now; what counts is which was first.
+            if ambient::is_over_before(this.at, this.clock.installed()) {
+                if let Err(cancelled) = selvedge_cancel::check() {
+                    return this.end(Err(cancelled));
+                }
+            }
+            if let Progress::Fresh = this.progress {
+                this.progress = Progress::Paused;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            return this.end(Ok(()));
         }
         let timer = this.clock.timer();
         let ticket = match this.progress {
             Progress::Waiting(ticket) => timer.reset(ticket, this.at, cx.waker()),
-            Progress::Fresh | Progress::Done => timer.schedule(this.at, cx.waker()),
+            _ => timer.schedule(this.at, cx.waker()),
         };
         this.progress = Progress::Waiting(ticket);
         match this.watch.poll(cx) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(cancelled) => {
-                this.settle();
-                Poll::Ready(Err(cancelled))
-            }
+            Poll::Ready(cancelled) => this.end(Err(cancelled)),
         }
     }
 }
@@ -141,7 +169,7 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         // A timer may be user code, and this may be part of an unwinding.
-        quietly(|| self.settle());
+        quietly(|| self.leave(Progress::Over));
         let clock = std::mem::take(&mut self.clock);
         quietly(|| drop(clock));
     }

@@ -122,7 +122,10 @@ impl<F: Future> Body for Starter<'_, F> {
         let known = policy::estimate(key);
         if core.may_lend_now(known, left) {
             let ended = self.queue_rest(core);
-            core.owner.body_ready.set(!ended);
+            if !ended {
+                // Behind those that were queued just now.
+                core.owner.wake_body();
+            }
             return Turn { ended, ..none };
         }
         let stretch = match known {

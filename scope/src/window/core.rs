@@ -116,6 +116,8 @@ pub(crate) struct Core {
     live: AtomicUsize,
     /// Children spawned from outside the window's thread that the owner has not registered yet.
     newborns: AtomicUsize,
+    /// Children that have ended on helpers, and that the owner has not retired yet.
+    away: AtomicUsize,
     /// A big child is being polled, so that mail from outside is worth a helper.
     big: AtomicU32,
     /// The scope is being dropped: spawns are refused silently.
@@ -150,6 +152,7 @@ impl Core {
             panics: Panics::new(),
             live: AtomicUsize::new(0),
             newborns: AtomicUsize::new(0),
+            away: AtomicUsize::new(0),
             big: AtomicU32::new(0),
             dying: AtomicU32::new(0),
             owner: Owner {
@@ -236,7 +239,14 @@ impl Core {
     /// Children that have not ended, those not registered yet included.
     pub(crate) fn len(&self) -> usize {
         // Relaxed: a snapshot, which another thread's spawns and ends make stale at once.
-        self.live.load(Ordering::Relaxed) + self.newborns.load(Ordering::Relaxed)
+        let there = self.live.load(Ordering::Relaxed) + self.newborns.load(Ordering::Relaxed);
+        there.saturating_sub(self.away.load(Ordering::Relaxed))
+    }
+
+    /// A child is about to end on a helper.
+    pub(super) fn ends_away(&self) {
+        // Relaxed: who learns of the end, by its release, sees this too.
+        self.away.fetch_add(1, Ordering::Relaxed);
     }
 
     #[inline]
@@ -427,9 +437,9 @@ impl Core {
         let task = node.cast::<Task>();
         // SAFETY: a child's header opens a task; whoever took it from the inbox owns this mark.
         if unsafe { (*task).newborn.replace(false) } {
-            self.newborn_came();
             // SAFETY: newborn children are not registered.
             unsafe { self.register(task) };
+            self.newborn_came();
         }
     }
 
@@ -438,9 +448,9 @@ impl Core {
         while !task.is_null() {
             // SAFETY: newborn children are alive, and single cells.
             let next = unsafe { links_of(task) }.next.get();
-            self.newborn_came();
             // SAFETY: newborn children are not registered.
             unsafe { self.register(task) };
+            self.newborn_came();
             if self.owner.carried.get() {
                 // It may have come to rest on a helper before the others were told, and nobody found it.
                 // SAFETY: it is alive, and a child.
@@ -506,9 +516,13 @@ impl Core {
     /// The child is registered, its future gone and its outcome published.
     #[inline]
     pub(crate) unsafe fn retire(&self, header: *const Header) {
-        self.set_live(self.live() - 1);
         // SAFETY: the scope's reference keeps it alive.
         let kind = unsafe { (*header).vtable.kind };
+        if kind == Kind::Child && !self.is_dying() {
+            // Relaxed: a snapshot. It ended on a helper: `end_here` lets go of those that the owner polls.
+            self.away.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.set_live(self.live() - 1);
         if kind == Kind::Batch {
             // SAFETY: handed on from the caller.
             return unsafe { leave_seat(self, header) };

@@ -260,7 +260,10 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
         drop(window);
         drop(ambient);
         let cut = match run {
-            Run::Rest => return Poll::Pending,
+            Run::Rest => {
+                this.core.attend_limits(cx.waker());
+                return Poll::Pending;
+            }
             Run::Ended => {
                 // SAFETY: the scope is over: this thread is the owner, and nothing is placed any more.
                 unsafe { this.core.owner.arena.retire() };

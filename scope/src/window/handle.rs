@@ -108,11 +108,7 @@ impl<'env, K> Handle<'env, K> {
 
     /// Moves the scope's deadline.
     pub(crate) fn set_deadline(&self, at: Option<Instant>, place: &'static Location<'static>) {
-        let limits = self.core.settings.limits();
-        self.core.expose();
-        limits.set_deadline(&self.core.token, at, place);
-        // If the limits are new, the scope begins them.
-        self.core.give_notice();
+        self.core.move_deadline(at, place);
     }
 
     pub(crate) fn describe(&self) -> String {

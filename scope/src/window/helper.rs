@@ -170,6 +170,10 @@ fn work(core: &Core) {
                 // SAFETY: the token is ours, so the task is in no queue.
                 Stepped::Again => unsafe { haul.again.push_back(header) },
                 Stepped::Ended(ended) => {
+                    // SAFETY: the scope's reference keeps it alive.
+                    if unsafe { &*header }.vtable.kind == Kind::Child {
+                        core.ends_away();
+                    }
                     // First, so that it is not lost if publishing its end should unwind.
                     // SAFETY: its poll has ended, so nobody queues it any more.
                     unsafe { haul.done.push_back(header) };

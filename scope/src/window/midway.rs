@@ -22,7 +22,7 @@ pub(super) struct Reported {
 
 impl Drop for Reported {
     fn drop(&mut self) {
-        let _ = REPORTED.try_with(|reported| reported.set(self.before));
+        REPORTED.set(self.before);
     }
 }
 
@@ -45,7 +45,7 @@ pub(super) fn report(core: &Core) -> Option<Reported> {
     if !cfg!(debug_assertions) || FineDrop::is_on() || std::thread::panicking() {
         return None;
     }
-    if REPORTED.try_with(Cell::get).unwrap_or(true) {
+    if REPORTED.get() {
         return None;
     }
     let mut midway = 0_usize;
@@ -72,8 +72,7 @@ pub(super) fn report(core: &Core) -> Option<Reported> {
             first.unwrap_or_default()
         );
     });
-    let before = REPORTED.try_with(|reported| reported.replace(true));
     Some(Reported {
-        before: before.unwrap_or(true),
+        before: REPORTED.replace(true),
     })
 }

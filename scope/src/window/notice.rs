@@ -6,9 +6,10 @@
 //! and no user code runs under its lock (rule W15). The races are told in `README.md`.
 
 use std::mem::ManuallyDrop;
+use std::panic::Location;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
-use selvedge_cancel::{Cause, Phase, Watching, ambient};
+use selvedge_cancel::{Cause, Instant, Phase, Watching, ambient};
 
 use super::body::{never_polled, no_output, nothing};
 use super::core::Core;
@@ -16,6 +17,7 @@ use super::here::Role;
 use super::inbox::Pushed;
 use crate::sync::{AtomicU32, Mutex, Ordering, lock};
 use crate::task::{Header, Kind, Rest, TaskWord, VTable, free_owned, links_of, quietly};
+use crate::time::Clock;
 
 static NOTICE: VTable = VTable {
     kind: Kind::Notice,
@@ -38,8 +40,16 @@ pub(crate) struct Notice {
     /// What is pushed into the inbox.
     pub(super) header: Header,
     flags: AtomicU32,
+    /// Whether the scope's first poll has begun, and by which clock: one of the three below.
+    begun: AtomicU32,
     shared: Mutex<Shared>,
 }
+
+const FRESH: u32 = 0;
+/// By the embedded clock.
+const BEGUN: u32 = 1;
+/// By the one that is kept in `shared`.
+const BEGUN_BY: u32 = 2;
 
 #[derive(Debug)]
 struct Shared {
@@ -48,6 +58,8 @@ struct Shared {
     at: Option<(Phase, usize)>,
     /// Children that were cancelled one by one, each with a reference to its cell.
     marked: Vec<Marked>,
+    /// The clock of the scope's first poll, if it is not the embedded one.
+    clock: Clock,
 }
 
 /// A counted reference to a child's cell.
@@ -65,9 +77,11 @@ impl Notice {
                 ..Header::new(core, &NOTICE, false)
             },
             flags: AtomicU32::new(0),
+            begun: AtomicU32::new(FRESH),
             shared: Mutex::new(Shared {
                 at: None,
                 marked: Vec::new(),
+                clock: Clock::default(),
             }),
         }
     }
@@ -80,9 +94,52 @@ impl Core {
             self.token.attach_to(&outer);
             self.owner.attached.set(true);
         }
+        let clock = Clock::current();
+        let begun = match clock.installed() {
+            None => BEGUN,
+            Some(_) => {
+                lock(&self.notice.shared).clock = clock;
+                BEGUN_BY
+            }
+        };
+        // Release: whoever sees it has all that the first poll does before anybody in the scope is polled. Pairs with
+        // the Acquire in `move_deadline`.
+        self.notice.begun.store(begun, Ordering::Release);
         if self.settings.limits.get().is_some() {
             self.expose();
             self.look_at_limits();
+        }
+    }
+
+    /// Moves the scope's deadline, from anywhere. In a scope that runs, one that has passed cancels before this returns.
+    pub(super) fn move_deadline(&self, at: Option<Instant>, place: &'static Location<'static>) {
+        let limits = self.settings.limits();
+        self.expose();
+        // Relaxed: `expose` wrote the same word after the limits were made. So the end of the scope, which swaps it
+        // before it looks for limits, has either found these, or is seen here.
+        if self.notice.flags.load(Ordering::Relaxed) & CLOSED != 0 {
+            return limits.end();
+        }
+        // Acquire: pairs with the Release in `begin`.
+        let clock = match self.notice.begun.load(Ordering::Acquire) {
+            FRESH => None,
+            BEGUN => Some(Clock::default()),
+            _ => Some(lock(&self.notice.shared).clock.clone()),
+        };
+        if let Some(clock) = clock {
+            // The limits may be new.
+            limits.begin_by(&self.token, clock);
+        }
+        limits.set_deadline(&self.token, at, place);
+        // If the first poll begins right now, it may have missed the limits: then the notice begins them.
+        self.give_notice();
+    }
+
+    /// After a poll that left the scope waiting: where the timer has no thread, the limits need polls.
+    pub(super) fn attend_limits(&self, waker: &Waker) {
+        if let Some(limits) = self.settings.limits.get() {
+            // It runs code of the timer.
+            quietly(|| limits.attend(waker));
         }
     }
 
@@ -93,6 +150,12 @@ impl Core {
         if let Some(limits) = self.settings.limits.get() {
             // It runs code of the timer.
             quietly(|| limits.end());
+        }
+        // Relaxed: written by the owner, in an earlier poll.
+        if self.notice.begun.load(Ordering::Relaxed) == BEGUN_BY {
+            // After the limits have ended, which go by it. And here, not with the core: a timer may be user code.
+            let clock = std::mem::take(&mut lock(&self.notice.shared).clock);
+            quietly(|| drop(clock));
         }
     }
 
@@ -128,8 +191,9 @@ impl Core {
 
     /// Somebody gets hold of the scope's token, so that a cancellation may come past the scope.
     pub(crate) fn expose(&self) {
-        // Relaxed: the lock in `listen` orders it; read again by whoever takes a notice given afterwards.
-        let before = self.notice.flags.fetch_or(USED, Ordering::Relaxed);
+        // AcqRel: the lock in `listen` orders the rest; this is for limits that were made before, which `deafen` is to
+        // find, or for its swap, which is to be seen here.
+        let before = self.notice.flags.fetch_or(USED, Ordering::AcqRel);
         // Whoever else gets hold of the token before this is done may cancel it: then it is late here.
         if before == 0 && self.listen(Phase::Running) {
             self.give_notice();
