@@ -239,8 +239,8 @@ impl Core {
     /// Children that have not ended, those not registered yet included.
     pub(crate) fn len(&self) -> usize {
         // Relaxed: a snapshot, which another thread's spawns and ends make stale at once.
-        let there = self.live.load(Ordering::Relaxed) + self.newborns.load(Ordering::Relaxed);
-        there.saturating_sub(self.away.load(Ordering::Relaxed))
+        let known = self.live.load(Ordering::Relaxed) + self.newborns.load(Ordering::Relaxed);
+        known.saturating_sub(self.away.load(Ordering::Relaxed))
     }
 
     /// A child is about to end on a helper.
@@ -519,7 +519,7 @@ impl Core {
         // SAFETY: the scope's reference keeps it alive.
         let kind = unsafe { (*header).vtable.kind };
         if kind == Kind::Child && !self.is_dying() {
-            // Relaxed: a snapshot. It ended on a helper: `end_here` lets go of those that the owner polls.
+            // Relaxed: a snapshot. Here, it ended on a helper.
             self.away.fetch_sub(1, Ordering::Relaxed);
         }
         self.set_live(self.live() - 1);
