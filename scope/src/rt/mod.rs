@@ -2,6 +2,8 @@
 //! and for tests. Not a place to spawn: what runs at the same time is the scope's business.
 
 mod block_on;
+#[cfg(all(test, unix, not(selvedge_loom)))]
+mod fork_tests;
 #[cfg(all(test, not(selvedge_loom)))]
 mod tests;
 mod timer;

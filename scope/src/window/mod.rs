@@ -13,6 +13,8 @@ mod context;
 mod core;
 mod core_ref;
 mod engine;
+#[cfg(all(test, unix, not(selvedge_loom)))]
+mod forking;
 mod handle;
 mod helper;
 mod here;
@@ -34,6 +36,8 @@ mod turns;
 pub(crate) use self::batch::BatchEngine;
 pub(crate) use self::core::Core;
 pub(crate) use self::engine::{Engine, Failed};
+#[cfg(all(test, unix, not(selvedge_loom)))]
+pub(crate) use self::forking::fork;
 pub(crate) use self::handle::{Handle, Refusal};
 pub use self::here::Lending;
 pub(crate) use self::here::set_lending;
