@@ -106,12 +106,41 @@ fn callback_that_registers_and_panics() {
     say("both were heard");
 }
 
+fn callbacks_that_do_not_return() {
+    let token = CancelToken::new();
+    token.on_ctrl_c().unwrap();
+    let (send, receive) = mpsc::channel();
+    let _guard = token.on_cancel(move |_| {
+        send.send(std::thread::current().name().map(str::to_owned))
+            .unwrap();
+        loop {
+            std::thread::park();
+        }
+    });
+    press_ctrl_c();
+    block_on(token.stopping());
+    press_ctrl_c();
+    let name = receive.recv().unwrap();
+    // It blocks by now. The next two are heard all the same: the second of them ends the process.
+    press_ctrl_c();
+    let shielded = token.child_shielded();
+    block_on(shielded.cancelled());
+    say(format!(
+        "{:?} {}",
+        token.phase(),
+        name.as_deref().unwrap_or("-")
+    ));
+    press_ctrl_c();
+    block_on(pending::<()>());
+}
+
 #[test]
 fn a_part_is_played_if_there_is_one() {
     match env::var(PART).as_deref() {
         Ok("one") => stop_cancel_abort_and_end(),
         Ok("two") => two_tokens_of_different_age(),
         Ok("callback") => callback_that_registers_and_panics(),
+        Ok("blocking") => callbacks_that_do_not_return(),
         _ => {}
     }
 }
@@ -136,4 +165,13 @@ fn tokens_count_for_themselves_are_forgotten_when_dropped_and_the_last_one_takes
 fn callback_may_register_another_token_and_a_panicking_one_keeps_nobody_from_hearing() {
     let (said, status) = play("callback");
     assert_eq!((said.as_str(), status), ("both were heard", Some(0)));
+}
+
+#[test]
+fn callback_that_does_not_return_keeps_no_further_ctrl_c_from_being_heard() {
+    let (said, status) = play("blocking");
+    assert_eq!(
+        (said.as_str(), status),
+        ("Aborting selvedge-cancel", Some(130))
+    );
 }
