@@ -145,8 +145,14 @@ fn on_a_thread<R: Send>(run: impl FnOnce() -> R + Send) -> R {
 
 /// Waits for a turn without asking anything; then for a helper, if there are any, but not for ever.
 async fn turn(turns: &AtomicUsize, own: usize, helped: bool) {
+    let mut tries = 0;
     while turns.load(Ordering::SeqCst) != own {
         yields(1).await;
+        tries += 1;
+        assert!(
+            tries < 2_000_000,
+            "somebody else has failed, and never gave the turn on"
+        );
     }
     for _ in 0..200 {
         if !helped || on_helper() {

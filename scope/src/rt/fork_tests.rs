@@ -66,14 +66,16 @@ fn all_limits() {
     // Callbacks have threads of their own, also here.
     let (send, receive) = mpsc::channel();
     let cancelled = scope(async |s| {
-        let _guard = s.token().on_cancel(move |cause| {
+        let guard = s.token().on_cancel(move |cause| {
             block_on(sleep(SHORT)).unwrap();
             send.send(cause.kind()).unwrap();
         });
-        sleep(LONG).await
+        (sleep(LONG).await.is_err(), guard)
     });
-    assert!(block_on(cancelled.timeout(SHORT)).is_err());
+    let (ended, guard) = block_on(cancelled.timeout(SHORT));
+    assert!(ended);
     assert_eq!(receive.recv(), Ok(CauseKind::Deadline));
+    drop(guard);
 }
 
 #[test]
