@@ -5,7 +5,7 @@
 //! `try_scope` with the roles swapped: a connection is its `Err`, which ends the rest and is the result.
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::{env, io, sync::Mutex, time::Duration};
+use std::{env, fmt::Debug, io, sync::Mutex, time::Duration};
 
 use selvedge::{prelude::*, select, time, timeout};
 use tokio::net::TcpStream;
@@ -20,7 +20,7 @@ pub async fn first_of<T, F>(
     connect: impl Fn(SocketAddr) -> F + Sync,
 ) -> Result<T, Problems>
 where
-    T: Send,
+    T: Debug + Send,
     F: Future<Output = io::Result<T>> + Send,
 {
     let problems = Mutex::new(Problems::new());

@@ -5,7 +5,7 @@
 
 use std::{env, io, time::Duration};
 
-use selvedge::{TimedOut, cancel, prelude::*, time::sleep, timeout};
+use selvedge::{TimedOut, cancel, prelude::*, time::sleep, timeout, try_timeout};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
@@ -39,10 +39,9 @@ where
     let mut pause = Duration::from_millis(100);
     loop {
         // The sooner limit holds, this one or one outside. Only this one's end is a reason to try again.
-        let problem = match timeout(ATTEMPT, attempt()).await {
-            Ok(Ok(value)) => return Ok(value),
-            Ok(Err(problem)) => problem,
-            Err(timed_out) => timed_out.into(),
+        let problem = match try_timeout(ATTEMPT, attempt()).await {
+            Ok(value) => return Ok(value),
+            Err(problem) => problem,
         };
         let is_hopeless = cancel::remaining().is_some_and(|left| left <= pause);
         if is_hopeless || Cancelled::find_in(&problem).is_some() {

@@ -36,9 +36,9 @@
 #![forbid(unsafe_code)]
 
 pub use selvedge_cancel::{
-    AssertSelectSafe, CancelToken, Cancellable, Cancelled, CancelledOr, Cause, CauseKind,
-    Checkpoint, DropGuard, FutureCancelExt, IoCancelExt, OnCancel, OrCancel, Phase, Select,
-    SelectSafe, SelectTuple, Stopping, TimedOut, TryCancellable, WaitCancelled, select,
+    AssertSelectSafe, CancelSource, CancelToken, Cancellable, Cancelled, CancelledOr, Cause,
+    CauseKind, Checkpoint, DropGuard, FutureCancelExt, IoCancelExt, OnCancel, OrCancel, Phase,
+    Select, SelectSafe, SelectTuple, Stopping, TimedOut, TryCancellable, WaitCancelled, select,
     select_safe,
 };
 pub use selvedge_iter::{
@@ -47,8 +47,8 @@ pub use selvedge_iter::{
 pub use selvedge_scope::{
     CancelAndWait, Join, JoinAll, JoinHandle, JoinTuple, Pool, PoolBuilder, Refused, Scope,
     ScopeErrors, Scoped, TaskError, TaskId, Timeout, TryJoin, TryJoinAll, TryJoinTuple, TryScope,
-    TryScoped, Why, block_on, join, join_all, scope, state, time, timeout, timeout_at, try_join,
-    try_join_all, try_scope,
+    TryScoped, TryTimeout, Why, block_on, join, join_all, scope, state, time, timeout, timeout_at,
+    try_join, try_join_all, try_scope, try_timeout, try_timeout_at,
 };
 
 /// What the running code asks about its own cancellation, with no token in its hands, and shields from it.

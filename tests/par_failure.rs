@@ -13,6 +13,7 @@ use futures::stream::{self, Stream};
 use selvedge::{Pool, block_on, cancel, par_iter, prelude::*};
 
 /// An item that counts its own drops, and would count a second one too.
+#[derive(Debug)]
 struct Token<'a> {
     id: usize,
     drops: &'a [AtomicUsize],

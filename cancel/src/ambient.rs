@@ -136,7 +136,7 @@ impl<T: Same> InForce<T> {
 thread_local! {
     static TOKEN: InForce<CancelToken> = const { InForce::new() };
     static TIMER: InForce<Arc<dyn Timer>> = const { InForce::new() };
-    static CANCELLATIONS: Cell<u64> = const { Cell::new(0) };
+    static CANCELLATIONS: Cell<Cancellations> = const { Cell::new(Cancellations { made: 0, gone: 0 }) };
 }
 
 // All threads of a model run on one thread of the system.
@@ -144,7 +144,7 @@ thread_local! {
 crate::sync::thread_local! {
     static TOKEN: InForce<CancelToken> = InForce::new();
     static TIMER: InForce<Arc<dyn Timer>> = InForce::new();
-    static CANCELLATIONS: Cell<u64> = Cell::new(0);
+    static CANCELLATIONS: Cell<Cancellations> = Cell::new(Cancellations::default());
 }
 
 /// Swaps this thread's current token; touches no count. Works in the destructors of thread-locals, too.
@@ -249,20 +249,61 @@ pub(crate) fn cause() -> Option<Cause> {
     })
 }
 
-/// How many `Cancelled` were made on this thread, clones not counted.
+/// How many `Cancelled`s were made on a thread, and how many were dropped there; clones are not counted.
 ///
-/// Who compares it before and after a poll learns whether an operation in there was refused
-/// because of a cancellation, whatever type the error has that came out. What a poll had done on
-/// other threads is not seen.
+/// Compare it before and after a poll: if more were made, an operation in there was refused because of a
+/// cancellation, whatever the error is that came out; and if as many were dropped, none of them is kept anywhere.
+/// What a poll had done on other threads is not seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cancellations {
+    /// Made on this thread, or passed on to it.
+    pub made: u64,
+    /// The last clone was dropped on this thread.
+    pub gone: u64,
+}
+
+impl Cancellations {
+    /// How many more were made than dropped since then.
+    #[must_use]
+    pub fn kept_since(self, before: Self) -> i64 {
+        let made = self.made.wrapping_sub(before.made);
+        let gone = self.gone.wrapping_sub(before.gone);
+        made.wrapping_sub(gone) as i64
+    }
+}
+
+/// What this thread has counted so far.
 #[inline]
 #[must_use]
-pub fn cancellations() -> u64 {
+pub fn cancellations() -> Cancellations {
     CANCELLATIONS.with(Cell::get)
 }
 
-/// A `Cancelled` was made; or one that was made on another thread has come over to this one.
-pub fn count_cancellation() {
-    CANCELLATIONS.with(|count| count.set(count.get().wrapping_add(1)));
+fn count(by: impl FnOnce(&mut Cancellations)) {
+    CANCELLATIONS.with(|cell| {
+        let mut count = cell.get();
+        by(&mut count);
+        cell.set(count);
+    });
+}
+
+/// A `Cancelled` was made.
+pub(crate) fn count_made() {
+    count(|count| count.made = count.made.wrapping_add(1));
+}
+
+/// The last clone of a `Cancelled` was dropped.
+pub(crate) fn count_gone() {
+    count(|count| count.gone = count.gone.wrapping_add(1));
+}
+
+/// An error that came of a cancellation has come over from other threads; `kept` says whether the `Cancelled` of it
+/// is still kept somewhere, be it in the error.
+pub fn pass_on_cancellation(kept: bool) {
+    count_made();
+    if !kept {
+        count_gone();
+    }
 }
 
 /// Whether this thread runs under that very token, with no timer installed.
@@ -314,24 +355,39 @@ impl Context {
 
 #[cfg(all(test, not(selvedge_loom)))]
 mod tests {
-    use super::cancellations;
+    use super::{Cancellations, cancellations, pass_on_cancellation};
     use crate::{CancelToken, Cancelled};
 
     #[test]
-    fn cancelled_is_counted_where_it_is_made_and_clones_are_not() {
+    fn cancelled_is_counted_where_it_is_made_and_where_its_last_clone_is_dropped() {
         let token = CancelToken::new();
         token.cancel();
         let cause = token.cause().expect("it is cancelled");
         let before = cancellations();
+        let since = |before: Cancellations| {
+            let now = cancellations();
+            (now.made - before.made, now.gone - before.gone)
+        };
         let made = Cancelled::new(cause);
-        assert_eq!(cancellations(), before + 1);
+        assert_eq!(since(before), (1, 0));
         drop(made.clone());
-        assert_eq!(cancellations(), before + 1);
+        assert_eq!(since(before), (1, 0));
+        drop(Cancelled::uncounted("by the engine"));
+        assert_eq!(since(before), (1, 0));
+        assert_eq!(cancellations().kept_since(before), 1);
         let elsewhere = std::thread::spawn(move || {
             drop(Cancelled::new(made.cause().clone()));
+            drop(made);
             cancellations()
         });
-        assert_eq!(elsewhere.join().unwrap(), 1);
-        assert_eq!(cancellations(), before + 1);
+        assert_eq!(
+            elsewhere.join().unwrap(),
+            Cancellations { made: 1, gone: 2 }
+        );
+        assert_eq!(since(before), (1, 0));
+        pass_on_cancellation(false);
+        assert_eq!(cancellations().kept_since(before), 1);
+        pass_on_cancellation(true);
+        assert_eq!(cancellations().kept_since(before), 2);
     }
 }

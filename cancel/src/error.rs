@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::{fmt, io};
 
 use crate::node::Mark;
-use crate::{Cause, ambient};
+use crate::{Cause, ambient, held};
 
 /// An operation did not happen because the work it belongs to is cancelled.
 ///
@@ -32,21 +32,32 @@ pub struct Cancelled(Arc<Shared>);
 struct Shared {
     cause: Cause,
     /// The count on the nodes of the task that failed, given back with the last clone.
-    _mark: Option<Mark>,
+    mark: Option<Mark>,
+    /// Whether it was counted on the thread that made it.
+    counted: bool,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if self.counted {
+            ambient::count_gone();
+        }
+    }
 }
 
 impl Cancelled {
     /// The error of an operation that a cancellation with this cause kept from happening.
     ///
-    /// For leaf futures of your own; ours make theirs. It is made where the operation failed: by the
-    /// clones that live, a scope tells the cancellation of a task from a failure.
+    /// For leaf futures of your own; ours make theirs. Make it where the operation fails, in the task that is
+    /// cancelled: an error of that task that holds it counts as a cancellation.
     #[must_use]
     pub fn new(cause: impl Into<Cause>) -> Self {
-        ambient::count_cancellation();
+        ambient::count_made();
         let mark = ambient::member().and_then(|token| Mark::new(token.into_node()));
         Self(Arc::new(Shared {
             cause: cause.into(),
-            _mark: mark,
+            mark,
+            counted: true,
         }))
     }
 
@@ -56,7 +67,8 @@ impl Cancelled {
     pub fn uncounted(cause: impl Into<Cause>) -> Self {
         Self(Arc::new(Shared {
             cause: cause.into(),
-            _mark: None,
+            mark: None,
+            counted: false,
         }))
     }
 
@@ -100,12 +112,18 @@ fn through_pointers<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) ->
 
 impl fmt::Debug for Cancelled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if held::report(self.0.mark.as_ref()) {
+            return Ok(());
+        }
         f.debug_tuple("Cancelled").field(self.cause()).finish()
     }
 }
 
 impl fmt::Display for Cancelled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if held::report(self.0.mark.as_ref()) {
+            return Ok(());
+        }
         write!(f, "cancelled: {}", self.cause())
     }
 }

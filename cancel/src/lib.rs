@@ -13,6 +13,7 @@ mod cause;
 mod current;
 mod error;
 mod fine_drop;
+mod held;
 mod io;
 mod node;
 mod or_cancel;
@@ -40,6 +41,9 @@ pub use current::{cancelled, check, checkpoint, current, deadline, remaining, st
 pub use error::{Cancelled, TimedOut};
 #[doc(hidden)]
 pub use fine_drop::FineDrop;
+pub use held::CancelSource;
+#[doc(hidden)]
+pub use held::is_searching;
 pub use io::{Cancellable, CancelledOr, IoCancelExt, TryCancellable};
 pub use or_cancel::{FutureCancelExt, OrCancel};
 pub use phase::Phase;

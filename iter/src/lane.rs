@@ -54,10 +54,8 @@ struct Desk<P: Shape, S: SinkShape> {
     first: u64,
     end: u64,
     next: u64,
-    /// The position of the item that waits, and whether, after the stop, one of its polls
-    /// met a cancellation.
-    flow_at: u64,
-    flow_cut: bool,
+    /// Where the item that waits stems from, and what its polls met.
+    waits: Origin,
     /// Whether a run is open in the sink.
     run: bool,
     /// Whether this lane is up, and if not, whether the roster has its waker.
@@ -82,8 +80,7 @@ impl<P: Pipe, S: Sink<P::Item>> Lane<P, S> {
             first: 0,
             end: 0,
             next: 0,
-            flow_at: 0,
-            flow_cut: false,
+            waits: Origin::default(),
             run: false,
             up: false,
             listed: false,
@@ -163,11 +160,10 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
     loop {
         if let Some(waits) = flow.as_mut().as_pin_mut() {
             let (state, share) = desk.work.as_mut().expect("a lane at rest has its work");
-            let mut from = Origin::now(desk.flow_at, S::FAILS);
-            from.cut = desk.flow_cut;
+            let from = desk.waits.again(S::FAILS);
             match shared.pipe.resume(state, waits, cx) {
                 Poll::Pending => {
-                    desk.flow_cut = shared.was_cut(from);
+                    desk.waits = from.paused(shared.was_cut(from), S::FAILS);
                     desk.suspended = true;
                     shared.roster.suspended();
                     return Poll::Pending;
@@ -298,8 +294,7 @@ fn work_through<P: Pipe, S: Sink<P::Item>>(
             }
             Begun::Dropped => {}
             Begun::Wait(flow) => {
-                desk.flow_at = at;
-                desk.flow_cut = shared.was_cut(from);
+                desk.waits = from.paused(shared.was_cut(from), S::FAILS);
                 waits = Some(flow);
                 break;
             }
@@ -328,8 +323,7 @@ fn flush<P: Pipe, S: Sink<P::Item>>(
             }
             Begun::Dropped => break,
             Begun::Wait(flow) => {
-                desk.flow_at = desk.first;
-                desk.flow_cut = shared.was_cut(from);
+                desk.waits = from.paused(shared.was_cut(from), S::FAILS);
                 return Some(flow);
             }
         }

@@ -63,7 +63,7 @@ impl<P: Pipe, S> Shared<P, S> {
     }
 
     /// Whether what has just been polled met a cancellation, now or in an earlier poll, that
-    /// the stop can have caused. Its error, should it end in one, is an echo.
+    /// the stop can have caused. Its error, should it end in one, may be an echo.
     #[inline]
     pub(crate) fn was_cut(&self, from: Origin) -> bool {
         // Who has seen the token cancelled sees the limit that was set before it. A sink that

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use selvedge_cancel::TaskId;
+use selvedge_cancel::{TaskId, is_searching};
 
 /// A member's error, and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,15 +36,14 @@ impl<E> TaskError<E> {
 /// assert_eq!(errors.len(), 2);
 /// assert_eq!(errors.into_primary(), "first");
 /// ```
-#[derive(Debug)]
 #[non_exhaustive]
 pub struct ScopeErrors<E> {
     /// The error that the scope would have failed with otherwise.
     pub primary: TaskError<E>,
     /// Those that came later, in order of arrival.
     pub others: Vec<TaskError<E>>,
-    /// What members returned that were asked to stop and did. It is no failure, and [`len`](Self::len) and
-    /// [`iter`](Self::iter) leave it out; but an error that holds a cancellation by accident is found here.
+    /// Errors from members that stopped because they were cancelled: those that hold a `Cancelled`. They are no
+    /// failures, and [`len`](Self::len) and [`iter`](Self::iter) leave them out.
     pub cancelled: Vec<TaskError<E>>,
 }
 
@@ -68,6 +67,19 @@ impl<E> ScopeErrors<E> {
     #[must_use]
     pub fn into_primary(self) -> E {
         self.primary.error
+    }
+}
+
+impl<E: fmt::Debug> fmt::Debug for ScopeErrors<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut all = f.debug_struct("ScopeErrors");
+        all.field("primary", &self.primary);
+        // It is a cancellation if the primary error is one, whatever the others are.
+        if !is_searching() {
+            all.field("others", &self.others);
+            all.field("cancelled", &self.cancelled);
+        }
+        all.finish()
     }
 }
 

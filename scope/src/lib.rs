@@ -37,7 +37,10 @@ pub use join::{
     try_join_all,
 };
 pub use join_handle::{CancelAndWait, JoinHandle};
-pub use limit::{Shield, Timeout, shield, shield_unbounded, timeout, timeout_at};
+pub use limit::{
+    Shield, Timeout, TryTimeout, shield, shield_unbounded, timeout, timeout_at, try_timeout,
+    try_timeout_at,
+};
 pub use pool::Pool;
 pub use pool_builder::PoolBuilder;
 pub use refused::{Refused, Why};

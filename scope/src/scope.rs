@@ -74,7 +74,7 @@ where
     F: Future,
 {
     let place = Location::caller();
-    let engine = Engine::new(place, |handle| body(Scope { handle }));
+    let engine = Engine::new(place, (), |handle| body(Scope { handle }));
     Scoped {
         engine,
         following: Vec::new(),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use selvedge_cancel::{
-    CancelToken, Cancelled, Cause, CauseKind, Following, Instant, Phase, SelectSafe,
+    CancelSource, CancelToken, Cancelled, Cause, CauseKind, Following, Instant, Phase, SelectSafe,
 };
 
 use crate::errors::{ScopeErrors, TaskError};
@@ -23,7 +23,7 @@ use crate::scope::{cut, refuse};
 use crate::select_safe_child::TrySelectSafeChild;
 use crate::state;
 use crate::task::{Trying, quietly};
-use crate::window::{Engine, Failed, Handle};
+use crate::window::{Classify, Engine, Errors, Failed, Handle};
 
 /// Opens a scope whose members return `Result`s: the first error, of the body or a child, cancels the
 /// others and, once all have ended, becomes the result.
@@ -64,9 +64,13 @@ use crate::window::{Engine, Failed, Handle};
 ///
 /// That a member was cancelled is no failure: its error counts as a cancellation if it still holds the
 /// [`Cancelled`] of an operation that failed because the member, or something around it, was cancelled, however
-/// deep inside. An error made of its text alone counts as a failure, but comes too late to be the first. A scope
-/// that was cancelled itself gives the body's value all the same; one cancelled from outside passes on the first
-/// cancellation among its members.
+/// deep inside. It is found by looking into the error, which is what [`CancelSource`] is for: the error has to
+/// implement `Debug`, and has to print in it what it holds. Where a `Cancelled` is logged, stored or sent plays no
+/// part. Where none is found, the error counts as a failure: one made of the text of a `Cancelled` alone, say, or
+/// one that hides what it holds, for which there is [`cancelled_if`](TryScoped::cancelled_if).
+///
+/// A scope that was cancelled itself gives the body's value all the same; one cancelled from outside passes on
+/// the first cancellation among its members.
 ///
 /// # Panics
 /// As [`scope`](crate::scope()); a panic goes before an error.
@@ -78,9 +82,11 @@ pub fn try_scope<'env, T, E, B, F>(body: B) -> TryScoped<'env, F, E>
 where
     B: FnOnce(TryScope<'env, E>) -> F,
     F: Future<Output = Result<T, E>>,
+    E: CancelSource,
 {
     let place = Location::caller();
-    let engine = Engine::new(place, |handle| body(TryScope { handle }));
+    let sink = Errors::new(Classify::Search(|error, own| own.has_live_in(error)));
+    let engine = Engine::new(place, sink, |handle| body(TryScope { handle }));
     TryScoped {
         engine,
         following: Vec::new(),
@@ -106,6 +112,45 @@ pin_project! {
 
 impl<T, E, F: Future<Output = Result<T, E>>, P> TryScoped<'_, F, E, P> {
     knobs!();
+
+    /// Says which errors are cancellations, instead of looking into them: for error types whose `Debug` hides the
+    /// [`Cancelled`] they hold, or that are made from one and keep nothing of it.
+    ///
+    /// It is asked for the errors of members that are cancelled, and of no others; on any thread that polls the
+    /// scope's children. If it panics, the panic goes on in the parent as a child's does.
+    ///
+    /// # Examples
+    /// ```
+    /// use selvedge_scope::{block_on, time::sleep, try_scope};
+    /// use selvedge_cancel::Cancelled;
+    /// use std::time::Duration;
+    ///
+    /// #[derive(Debug)]
+    /// enum Failure {
+    ///     Stopped,
+    /// }
+    ///
+    /// impl From<Cancelled> for Failure {
+    ///     fn from(_: Cancelled) -> Self {
+    ///         Self::Stopped
+    ///     }
+    /// }
+    ///
+    /// let scope = try_scope(async |s| {
+    ///     s.spawn(async { Ok(sleep(Duration::MAX).await?) }).cancel();
+    ///     Ok::<_, Failure>("not failed")
+    /// });
+    /// let ended = block_on(scope.cancelled_if(|error| matches!(error, Failure::Stopped)));
+    /// assert_eq!(ended.unwrap(), "not failed");
+    /// ```
+    ///
+    /// An error that implements `Error` and gives the `Cancelled` as its source is searched with
+    /// `|error| Cancelled::find_in(error).is_some()`.
+    pub fn cancelled_if(mut self, is_cancellation: fn(&E) -> bool) -> Self {
+        let classify = Classify::User(is_cancellation);
+        self.engine.sink_mut().set_classify(classify);
+        self
+    }
 
     /// After a cancellation, waits this long for body and children, then drops what is left.
     ///

@@ -36,6 +36,12 @@ enum Last {
 #[allow(dead_code, reason = "looks and counts when it is dropped")]
 struct Output<'a>(Noisy<'a>, Counted);
 
+impl std::fmt::Debug for Output<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Output")
+    }
+}
+
 // T1, M1, W10, W11: the waker is kept in a place that outlives everything.
 #[test]
 fn outputs_die_before_what_they_borrow() {

@@ -14,6 +14,7 @@ fn panics<'a>() -> Result<(), Nasty<'a>> {
 }
 
 /// Panics whenever it is dropped, a panic being under way or not.
+#[derive(Debug)]
 struct Nasty<'a>(&'a AtomicUsize);
 
 impl Drop for Nasty<'_> {

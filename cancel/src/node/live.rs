@@ -1,5 +1,5 @@
-//! The count of living `Cancelled`s, by which somebody who has only an error of some type learns
-//! whether a cancellation is inside. Recipe Count.
+//! The count of living `Cancelled`s: while none lives, no error can hold one. Recipe Count. Whether a certain error
+//! holds one that lives is asked in `held.rs`.
 
 use super::{ABORTED, CANCELLED, Node};
 use crate::sync::Arc;
@@ -26,6 +26,21 @@ impl Mark {
             *count = count.wrapping_add(1);
         });
         Some(mark)
+    }
+
+    /// Whether this one is counted on the node at that address; with `own`, as one that tells of the cancellation of
+    /// that very node.
+    pub(crate) fn is_counted_at(&self, address: usize, own: bool) -> bool {
+        for (at, (node, _)) in self.node.upwards().take(self.steps + 1).enumerate() {
+            if std::ptr::from_ref(node).addr() == address {
+                return !own || at == self.steps;
+            }
+            let locked = node.lock();
+            if locked.cold.as_ref().is_some_and(|cold| cold.forgiven) {
+                break;
+            }
+        }
+        false
     }
 
     fn count(&self, by: fn(&mut u32)) {

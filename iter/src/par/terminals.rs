@@ -5,6 +5,8 @@ use std::convert::Infallible;
 use std::iter::Sum;
 use std::marker::PhantomData;
 
+use selvedge_cancel::CancelSource;
+
 use super::ParStream;
 use crate::drive::Drive;
 use crate::pipe::Pipe;
@@ -63,15 +65,20 @@ impl<P: Pipe> ParStream<P> {
     /// first in time. Nothing is taken from the source after an error. What is under way is
     /// asked to stop (its cancel token is cancelled, cause `SiblingFailed`) and awaited; of
     /// what was taken and not begun, an ordered stream still begins what comes before the
-    /// failed item, so that it cannot miss an earlier error. An item that was asked to stop and
-    /// fails because of it (an operation in it answered `Cancelled`, whatever error it was made
-    /// into) does not count, so that it cannot hide the failure that was the reason.
+    /// failed item, so that it cannot miss an earlier error.
+    ///
+    /// An item that was asked to stop and fails because of it does not count, so that it cannot
+    /// hide the failure that was the reason. Its error is found out by looking into it, see
+    /// [`CancelSource`]: it holds the `Cancelled` of an operation that failed because of the stop. If an
+    /// operation answered `Cancelled` and nothing is left of that, the error was made from it and
+    /// does not count either. An item that keeps its `Cancelled` elsewhere, and fails with an error
+    /// that does not hold it, has failed for a reason of its own.
     pub fn try_for_each<M, E, R, F>(
         self,
         f: F,
     ) -> Drive<Each<P, F, R, Result<(), E>, M>, TryForEach<E>, Result<(), E>>
     where
-        E: Send,
+        E: Send + CancelSource,
         R: Step<Result<(), E>, M>,
         F: Fn(P::Item) -> R + Send + Sync,
     {
@@ -160,7 +167,7 @@ impl<P: Pipe> ParStream<P> {
     where
         P: Pipe<Item = Result<T, E>>,
         T: Send,
-        E: Send,
+        E: Send + CancelSource,
         I: Fn() -> T + Send + Sync,
         F: Fn(T, T) -> Result<T, E> + Send + Sync,
     {
@@ -245,7 +252,7 @@ impl<P: Pipe> ParStream<P> {
     where
         P: Pipe<Item = Result<T, E>>,
         T: Send,
-        E: Send,
+        E: Send + CancelSource,
         C: Default + Extend<T>,
     {
         let sink = TryCollect::new(self.knobs.ordered);

@@ -1,7 +1,7 @@
 //! What the fallible terminals share: which of several errors is the result. Also
 //! `try_for_each`, which keeps nothing else.
 
-use selvedge_cancel::ambient;
+use selvedge_cancel::{CancelSource, ambient};
 
 use super::{Origin, Sink, SinkShape, Verdict};
 use crate::pipe::sealed::Sealed;
@@ -18,42 +18,47 @@ use crate::sync::{Mutex, lock};
 pub(crate) struct FirstError<E> {
     ordered: bool,
     first: Mutex<Option<Kept<E>>>,
+    /// Whether an error holds a `Cancelled` that is counted at the lanes' token, which is this
+    /// thread's current one. A function pointer, so that only who makes it needs bounds on `E`.
+    holds: fn(&E) -> bool,
 }
 
 #[derive(Debug)]
 struct Kept<E> {
     at: u64,
-    /// Whether its item met a cancellation.
-    cancelled: bool,
+    /// Whether its item met a cancellation; and if so, whether that is still kept somewhere.
+    met: Option<bool>,
     error: E,
 }
 
-impl<E> FirstError<E> {
+impl<E: CancelSource> FirstError<E> {
     pub(crate) fn new(ordered: bool) -> Self {
         Self {
             ordered,
             first: Mutex::new(None),
+            holds: |error| ambient::token().is_some_and(|token| token.has_live_in(error)),
         }
     }
+}
 
+impl<E> FirstError<E> {
     /// Keeps `error` if it comes before the one kept so far and is no echo of it.
     ///
-    /// An echo is an error whose item met a cancellation after the stop. The stop is raised
-    /// after the first error was kept, so an echo always finds that one here. To the intake
-    /// an echo is no failure: items between it and the error kept still count.
+    /// The stop is raised after the first error was kept, so an echo always finds that one here.
+    /// To the intake an echo is no failure: items between it and the error kept still count.
     pub(crate) fn offer(&self, from: Origin, error: E) -> Verdict {
+        let stopped = lock(&self.first).is_some();
+        // Not under the lock: this runs the error's `Debug`.
+        let echo = stopped && self.is_echo(&from, &error);
         let kept = Kept {
             at: from.at,
-            cancelled: from.met_cancellation(),
+            met: from.met_cancellation().then(|| from.kept() > 0),
             error,
         };
         let mut first = lock(&self.first);
-        let (wins, echo) = match &*first {
-            Some(other) => (
-                self.ordered && !kept.cancelled && kept.at < other.at,
-                kept.cancelled,
-            ),
-            None => (true, false),
+        let wins = match &*first {
+            Some(other) => self.ordered && !echo && kept.at < other.at,
+            None => true,
         };
         let loser = if wins {
             first.replace(kept)
@@ -66,14 +71,24 @@ impl<E> FirstError<E> {
         if echo { Verdict::More } else { Verdict::Fail }
     }
 
+    /// Whether an error, of an item that ended after the stop, is only the answer to that.
+    ///
+    /// It is if it holds a `Cancelled` of the lanes' token. It is also if the item met a cancellation and
+    /// no `Cancelled` is left of it: then the error was made from one and keeps nothing of it, as a
+    /// text or a bare enum does. If one is left that is not in the error, it is kept elsewhere,
+    /// and the error is the item's own.
+    fn is_echo(&self, from: &Origin, error: &E) -> bool {
+        (self.holds)(error) || from.met_cancellation() && from.kept() <= 0
+    }
+
     /// The result's error, taken by the thread that polls the terminal.
     ///
     /// If it stems from a cancellation, that counts for this thread too: the pipeline may be
     /// an item of another one, which then asks the same question.
     pub(crate) fn take(&self) -> Option<E> {
         let kept = lock(&self.first).take()?;
-        if kept.cancelled {
-            ambient::count_cancellation();
+        if let Some(is_kept) = kept.met {
+            ambient::pass_on_cancellation(is_kept);
         }
         Some(kept.error)
     }
@@ -85,7 +100,7 @@ pub struct TryForEach<E> {
     errors: FirstError<E>,
 }
 
-impl<E> TryForEach<E> {
+impl<E: CancelSource> TryForEach<E> {
     pub(crate) fn new(ordered: bool) -> Self {
         Self {
             errors: FirstError::new(ordered),
@@ -153,6 +168,22 @@ mod tests {
     }
 
     #[test]
+    fn error_whose_item_has_kept_the_cancellation_elsewhere_is_no_echo() {
+        for (kept, won) in [(0, "first"), (1, "own")] {
+            let errors = FirstError::new(true);
+            assert_eq!(errors.offer(at(9, false), "first"), Verdict::Fail);
+            errors.offer(
+                Origin {
+                    kept,
+                    ..at(2, true)
+                },
+                "own",
+            );
+            assert_eq!(errors.take(), Some(won));
+        }
+    }
+
+    #[test]
     fn cancellation_met_on_another_thread_counts_where_the_result_is_taken() {
         for (cut, counted) in [(true, 1), (false, 0)] {
             let errors = FirstError::new(true);
@@ -161,7 +192,8 @@ mod tests {
             });
             let before = ambient::cancellations();
             assert_eq!(errors.take(), Some("error"));
-            assert_eq!(ambient::cancellations() - before, counted);
+            assert_eq!(ambient::cancellations().made - before.made, counted);
+            assert_eq!(ambient::cancellations().kept_since(before), 0);
         }
     }
 }

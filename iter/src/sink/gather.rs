@@ -4,6 +4,8 @@
 
 use std::marker::PhantomData;
 
+use selvedge_cancel::CancelSource;
+
 use super::attempt::FirstError;
 use super::{Origin, Sink, SinkShape, Verdict};
 use crate::pipe::sealed::Sealed;
@@ -37,7 +39,7 @@ impl<C, T> Collect<C, T> {
     }
 }
 
-impl<C, T, E> TryCollect<C, T, E> {
+impl<C, T, E: CancelSource> TryCollect<C, T, E> {
     pub(crate) fn new(ordered: bool) -> Self {
         Self {
             errors: FirstError::new(ordered),

@@ -10,7 +10,7 @@ pub(crate) mod gather;
 pub(crate) mod reduce;
 pub(crate) mod tally;
 
-use selvedge_cancel::ambient;
+use selvedge_cancel::ambient::{self, Cancellations};
 
 /// The type of one lane's part of a result. Apart from [`Sink`] for the same reason as
 /// `Shape` from `Pipe`.
@@ -51,30 +51,53 @@ pub trait Sink<T>: SinkShape<Share: Send> + Send + Sync + crate::pipe::sealed::S
 
 /// Where something that reaches a sink stems from, and whether a cancellation was in its way.
 #[doc(hidden)]
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Origin {
     /// The position in the source.
     pub(crate) at: u64,
     /// Whether, after the stop, one of its earlier polls met a cancellation.
     pub(crate) cut: bool,
-    /// This thread's count of cancellations before the present poll.
-    pub(crate) before: u64,
+    /// How many more `Cancelled`s were made than dropped in its earlier polls.
+    pub(crate) kept: i64,
+    /// What this thread had counted before the present poll.
+    pub(crate) before: Cancellations,
 }
 
 impl Origin {
-    /// Of what is begun or polled now, for a sink that may fail or not.
+    /// Of what is begun now, for a sink that may fail or not.
     #[inline]
     pub(crate) fn now(at: u64, fails: bool) -> Self {
         Self {
             at,
-            cut: false,
-            before: if fails { ambient::cancellations() } else { 0 },
+            ..Self::default()
         }
+        .again(fails)
+    }
+
+    /// Of the same, when it is polled again.
+    #[inline]
+    pub(crate) fn again(mut self, fails: bool) -> Self {
+        if fails {
+            self.before = ambient::cancellations();
+        }
+        self
+    }
+
+    /// Of the same, which has to wait after the present poll.
+    #[inline]
+    pub(crate) fn paused(self, cut: bool, fails: bool) -> Self {
+        let kept = if fails { self.kept() } else { 0 };
+        Self { cut, kept, ..self }
     }
 
     /// Whether a cancellation was met in the present poll or, after the stop, in one before.
     pub(crate) fn met_cancellation(&self) -> bool {
-        self.cut || ambient::cancellations() != self.before
+        self.cut || ambient::cancellations().made != self.before.made
+    }
+
+    /// How many of the `Cancelled`s that were met are kept somewhere, if no others were dropped meanwhile.
+    pub(crate) fn kept(&self) -> i64 {
+        self.kept + ambient::cancellations().kept_since(self.before)
     }
 }
 

@@ -5,6 +5,8 @@
 
 use std::convert::Infallible;
 
+use selvedge_cancel::CancelSource;
+
 use super::attempt::FirstError;
 use super::{Origin, Sink, SinkShape, Verdict};
 use crate::pipe::sealed::Sealed;
@@ -59,7 +61,7 @@ impl<J, V, E> std::fmt::Debug for Reduce<J, V, E> {
     }
 }
 
-impl<J, V, E> Reduce<J, V, E> {
+impl<J, V, E: CancelSource> Reduce<J, V, E> {
     pub(crate) fn new(join: J, ordered: bool) -> Self {
         Self {
             join,
@@ -67,7 +69,9 @@ impl<J, V, E> Reduce<J, V, E> {
             done: Mutex::new(Vec::new()),
         }
     }
+}
 
+impl<J, V, E> Reduce<J, V, E> {
     fn both<T>(&self, left: Option<V>, right: Option<V>) -> Result<Option<V>, E>
     where
         J: Join<T, Value = V, Error = E>,

@@ -7,6 +7,7 @@ mod shield;
 #[cfg(all(test, not(selvedge_loom)))]
 mod tests;
 mod timeout;
+mod try_timeout;
 
 use std::task::Waker;
 
@@ -16,6 +17,7 @@ use alarm::{Act, Alarm, Place, Target};
 pub(crate) use limits::Limits;
 pub use shield::{Shield, shield, shield_unbounded};
 pub use timeout::{Timeout, timeout, timeout_at};
+pub use try_timeout::{TryTimeout, try_timeout, try_timeout_at};
 
 /// A stretch of code that runs under a token of its own, and what the timer will do to that.
 #[derive(Debug)]

@@ -1,14 +1,18 @@
 //! `timeout` and `timeout_at`: a future that is asked to stop when its time is up, and awaited. Not for
-//! futures that are to be dropped then; `or_cancel` inside of it does that.
+//! futures that are to be dropped then; `or_cancel` inside of it does that. The `try_` forms are in
+//! `try_timeout.rs`.
 
 use std::fmt;
 use std::future::Future;
+use std::mem::needs_drop;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
-use selvedge_cancel::{CancelToken, CauseKind, Instant, SelectSafe, TimedOut, ambient};
+use selvedge_cancel::{
+    CancelSource, CancelToken, CauseKind, Instant, SelectSafe, TimedOut, ambient,
+};
 
 use super::{Act, Alarm, Stretch, Target};
 use crate::time::Clock;
@@ -25,6 +29,8 @@ use crate::time::Clock;
 ///
 /// Beside [`Scoped::timeout`](crate::Scoped::timeout): that one is a deadline of the scope and leaves its
 /// output as it is, so that the body sees `Cancelled`; this one wraps the output, and says `TimedOut`.
+/// [`try_timeout`](crate::try_timeout) is for outputs that are `Result`s: it wraps nothing, and asks nothing of
+/// the value.
 ///
 /// # Examples
 /// ```
@@ -40,20 +46,22 @@ use crate::time::Clock;
 ///
 /// # Errors
 /// [`TimedOut`], if this very limit cut the future short: what it ended with still holds the `Cancelled`
-/// of an operation that failed because of it, and is dropped. A value that made it, however late, is
-/// returned. A cancellation from outside goes through as what the future makes of it. With an output of
-/// `io::Result`, `.await??` gives an `io::Error` for both.
+/// of an operation that failed because of it, and is dropped. It is found by looking into the output, which is
+/// what [`CancelSource`] is for: the output has to implement `Debug`, and print in it what it holds.
+///
+/// Everything else is returned as `Ok`: a value that made it, however late, and whatever became of the `Cancelled`s
+/// that were met on the way; an error that holds none, or hides it. A cancellation from outside goes through as
+/// what the future makes of it. With an output of `io::Result`, `.await??` gives an `io::Error` for both.
 ///
 /// # Cancel safety
 /// Dropping it drops the future inside where it stands; it is as select-safe as that one.
 #[track_caller]
-pub fn timeout<F: Future>(after: Duration, future: F) -> Timeout<F> {
-    Timeout {
-        future: Some(future),
-        limit: Limit::After(after),
-        error: TimedOut::new(),
-        stretch: None,
-    }
+pub fn timeout<F>(after: Duration, future: F) -> Timeout<F>
+where
+    F: Future,
+    F::Output: CancelSource,
+{
+    Timeout::new(Limit::After(after), TimedOut::new(), future)
 }
 
 /// Waits for a future that is asked to stop at this moment; one that knows nothing of our cancellation
@@ -76,17 +84,16 @@ pub fn timeout<F: Future>(after: Duration, future: F) -> Timeout<F> {
 /// # Cancel safety
 /// As [`timeout`].
 #[track_caller]
-pub fn timeout_at<F: Future>(at: Instant, future: F) -> Timeout<F> {
-    Timeout {
-        future: Some(future),
-        limit: Limit::At(at),
-        error: TimedOut::new(),
-        stretch: None,
-    }
+pub fn timeout_at<F>(at: Instant, future: F) -> Timeout<F>
+where
+    F: Future,
+    F::Output: CancelSource,
+{
+    Timeout::new(Limit::At(at), TimedOut::new(), future)
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Limit {
+pub(super) enum Limit {
     After(Duration),
     At(Instant),
 }
@@ -129,10 +136,28 @@ pin_project! {
     }
 }
 
-impl<F: Future> Future for Timeout<F> {
-    type Output = Result<F::Output, TimedOut>;
+impl<F> Timeout<F> {
+    pub(super) fn new(limit: Limit, error: TimedOut, future: F) -> Self {
+        Self {
+            future: Some(future),
+            limit,
+            error,
+            stretch: None,
+        }
+    }
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    /// What it fails with.
+    pub(super) fn error(&self) -> &TimedOut {
+        &self.error
+    }
+}
+
+impl<F: Future> Timeout<F> {
+    /// What the future ends with, and the token it ran under if the deadline has cancelled that.
+    pub(super) fn poll_value(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<(F::Output, Option<CancelToken>)> {
         let this = self.project();
         let mut future = this.future;
         let running = future.as_mut().as_pin_mut();
@@ -158,15 +183,36 @@ impl<F: Future> Future for Timeout<F> {
         let by_us = token.own_cause().is_some_and(|cause| {
             cause.kind() == CauseKind::Deadline && cause.place() == Some(this.error.place())
         });
-        if by_us && token.has_live_own() {
+        Poll::Ready((value, by_us.then_some(token)))
+    }
+}
+
+impl<F> Future for Timeout<F>
+where
+    F: Future,
+    F::Output: CancelSource,
+{
+    type Output = Result<F::Output, TimedOut>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let (value, cancelled) = ready!(self.as_mut().poll_value(cx));
+        // What needs no drop holds nothing that is counted.
+        let cut = needs_drop::<F::Output>()
+            && cancelled.is_some_and(|token| token.has_live_own_in(&value));
+        if cut {
             drop(value);
-            return Poll::Ready(Err(this.error.clone()));
+            return Poll::Ready(Err(self.error.clone()));
         }
         Poll::Ready(Ok(value))
     }
 }
 
-impl<F: SelectSafe> SelectSafe for Timeout<F> {}
+impl<F> SelectSafe for Timeout<F>
+where
+    F: SelectSafe,
+    F::Output: CancelSource,
+{
+}
 
 impl<F> fmt::Debug for Timeout<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,6 +2,7 @@
 //! Also what the body has of a task: its token and its number.
 
 use std::fmt::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use selvedge_cancel::{CancelToken, Cancelled, Cause, CauseKind, TaskId};
 
@@ -57,7 +58,7 @@ impl Core {
     }
 
     /// A member of a `try_scope` returned an error: the scope takes it. Unless it holds a cancellation that
-    /// the member was under, the others are asked to stop.
+    /// the member was under, the others are asked to stop. Called with nothing locked.
     ///
     /// # Safety
     /// A window is open, the member's future is gone, and the scope's errors are of type `E`.
@@ -70,10 +71,18 @@ impl Core {
             Some(task) => task.own_if_any(),
             None => self.own.get().map(|(own, _)| own),
         };
-        let cancelled = own.is_some_and(CancelToken::has_live);
+        let asked = AssertUnwindSafe(|| sink.is_cancellation(&error, own, &self.token));
+        // What panics is the user's function: the error is kept all the same.
+        let (cancelled, panicked) = match catch_unwind(asked) {
+            Ok(cancelled) => (cancelled, None),
+            Err(payload) => (false, Some(payload)),
+        };
         let cause = own.and_then(CancelToken::cause);
         let id = task.map_or_else(|| self.body_id(), |task| task.record.get().id());
         sink.push(error, id, cancelled);
+        if let Some(payload) = panicked {
+            self.panicked(header, payload);
+        }
         if !cancelled {
             // SAFETY: as above.
             unsafe { self.cancel_for(CauseKind::SiblingFailed, header) };

@@ -26,7 +26,7 @@ use crate::task::{Ended, Header, Payload, Plain, Rest, Trying, drop_payload, qui
 
 /// A kind of scope: what it keeps of its members' errors.
 pub(crate) trait Sinks {
-    type Sink: Default;
+    type Sink;
 
     /// The scope is dropped early: drops what its sink holds, one by one, and hands panics to the scope.
     fn drain(sink: &Self::Sink, core: &Core);
@@ -85,19 +85,50 @@ pub(crate) struct Failed<E> {
     pub(crate) cancelled: bool,
 }
 
+/// How a `try_scope` distinguishes the error of a cancelled member from a failure. A function pointer, so that
+/// only who makes it needs bounds on `E`.
+#[derive(Debug)]
+pub(crate) enum Classify<E> {
+    /// By looking for the `Cancelled` in it: one that is counted at this token, the member's own.
+    Search(fn(&E, &CancelToken) -> bool),
+    /// By what the user says, for members that are cancelled.
+    User(fn(&E) -> bool),
+}
+
 /// The errors of a `try_scope`, in order of arrival.
 #[derive(Debug)]
-pub(crate) struct Errors<E>(Mutex<Vec<Failed<E>>>);
-
-impl<E> Default for Errors<E> {
-    fn default() -> Self {
-        Self(Mutex::new(Vec::new()))
-    }
+pub(crate) struct Errors<E> {
+    list: Mutex<Vec<Failed<E>>>,
+    classify: Classify<E>,
 }
 
 impl<E> Errors<E> {
+    pub(crate) fn new(classify: Classify<E>) -> Self {
+        Self {
+            list: Mutex::new(Vec::new()),
+            classify,
+        }
+    }
+
+    pub(crate) fn set_classify(&mut self, classify: Classify<E>) {
+        self.classify = classify;
+    }
+
+    /// Whether an error holds a cancellation of the member that it is from. Runs user code, which may panic.
+    pub(super) fn is_cancellation(
+        &self,
+        error: &E,
+        own: Option<&CancelToken>,
+        scope: &CancelToken,
+    ) -> bool {
+        match self.classify {
+            Classify::Search(search) => own.is_some_and(|own| search(error, own)),
+            Classify::User(says) => own.unwrap_or(scope).is_cancelled() && says(error),
+        }
+    }
+
     pub(super) fn push(&self, error: E, task: TaskId, cancelled: bool) {
-        lock(&self.0).push(Failed {
+        lock(&self.list).push(Failed {
             error,
             task,
             cancelled,
@@ -106,7 +137,7 @@ impl<E> Errors<E> {
 
     /// All that have come so far.
     pub(crate) fn take(&self) -> Vec<Failed<E>> {
-        std::mem::take(&mut *lock(&self.0))
+        std::mem::take(&mut *lock(&self.list))
     }
 }
 
@@ -182,6 +213,7 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
     /// Calls `make` at once and keeps the body it returns.
     pub(crate) fn new(
         place: &'static Location<'static>,
+        sink: K::Sink,
         make: impl FnOnce(Handle<'env, K>) -> F,
     ) -> Self {
         let core = Core::make(place, true);
@@ -189,7 +221,7 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
         let mut engine = Self {
             body: Housed::new(),
             output: None,
-            sink: K::Sink::default(),
+            sink,
             token: Some(core.token.clone()),
             core,
             stage: Stage::Fresh,
@@ -226,6 +258,11 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
     /// The body's number.
     pub(crate) fn body_id(&self) -> TaskId {
         self.core.body_id()
+    }
+
+    /// Before the first poll.
+    pub(crate) fn sink_mut(&mut self) -> &mut K::Sink {
+        &mut self.sink
     }
 
     pub(crate) fn sink(&self) -> &K::Sink {

@@ -35,7 +35,7 @@ mod turns;
 
 pub(crate) use self::batch::BatchEngine;
 pub(crate) use self::core::Core;
-pub(crate) use self::engine::{Engine, Failed};
+pub(crate) use self::engine::{Classify, Engine, Errors, Failed};
 #[cfg(all(test, unix, not(selvedge_loom)))]
 pub(crate) use self::forking::fork;
 pub(crate) use self::handle::{Handle, Refusal};
