@@ -1,0 +1,125 @@
+//! Which values hold a `Cancelled` that is counted at a token, as a search finds it. What scopes, limits and streams
+//! make of that is tested with them.
+#![cfg(not(selvedge_loom))]
+
+use std::cell::Cell;
+use std::fmt::{self, Debug};
+use std::io;
+
+use selvedge_cancel::{CancelToken, Cancelled, ambient, check, is_searching};
+
+/// What an operation fails with in code that runs under this token.
+fn fail(token: &CancelToken) -> Cancelled {
+    let before = ambient::replace(Some(token.clone()));
+    let failed = check().expect_err("it is cancelled");
+    ambient::replace(before);
+    failed
+}
+
+fn cancelled() -> CancelToken {
+    let token = CancelToken::new();
+    token.cancel();
+    token
+}
+
+#[test]
+fn what_is_counted_at_the_token_is_found_and_nothing_else() {
+    let top = CancelToken::new();
+    let (scope, beside) = (top.child(), top.child());
+    let task = scope.child();
+    scope.cancel();
+    beside.cancel();
+    let (error, _lives) = (fail(&task), fail(&beside));
+    for (token, any, own) in [
+        (&task, true, false),
+        (&scope, true, true),
+        (&top, false, false),
+        (&beside, false, false),
+    ] {
+        assert_eq!(token.has_live_in(&error), any);
+        assert_eq!(token.has_live_own_in(&error), own);
+        assert!(!token.has_live_in(&Cancelled::uncounted("by the engine")));
+        assert!(!token.has_live_in(&error.cause().clone()));
+    }
+}
+
+#[test]
+fn what_was_made_below_a_forgiven_token_is_found_up_to_there() {
+    let scope = cancelled();
+    let inner = scope.child();
+    let task = inner.child();
+    let (error, direct) = (fail(&task), fail(&scope));
+    assert!(scope.has_live_in(&error));
+    inner.forgive();
+    assert!(inner.has_live_in(&error) && !scope.has_live_in(&error));
+    assert!(scope.has_live_in(&direct), "made elsewhere");
+}
+
+#[test]
+fn value_is_printed_only_while_a_counted_one_lives() {
+    struct Printed<'a>(&'a Cell<u32>);
+    impl Debug for Printed<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            assert!(is_searching());
+            self.0.set(self.0.get() + 1);
+            f.write_str("printed")
+        }
+    }
+    let (token, printed) = (cancelled(), Cell::new(0));
+    assert!(!token.has_live_in(&Printed(&printed)));
+    assert_eq!(printed.get(), 0);
+    let kept = fail(&token);
+    assert!(!token.has_live_in(&Printed(&printed)));
+    assert_eq!(printed.get(), 2, "in each of the two forms");
+    drop(kept);
+    assert!(!token.has_live_in(&Printed(&printed)));
+    assert_eq!(printed.get(), 2);
+    assert!(!is_searching());
+}
+
+#[test]
+fn what_is_printed_outside_of_a_search_is_complete() {
+    let token = cancelled();
+    let error = io::Error::from(fail(&token));
+    assert!(token.has_live_in(&error));
+    assert!(format!("{error:?}").contains("Requested"));
+    assert!(error.to_string().starts_with("cancelled: requested"));
+}
+
+#[test]
+fn panic_ends_a_search_and_leaves_no_trace() {
+    struct Panics(Option<Cancelled>);
+    impl Debug for Panics {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0.fmt(f)?;
+            panic!("printed")
+        }
+    }
+    let token = cancelled();
+    let _lives = fail(&token);
+    assert!(!token.has_live_in(&Panics(None)));
+    assert!(!is_searching());
+    assert!(token.has_live_in(&Panics(Some(fail(&token)))));
+    assert!(!is_searching());
+}
+
+#[test]
+fn search_works_in_the_destructor_of_a_thread_local() {
+    struct Late(Cell<Option<std::sync::mpsc::Sender<bool>>>);
+    impl Drop for Late {
+        fn drop(&mut self) {
+            let token = cancelled();
+            let error = fail(&token);
+            let sender = self.0.take().expect("it was put in");
+            sender.send(token.has_live_in(&error)).unwrap();
+        }
+    }
+    thread_local! {
+        static LATE: Late = const { Late(Cell::new(None)) };
+    }
+    let (send, receive) = std::sync::mpsc::channel();
+    std::thread::spawn(move || LATE.with(|late| late.0.set(Some(send))))
+        .join()
+        .unwrap();
+    assert_eq!(receive.recv(), Ok(true));
+}
