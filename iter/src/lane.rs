@@ -14,12 +14,16 @@ use crate::pace::{Pace, Watch};
 use crate::pipe::{Begun, Pipe, Shape};
 use crate::shared::Shared;
 use crate::sink::{Origin, Sink, SinkShape, Verdict};
-use crate::source::{Ask, Source};
+use crate::source::{Ask, Pulled, Source, Waiting};
 use crate::sync::Arc;
 
 /// With asynchronous stages the clock is read once in so many rounds: items are taken one
 /// by one there, and a reading costs as much as the rest of a round.
 const ROUNDS: u32 = 16;
+
+/// Of items that are taken one by one, the clock is read after 1, 2, 4, … in a batch, and then
+/// once in so many: soon enough if the source is suddenly slow.
+const LOOK: usize = 8;
 
 /// What a lane does in a poll. Behind a pointer so that a lane is a future without a bound on
 /// closures (see `Shape`); one call a poll costs nothing against what happens in it.
@@ -63,8 +67,8 @@ struct Desk<P: Shape, S: SinkShape> {
     listed: bool,
     /// Whether the last poll ended in an item that waits.
     suspended: bool,
-    /// Whether the last poll ended in a source that has nothing yet.
-    waiting: bool,
+    /// Whether the last poll ended at the source, for want of an item or of the turn.
+    waiting: Waiting,
     /// Whether nothing is to be taken any more.
     ended: bool,
 }
@@ -85,7 +89,7 @@ impl<P: Pipe, S: Sink<P::Item>> Lane<P, S> {
             up: false,
             listed: false,
             suspended: false,
-            waiting: false,
+            waiting: Waiting::No,
             ended: false,
         };
         Self {
@@ -182,7 +186,8 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
             flow.set(Some(waits));
             continue;
         }
-        if desk.run || desk.ended {
+        let goes_on = goes_on::<P, S>(desk, watch.as_ref());
+        if !goes_on && (desk.run || desk.ended) {
             if let (true, Some(watch)) = (desk.run && !P::SUSPENDS, &mut watch) {
                 // Ending a run can be dear; how dear decides how long runs are.
                 worked = watch.lap();
@@ -191,21 +196,16 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
                 flow.set(Some(waits));
                 continue;
             }
-            if desk.run {
-                desk.run = false;
-                let (_, share) = desk.work.as_mut().expect("a lane at rest has its work");
-                let from = Origin::now(desk.first, S::FAILS);
-                if shared.sink.close(share, from, desk.end) == Verdict::Fail {
-                    shared.fail(from.at);
-                }
-            }
+            close_run(shared, desk);
         }
         if desk.ended {
             let (_, share) = desk.work.take().expect("a lane ends once");
             return Poll::Ready(share);
         }
         rounds += 1;
-        if P::SUSPENDS {
+        if goes_on {
+            // No look at the clock.
+        } else if P::SUSPENDS {
             // The clock is not even started before it is needed: most polls end sooner.
             if rounds % ROUNDS == 0 && watch.get_or_insert_with(Watch::start).over() {
                 cx.waker().wake_by_ref();
@@ -236,27 +236,73 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
             share: 2 * shared.plan.lanes as u64,
             waiting: &mut desk.waiting,
             waker: cx.waker(),
+            now: watch.as_ref().map(Watch::last),
         };
         match shared.pipe.source().pull(&mut ask, &mut desk.chunk) {
-            Poll::Pending => return Poll::Pending,
+            Poll::Pending => {
+                // How long the rest takes says nothing about the items.
+                desk.count = 0;
+                return Poll::Pending;
+            }
             Poll::Ready(None) => {
-                desk.waiting = false;
                 desk.ended = true;
                 shared.roster.close();
             }
-            Poll::Ready(Some(pulled)) => {
-                desk.waiting = false;
-                desk.count = pulled.count;
-                desk.first = pulled.first;
-                desk.next = pulled.first;
-                desk.end = pulled.first + pulled.count as u64;
-                if shared.runs {
-                    desk.run = true;
-                    let (_, share) = desk.work.as_mut().expect("a lane at rest has its work");
-                    shared.sink.open(share, pulled.first);
-                }
-            }
+            Poll::Ready(Some(pulled)) => take_in(shared, desk, pulled),
         }
+    }
+}
+
+/// Whether the lane asks for the next item of its batch: the source gives them one by one, and
+/// the batch is not over.
+#[inline]
+fn goes_on<P: Pipe, S: Sink<P::Item>>(desk: &Desk<P, S>, watch: Option<&Watch>) -> bool {
+    if !P::Source::ONE_BY_ONE || P::SUSPENDS || desk.ended || desk.count == 0 {
+        return false;
+    }
+    let look = desk.count.is_power_of_two() || desk.count % LOOK == 0;
+    desk.count < desk.pace.size() && !(look && watch.is_some_and(Watch::is_over))
+}
+
+/// Makes what came the lane's batch, or the next part of it.
+#[inline]
+fn take_in<P: Pipe, S: Sink<P::Item>>(
+    shared: &Shared<P, S>,
+    desk: &mut Desk<P, S>,
+    pulled: Pulled,
+) {
+    let end = pulled.first + pulled.count as u64;
+    let follows = desk.run && desk.end == pulled.first;
+    if desk.run && !follows {
+        // Another lane took what is between. A chain that may wait ends each run before it
+        // asks, so this has nothing to wait for.
+        let waits = flush(shared, desk);
+        debug_assert!(waits.is_none(), "only what never waits keeps a run open");
+        close_run(shared, desk);
+    }
+    desk.count += pulled.count;
+    desk.next = pulled.first;
+    desk.end = end;
+    if follows {
+        return;
+    }
+    desk.first = pulled.first;
+    if shared.runs {
+        desk.run = true;
+        let (_, share) = desk.work.as_mut().expect("a lane at rest has its work");
+        shared.sink.open(share, pulled.first);
+    }
+}
+
+/// Ends the open run, if there is one.
+fn close_run<P: Pipe, S: Sink<P::Item>>(shared: &Shared<P, S>, desk: &mut Desk<P, S>) {
+    if !std::mem::take(&mut desk.run) {
+        return;
+    }
+    let (_, share) = desk.work.as_mut().expect("a lane at rest has its work");
+    let from = Origin::now(desk.first, S::FAILS);
+    if shared.sink.close(share, from, desk.end) == Verdict::Fail {
+        shared.fail(from.at);
     }
 }
 

@@ -36,14 +36,15 @@ pub use stage::each::{Step, mark};
 
 /// The types of the sources, for code that has to name one.
 pub mod sources {
-    pub use crate::source::iter::{FromIter, FromVec};
+    pub use crate::source::iter::FromIter;
+    pub use crate::source::owned::{FromOwned, FromVec};
     pub use crate::source::range::FromRange;
     #[doc(hidden)]
     pub use crate::source::range::{Integer, Integers};
     pub use crate::source::slice::{FromSlice, FromSliceMut};
     pub use crate::source::stream::FromStream;
     #[doc(hidden)]
-    pub use crate::source::{Ask, Buffer, Pulled, Source};
+    pub use crate::source::{Ask, Buffer, One, Pulled, Source, Waiting};
 }
 
 /// The types of the stages, for code that has to name one.

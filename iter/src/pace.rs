@@ -111,6 +111,16 @@ impl Watch {
         self.last - self.began >= SLICE
     }
 
+    /// When the clock was last read.
+    pub(crate) fn last(&self) -> Instant {
+        self.last
+    }
+
+    /// Whether the slice is used up by now. The lap goes on.
+    pub(crate) fn is_over(&self) -> bool {
+        self.began.elapsed() >= SLICE
+    }
+
     /// Whether the slice is used up by now.
     pub(crate) fn over(&mut self) -> bool {
         self.lap();

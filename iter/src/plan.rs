@@ -49,19 +49,31 @@ pub(crate) struct Plan {
     pub(crate) pace: Pace,
 }
 
+/// What the plan depends on, of the types of a pipeline.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
+    suspends: bool,
+    cuts: bool,
+    one_by_one: bool,
+}
+
 impl Plan {
     /// `workers` threads may work; the source has at most `upper` items.
     pub(crate) fn new<P: Pipe>(knobs: &Knobs, workers: usize, upper: Option<usize>) -> Self {
-        Self::lay(knobs, workers, upper, P::SUSPENDS, P::Source::SPLITS)
+        let kind = Kind {
+            suspends: P::SUSPENDS,
+            cuts: P::Source::SPLITS,
+            one_by_one: P::Source::ONE_BY_ONE,
+        };
+        Self::lay(knobs, workers, upper, kind)
     }
 
-    fn lay(
-        knobs: &Knobs,
-        workers: usize,
-        upper: Option<usize>,
-        suspends: bool,
-        cuts: bool,
-    ) -> Self {
+    fn lay(knobs: &Knobs, workers: usize, upper: Option<usize>, kind: Kind) -> Self {
+        let Kind {
+            suspends,
+            cuts,
+            one_by_one,
+        } = kind;
         let limit = knobs.concurrency.map(|n| n.clamp(1, LANES));
         let most = if suspends {
             limit.unwrap_or(CONCURRENCY)
@@ -77,6 +89,8 @@ impl Plan {
         // The limit counts items in batches too, so the lanes share it.
         let max = match limit {
             _ if suspends => 1,
+            // A lane holds one item at a time, and a batch is only a stretch between two looks.
+            _ if one_by_one => BATCH_MAX,
             Some(limit) => limit / lanes,
             None if cuts => PIECE_MAX,
             None => BATCH_MAX,
@@ -95,7 +109,15 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
-    use super::{Knobs, Plan};
+    use super::{Kind, Knobs, Plan};
+
+    fn kind(suspends: bool, cuts: bool, one_by_one: bool) -> Kind {
+        Kind {
+            suspends,
+            cuts,
+            one_by_one,
+        }
+    }
 
     #[test]
     fn lanes_times_batches_never_exceed_an_explicit_concurrency() {
@@ -104,22 +126,29 @@ mod tests {
             for workers in [1, 2, 3, 17] {
                 for batch in [None, Some(0), Some(1), Some(5), Some(1000)] {
                     for upper in [None, Some(0), Some(3), Some(500)] {
-                        for (suspends, cuts) in [(false, false), (false, true), (true, false)] {
+                        for kind in [
+                            kind(false, false, false),
+                            kind(false, true, false),
+                            kind(true, false, false),
+                            kind(false, false, true),
+                            kind(true, false, true),
+                        ] {
                             let knobs = Knobs {
                                 concurrency: Some(n),
                                 batch,
                                 ..Knobs::default()
                             };
-                            let plan = Plan::lay(&knobs, workers, upper, suspends, cuts);
+                            let plan = Plan::lay(&knobs, workers, upper, kind);
                             assert!(plan.lanes >= 1 && plan.pace.most() >= 1);
-                            assert!(plan.lanes * plan.pace.most() <= n, "{knobs:?} {plan:?}");
+                            let held = if kind.one_by_one { 1 } else { plan.pace.most() };
+                            assert!(plan.lanes * held <= n, "{knobs:?} {plan:?}");
                             looked += 1;
                         }
                     }
                 }
             }
         }
-        assert_eq!(looked, 199 * 4 * 5 * 4 * 3);
+        assert_eq!(looked, 199 * 4 * 5 * 4 * 5);
     }
 
     #[test]
@@ -129,17 +158,19 @@ mod tests {
                 concurrency: Some(n),
                 ..Knobs::default()
             };
-            assert_eq!(Plan::lay(&knobs, 3, None, true, false).lanes, lanes);
+            assert_eq!(
+                Plan::lay(&knobs, 3, None, kind(true, false, false)).lanes,
+                lanes
+            );
         }
     }
 
     #[test]
     fn synchronous_pipelines_have_a_lane_a_thread() {
-        assert_eq!(Plan::lay(&Knobs::default(), 3, None, false, false).lanes, 3);
-        assert_eq!(
-            Plan::lay(&Knobs::default(), 3, Some(2), false, false).lanes,
-            2
-        );
-        assert_eq!(Plan::lay(&Knobs::default(), 1, None, false, true).lanes, 1);
+        let lanes = |workers, upper, kind| Plan::lay(&Knobs::default(), workers, upper, kind).lanes;
+        assert_eq!(lanes(3, None, kind(false, false, false)), 3);
+        assert_eq!(lanes(3, Some(2), kind(false, false, false)), 2);
+        assert_eq!(lanes(1, None, kind(false, true, false)), 1);
+        assert_eq!(lanes(3, None, kind(false, false, true)), 3);
     }
 }

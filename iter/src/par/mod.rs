@@ -117,7 +117,10 @@ impl<P: Pipe> ParStream<P> {
     /// Without it the number adapts, so that a batch is worth about 10 µs of work. A fixed
     /// one helps where items are of very unlike weight: 1 keeps a heavy item from holding
     /// back those behind it in its batch. [`concurrency`](Self::concurrency) is kept to even
-    /// if that makes batches smaller, and asynchronous stages take items one by one.
+    /// if that makes batches smaller. Asynchronous stages take items one by one, and so does
+    /// everything behind [`par_iter`](crate::par_iter), whose iterator may wait; the number
+    /// then only says how many neighbouring items share an accumulator of `fold`. From a
+    /// stream a lane takes no more than what is there.
     ///
     /// # Examples
     ///

@@ -10,7 +10,8 @@ use std::ops::{Range, RangeInclusive};
 
 use futures_core::Stream;
 
-use super::iter::{FromIter, FromVec};
+use super::iter::FromIter;
+use super::owned::{FromOwned, FromVec};
 use super::range::{FromRange, Integer};
 use super::slice::{FromSlice, FromSliceMut};
 use super::stream::FromStream;
@@ -28,7 +29,12 @@ where
     /// Makes this stream a parallel one: its stages run on as many cores as pay.
     ///
     /// Nothing runs before the terminal is awaited. The stream is polled by one lane at a
-    /// time, and only when a lane has room for an item.
+    /// time, and only when a lane has room for an item. A lane takes what the stream has, up
+    /// to a batch, and begins with it as soon as the stream is pending or a few microseconds
+    /// are over. A stream that blocks in `poll_next`, as [`stream::iter`] does over an iterator
+    /// that waits, holds back what was taken before: use [`par_iter`](crate::par_iter) there.
+    ///
+    /// [`stream::iter`]: https://docs.rs/futures/latest/futures/stream/fn.iter.html
     ///
     /// # Examples
     ///
@@ -138,9 +144,20 @@ pub trait IntoPar {
 
 /// A parallel stream over any `Send` iterator.
 ///
-/// Lanes take turns at the iterator, several items at a time. Its `next` runs under a lock,
-/// so heavy work belongs into a stage; ranges and slices, which [`IntoPar`] and
-/// [`ParRefExt`] cut without a lock, are faster for very small items.
+/// Lanes take turns at the iterator, one item at a time: a lane works on its item before it
+/// calls `next` again. So `next` may wait, for a channel say, and no item that has come waits
+/// with it, whatever [`batch`](ParStream::batch) says. It costs some tens of nanoseconds an item;
+/// collections, ranges and slices, which cannot wait, are taken in batches by
+/// [`IntoPar`] and [`ParRefExt`], which is faster for very small items.
+///
+/// # Blocking
+///
+/// Only one lane calls `next` at a time, so heavy work belongs into a stage. While `next`
+/// waits, it blocks the thread that called it, and the poll of the terminal lasts at least as
+/// long. Other threads finish the items that they have, and then rest. What waits *inside* an
+/// asynchronous stage can go on only if another thread is free to poll it. If `next` waits for
+/// the answer to such an item, set [`concurrency(1)`](ParStream::concurrency), or use an
+/// asynchronous channel, whose stream does not block ([`par`](ParStreamExt::par)).
 ///
 /// # Examples
 ///
@@ -151,6 +168,21 @@ pub trait IntoPar {
 /// let words = "the self-finished edge of a fabric".split(' ');
 /// assert_eq!(par_iter(words).filter(|w| w.len() > 3).count().await, 3);
 /// # });
+/// ```
+///
+/// A channel, fed by a thread that waits for each answer:
+///
+/// ```
+/// use selvedge_iter::par_iter;
+/// use std::sync::mpsc;
+///
+/// let (ask, asked) = mpsc::channel::<u32>();
+/// let (answer, answers) = mpsc::channel();
+/// let feeder = std::thread::spawn(move || {
+///     (1..=3).map(|n| { ask.send(n).unwrap(); answers.recv().unwrap() }).sum::<u32>()
+/// });
+/// selvedge_scope::block_on(par_iter(asked).for_each(|n| answer.send(n * n).unwrap()));
+/// assert_eq!(feeder.join().unwrap(), 14);
 /// ```
 ///
 /// # Panics
@@ -233,10 +265,10 @@ impl<'a, T: Send> IntoPar for &'a mut Vec<T> {
 macro_rules! iterated {
     ($([$($g:tt)*] $from:ty => $iter:ty;)*) => { $(
         impl<$($g)*> IntoPar for $from {
-            type Pipe = FromIter<$iter, <$iter as Iterator>::Item>;
+            type Pipe = FromOwned<$iter, <$iter as Iterator>::Item>;
 
             fn into_par(self) -> ParStream<Self::Pipe> {
-                par_iter(self)
+                ParStream::new(FromOwned::new(self.into_iter()))
             }
         }
     )* };

@@ -2,17 +2,22 @@
 //! the items it took. The sources themselves are in the files beside this one; which
 //! collection becomes which source is said in `into`. Stages know nothing of all this.
 
+mod gate;
 pub(crate) mod into;
 pub(crate) mod iter;
+pub(crate) mod owned;
 pub(crate) mod range;
 pub(crate) mod slice;
 pub(crate) mod stream;
 
 use std::collections::VecDeque;
 use std::task::{Poll, Waker};
+use std::time::Instant;
 
 use crate::pipe::{Never, Shape};
 use crate::sync::{AtomicU64, Ordering};
+
+pub use gate::Waiting;
 
 /// A place that several lanes take items from.
 ///
@@ -25,9 +30,13 @@ pub trait Source:
     type Item: Send;
     /// Whether taking a chunk costs the same however long it is.
     const SPLITS: bool;
+    /// Whether asking for an item may block the thread, so that a lane has to work on each
+    /// item before the source is asked for another.
+    const ONE_BY_ONE: bool = false;
 
-    /// Takes up to `ask.want` items into the empty `chunk`. `None` says that the source is
-    /// at its end; `Pending` that `ask.waker` will be woken when it is worth asking again.
+    /// Takes up to `ask.want` items into the empty `chunk`; a source that gives them one by
+    /// one takes one. `None` says that the source is at its end; `Pending` that `ask.waker`
+    /// will be woken when it is worth asking again.
     fn pull(&self, ask: &mut Ask<'_>, chunk: &mut Self::Chunk) -> Poll<Option<Pulled>>;
 
     /// The most items that can still come, as far as the source knows.
@@ -45,9 +54,11 @@ pub struct Ask<'a> {
     pub(crate) want: usize,
     /// Of what is left, take at most one part in so many: keeps the lanes' ends together.
     pub(crate) share: u64,
-    /// Whether the last answer to this lane was `Pending`.
-    pub(crate) waiting: &'a mut bool,
+    /// How the lane stands to the source's gate, if it has one.
+    pub(crate) waiting: &'a mut Waiting,
     pub(crate) waker: &'a Waker,
+    /// When the clock was last read, if that was just now.
+    pub(crate) now: Option<Instant>,
 }
 
 /// What came: `count` items, the first of which is number `first` of the source.
@@ -94,6 +105,33 @@ impl<T> Iterator for Buffer<T> {
     #[inline]
     fn next(&mut self) -> Option<T> {
         self.0.pop_front()
+    }
+}
+
+/// The one item that a lane took out of an iterator that may wait.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct One<T>(Option<T>);
+
+impl<T> One<T> {
+    #[inline]
+    pub(crate) fn put(&mut self, item: T) {
+        self.0 = Some(item);
+    }
+}
+
+impl<T> Default for One<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> Iterator for One<T> {
+    type Item = T;
+
+    #[inline]
+    fn next(&mut self) -> Option<T> {
+        self.0.take()
     }
 }
 

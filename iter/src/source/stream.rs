@@ -1,45 +1,44 @@
-//! Streams: one lane at a time polls, under a lock that never sleeps. While the stream has
-//! nothing, exactly one lane's waker is registered with it and the others queue here; a
-//! lane that gets items passes its turn to the next in the queue before it works on them.
+//! Streams: one lane at a time polls, behind a gate. While the stream has nothing, exactly
+//! one lane's waker is registered with it, and that lane rests with the turn; the others
+//! queue at the gate, and a lane that gets items calls the next in the queue before it works
+//! on them. Not a channel: items are handed to nobody who did not ask.
 //!
-//! The turn cannot get lost: a lane is woken from the queue only to ask again, a lane goes
-//! away before the end only by a panic, and that, like the end, wakes everybody. Not a channel: items are handed to nobody who did not ask.
+//! The turn cannot get lost: a lane is called from the queue only to ask again, a lane goes
+//! away before the end only by a panic, and that, like the end, wakes everybody.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::marker::PhantomData;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use futures_core::Stream;
 
-use selvedge_cancel::quietly;
-
+use super::gate::{Entry, Gate};
 use super::{Ask, Buffer, Pulled, Source, source_shape};
 use crate::sync::{Mutex, lock};
+
+/// A lane stops to fill its batch after this long: what has come is worked on, even if the
+/// stream always has more but takes its time.
+const FILL: Duration = Duration::from_micros(20);
+
+/// While a batch is filled, the clock is read after 1, 2, 4, … items, and then once in so many.
+const LOOK: usize = 32;
 
 /// The source behind `stream.par()`.
 ///
 /// Polled only by lanes, one at a time; what it did not yield is dropped with it.
 pub struct FromStream<S, T> {
-    inner: Mutex<Inner<S>>,
-    item: PhantomData<fn() -> T>,
+    gate: Gate,
+    inner: Mutex<Inner<S, T>>,
 }
 
-struct Inner<S> {
+struct Inner<S, T> {
     /// Boxed because lanes on several threads reach it through a shared reference.
     stream: Pin<Box<S>>,
     next: u64,
-    /// The lane whose waker the stream holds while it has nothing.
-    poller: Option<usize>,
-    /// That waker again, for `close`; `None` until the lane has cloned it.
-    poller_waker: Option<Waker>,
-    /// Lanes that want an item too. Nonempty only if there is a poller, or a lane that was
-    /// woken from here has not asked yet.
-    queue: VecDeque<(usize, Waker)>,
-    /// Set for good by the end or by `close`, and while the stream is polled: if that
-    /// panics, it stays set and nobody polls it again.
-    ended: bool,
+    /// An item that came after so long that another lane rests by now. Whoever comes next
+    /// works on it.
+    spare: Option<T>,
 }
 
 impl<S, T> fmt::Debug for FromStream<S, T> {
@@ -51,69 +50,45 @@ impl<S, T> fmt::Debug for FromStream<S, T> {
 impl<S, T> FromStream<S, T> {
     pub(crate) fn new(stream: S) -> Self {
         Self {
+            gate: Gate::new(),
             inner: Mutex::new(Inner {
                 stream: Box::pin(stream),
                 next: 0,
-                poller: None,
-                poller_waker: None,
-                queue: VecDeque::new(),
-                ended: false,
+                spare: None,
             }),
-            item: PhantomData,
         }
     }
 }
 
-impl<S> Inner<S> {
-    /// Queues a lane, or exchanges its waker; what comes back is to be dropped without the lock.
-    fn enqueue(&mut self, lane: usize, waker: Waker) -> Option<Waker> {
-        match self.queue.iter_mut().find(|(id, _)| *id == lane) {
-            Some((_, old)) => Some(std::mem::replace(old, waker)),
-            None => {
-                self.queue.push_back((lane, waker));
-                None
+/// How filling a batch ended.
+#[derive(Clone, Copy)]
+enum Filled {
+    Enough,
+    Pending,
+    Ended,
+}
+
+impl<T, S: Stream<Item = T>> Inner<S, T> {
+    /// Moves what is there into `chunk`; `count` says how many items that were.
+    fn fill(&mut self, ask: &Ask<'_>, chunk: &mut Buffer<T>, count: &mut usize) -> Filled {
+        let mut cx = Context::from_waker(ask.waker);
+        let mut since = ask.now;
+        while *count < ask.want {
+            match self.stream.as_mut().poll_next(&mut cx) {
+                Poll::Ready(Some(item)) => chunk.push(item),
+                Poll::Ready(None) => return Filled::Ended,
+                Poll::Pending => return Filled::Pending,
+            }
+            *count += 1;
+            let look = count.is_power_of_two() || *count % LOOK == 0;
+            if look && *count < ask.want {
+                let now = Instant::now();
+                if now - *since.get_or_insert(now) >= FILL {
+                    break;
+                }
             }
         }
-    }
-
-    /// Takes a lane out of the queue; what comes back is to be dropped without the lock.
-    fn dequeue(&mut self, lane: usize) -> Option<(usize, Waker)> {
-        let at = self.queue.iter().position(|(id, _)| *id == lane)?;
-        self.queue.remove(at)
-    }
-}
-
-fn let_go<W>(waker: W) {
-    quietly(|| drop(waker));
-}
-
-/// Wakes lanes, each by itself, so that one that panics takes the call from no other.
-fn wake(lanes: impl Iterator<Item = (usize, Waker)>) {
-    for (_, waker) in lanes {
-        quietly(|| waker.wake());
-    }
-}
-
-impl<S, T> FromStream<S, T> {
-    /// The stream has nothing, and this lane has become the poller: leaves its waker for `close`.
-    fn wait(&self, ask: &mut Ask<'_>) -> Poll<Option<Pulled>> {
-        let fresh = ask.waker.clone();
-        let mut inner = lock(&self.inner);
-        // A `close` in between found no waker. Nobody else touches the poller's place.
-        let closed = inner.ended;
-        let old = if closed {
-            Some(fresh)
-        } else {
-            inner.poller_waker.replace(fresh)
-        };
-        drop(inner);
-        let_go(old);
-        *ask.waiting = !closed;
-        if closed {
-            Poll::Ready(None)
-        } else {
-            Poll::Pending
-        }
+        Filled::Enough
     }
 }
 
@@ -124,72 +99,48 @@ impl<T: Send, S: Stream<Item = T> + Send> Source for FromStream<S, T> {
     const SPLITS: bool = false;
 
     fn pull(&self, ask: &mut Ask<'_>, chunk: &mut Buffer<T>) -> Poll<Option<Pulled>> {
-        // Wakers are user code: they are cloned, dropped and woken with nothing locked. These
-        // two are dropped after the lock even if the stream panics under it.
-        let (mut fresh, mut left) = (None, None);
-        let mut inner = loop {
-            let mut inner = lock(&self.inner);
-            if inner.ended {
-                drop(inner);
-                let_go(fresh);
-                return Poll::Ready(None);
+        let turn = match self.gate.enter(ask) {
+            Entry::Turn(turn) => turn,
+            Entry::Wait => return Poll::Pending,
+            Entry::Closed => return Poll::Ready(None),
+        };
+        // Only the lane with the turn comes here.
+        let mut inner = lock(&self.inner);
+        let mut count = 0;
+        let filled = match inner.spare.take() {
+            Some(item) => {
+                chunk.push(item);
+                count = 1;
+                Filled::Enough
             }
-            if inner.poller.is_none_or(|poller| poller == ask.lane) {
-                break inner;
-            }
-            if let Some(fresh) = fresh.take() {
-                let old = inner.enqueue(ask.lane, fresh);
+            None => inner.fill(ask, chunk, &mut count),
+        };
+        match (filled, count) {
+            (Filled::Pending, 0) => {
                 drop(inner);
-                let_go(old);
-                *ask.waiting = true;
+                return if turn.rest(ask) {
+                    Poll::Pending
+                } else {
+                    Poll::Ready(None)
+                };
+            }
+            (Filled::Enough, 1) if turn.is_long() => {
+                // As in `FromIter`: both lanes come again.
+                inner.spare = chunk.next();
+                drop(inner);
+                turn.pass();
+                ask.waker.wake_by_ref();
                 return Poll::Pending;
             }
-            drop(inner);
-            fresh = Some(ask.waker.clone());
-        };
-        if *ask.waiting {
-            // Polled without having been called: leave the queue, or a later call meant
-            // for a lane that waits would go to this one while it works.
-            left = inner.dequeue(ask.lane);
+            _ => {}
         }
-        inner.ended = true;
-        let mut cx = Context::from_waker(ask.waker);
-        let mut count = 0;
-        let ended = loop {
-            if count == ask.want {
-                break false;
-            }
-            match inner.stream.as_mut().poll_next(&mut cx) {
-                Poll::Ready(Some(item)) => chunk.push(item),
-                Poll::Ready(None) => break true,
-                Poll::Pending => break false,
-            }
-            count += 1;
-        };
-        inner.ended = ended;
-        if count == 0 && !ended {
-            inner.poller = Some(ask.lane);
-            drop(inner);
-            let_go(fresh);
-            let_go(left);
-            return self.wait(ask);
-        }
-        *ask.waiting = false;
-        inner.poller = None;
-        let old = inner.poller_waker.take();
         let first = inner.next;
         inner.next += count as u64;
-        let all = if ended {
-            std::mem::take(&mut inner.queue)
-        } else {
-            VecDeque::new()
-        };
-        let one = inner.queue.pop_front();
         drop(inner);
-        let_go(fresh);
-        let_go(left);
-        let_go(old);
-        wake(one.into_iter().chain(all));
+        match filled {
+            Filled::Ended => turn.end(),
+            Filled::Enough | Filled::Pending => turn.pass(),
+        }
         Poll::Ready((count > 0).then_some(Pulled { first, count }))
     }
 
@@ -198,12 +149,7 @@ impl<T: Send, S: Stream<Item = T> + Send> Source for FromStream<S, T> {
     }
 
     fn close(&self) {
-        let mut inner = lock(&self.inner);
-        inner.ended = true;
-        let all = std::mem::take(&mut inner.queue);
-        let poller = inner.poller.take().zip(inner.poller_waker.take());
-        drop(inner);
-        wake(poller.into_iter().chain(all));
+        self.gate.close();
     }
 }
 
@@ -214,6 +160,7 @@ mod tests {
 
     use super::{Ask, Buffer, FromStream, Source};
     use crate::biting::{Biting, guarded};
+    use crate::source::Waiting;
 
     type Silent = FromStream<futures::stream::Pending<u8>, u8>;
 
@@ -222,13 +169,14 @@ mod tests {
     }
 
     /// Asks for one item. `true`: the lane waits; `false`: the source is at its end.
-    fn waits(source: &Silent, lane: usize, waiting: &mut bool, waker: &Waker) -> bool {
+    fn waits(source: &Silent, lane: usize, waiting: &mut Waiting, waker: &Waker) -> bool {
         let mut ask = Ask {
             lane,
             want: 1,
             share: 1,
             waiting,
             waker,
+            now: None,
         };
         match source.pull(&mut ask, &mut Buffer::default()) {
             Poll::Pending => true,
@@ -245,7 +193,7 @@ mod tests {
         for lane in [0, 1] {
             guarded(move || {
                 let source = silent();
-                let mut waiting = [false; 2];
+                let mut waiting = [Waiting::No; 2];
                 let (closing, bites) = Biting::on_drop({
                     let source = Arc::clone(&source);
                     move || source.close()
@@ -273,7 +221,7 @@ mod tests {
                     let (good, calls) = Biting::panics(false, false);
                     for lane in 0..3 {
                         let waker = if lane == evil_lane { &evil } else { &good };
-                        assert!(waits(&source, lane, &mut false, waker));
+                        assert!(waits(&source, lane, &mut Waiting::No, waker));
                     }
                     drop((evil, good));
                     source.close();
