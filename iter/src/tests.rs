@@ -19,6 +19,7 @@ use crate::sink::attempt::TryForEach;
 use crate::sink::gather::Collect;
 use crate::sink::reduce::{Reduce, WithIdentity};
 use crate::source::Source;
+use crate::source::iter::FromIter;
 use crate::source::range::FromRange;
 use crate::source::stream::FromStream;
 use crate::stage::each::Each;
@@ -169,4 +170,78 @@ fn panic_of_the_stream_ends_lanes_that_queue_for_it() {
     }
     let pipe = Then::new(FromStream::new(Late(0)), std::future::ready);
     assert!(on_threads(pipe, Collect::<Vec<u32>, u32>::new(), &knobs(8, true)).is_err());
+}
+
+/// Longer than a lane spins for the turn.
+fn dawdle() {
+    let from = std::time::Instant::now();
+    while from.elapsed() < std::time::Duration::from_micros(70) {
+        std::hint::spin_loop();
+    }
+}
+
+#[test]
+fn slow_iterator_hands_every_item_to_one_lane_however_many_rest() {
+    for round in 0..ROUNDS {
+        for (slow, items) in [(true, 60), (false, 3000)] {
+            let iter = (0..items).inspect(|n| {
+                if slow && (n + round) % 3 > 0 {
+                    dawdle();
+                }
+            });
+            let push = |mut all: Vec<usize>, n| {
+                all.push(n);
+                all
+            };
+            let pipe = Fold::new(FromIter::new(iter), Vec::new, push);
+            let all: Vec<Vec<usize>> = on_threads(pipe, Collect::new(), &Knobs::default()).unwrap();
+            let all = all.concat();
+            assert_eq!(all, (0..items).collect::<Vec<_>>(), "round {round}");
+        }
+    }
+}
+
+#[test]
+fn slow_stream_hands_every_item_to_one_lane_however_many_rest() {
+    for round in 0..ROUNDS {
+        let (mut n, mut left) = (0, 0);
+        let stream = stream::poll_fn(move |cx| {
+            left = if left == 0 { (n + round) % 3 } else { left - 1 };
+            match left {
+                2 => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                1 => dawdle(),
+                _ => {}
+            }
+            n += 1;
+            Poll::Ready((n <= 100).then_some(n))
+        });
+        let pipe = Then::new(FromStream::new(stream), async |n: usize| {
+            pause(u32::from(n % 4 == 0)).await;
+            n
+        });
+        let all: Vec<usize> = on_threads(pipe, Collect::new(), &knobs(5, true)).unwrap();
+        assert_eq!(all, (1..=100).collect::<Vec<_>>(), "round {round}");
+    }
+}
+
+#[test]
+fn error_and_panic_end_lanes_that_rest_at_the_gate() {
+    for round in 0..ROUNDS {
+        for panics in [true, false] {
+            let iter = (0..).inspect(|n| {
+                dawdle();
+                assert!(!panics || *n < 10, "on purpose");
+            });
+            let pipe = Each::new(
+                FromIter::new(iter),
+                |n| if n < 10 { Ok(()) } else { Err(n) },
+            );
+            let out = on_threads(pipe, TryForEach::new(true), &Knobs::default());
+            let expected = if panics { Err(()) } else { Ok(Err(10)) };
+            assert_eq!(out, expected, "round {round}");
+        }
+    }
 }
