@@ -19,9 +19,6 @@ use crate::world::{WORLD, hook, lock};
 /// system stops with a ready member in its packet is no fault of the engine, so there the bound only finds those who
 /// are never polled.
 const TURNS: [u64; 2] = [4096, 1 << 20];
-/// What is about faults that are known and not mended yet: wakers among the waiters for a child's end that panic, or
-/// take a lock under which they may be dropped, when they are dropped.
-const KNOWN: bool = false;
 /// A seed that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The seeds of a plain test run.
@@ -61,9 +58,8 @@ pub(crate) fn start() {
 
 /// Runs a seed, and ends the test if it finds a fault.
 fn one(seed: u64) {
-    let known = number("SELVEDGE_STRESS_KNOWN").map_or(KNOWN, |known| known != 0);
     let turns = number("SELVEDGE_STRESS_TURNS").map_or(TURNS, |turns| [turns, TURNS[1]]);
-    let plan = Arc::new(plan(seed, known));
+    let plan = Arc::new(plan(seed));
     *lock(&NOW) = Some((Instant::now(), plan.clone()));
     run(&plan, turns);
     *lock(&NOW) = None;
@@ -74,7 +70,7 @@ fn one(seed: u64) {
 }
 
 fn report(plan: &Plan, fault: &str) -> String {
-    let mut text = format!("{plan:#?}\n");
+    let mut text = format!("{plan:?}\n");
     let _ = write!(
         text,
         "seed {}: {fault}\nreplay: {}",

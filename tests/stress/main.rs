@@ -19,6 +19,7 @@ mod agents;
 mod drive;
 mod groups;
 mod handles;
+mod known;
 mod make;
 mod members;
 mod ops;

@@ -1,6 +1,7 @@
 //! Makes a tree from a seed. Everything that a tree waits for comes for sure: a member waits for members with a
 //! larger number, for other threads, for time, and for a cancellation only where the body makes one.
 
+use crate::known::{Known, is_mended};
 use crate::plan::{
     BatchPlan, End, Fate, Form, Guarding, How, Inside, Kind, Knobs, Limit, Mode, Nested, Op,
     PipePlan, Plan, Remote, Request, Runner, ScopePlan, Sink, Size, Source, Spawn, TaskPlan, Then,
@@ -15,7 +16,6 @@ struct Maker {
     left: usize,
     next_id: u32,
     runner: Runner,
-    known: bool,
     /// How likely scopes are forgotten, in percent.
     forgets: usize,
     /// How likely members panic.
@@ -58,8 +58,8 @@ const RUNNERS: [Runner; 14] = [
     Runner::Threads,
 ];
 
-/// The tree of a seed. `known`: with what known faults are about that are not mended yet.
-pub(crate) fn plan(seed: u64, known: bool) -> Plan {
+/// The tree of a seed.
+pub(crate) fn plan(seed: u64) -> Plan {
     let mut rng = Rng::new(seed);
     let runner = rng.pick(&RUNNERS);
     let lending = rng.pick(&[
@@ -81,7 +81,6 @@ pub(crate) fn plan(seed: u64, known: bool) -> Plan {
         left,
         next_id: 0,
         runner,
-        known,
         forgets: rng.pick(&[0, 0, 0, 0, 12]),
         panics: rng.pick(&[0, 0, 0, 2, 10]),
         cancels: rng.pick(&[0, 2, 6, 6, 20]),
@@ -124,7 +123,7 @@ impl Maker {
             Nasty::WakesWhenDropped,
             Nasty::TakesTheBagWhenDropped,
         ];
-        match self.known && self.chance(40) {
+        match is_mended(Known::Waiters) && self.chance(40) {
             true => self
                 .rng
                 .pick(&[Nasty::PanicsWhenDropped, Nasty::LocksWhenDropped]),
