@@ -410,7 +410,7 @@ impl<'env> Guard<'env> {
             home: home.clone(),
             seed,
             counted: Counted::new(Kind::Guard),
-            _bomb: (kind == Guarding::Panics).then_some(Bomb),
+            _bomb: (kind == Guarding::Panics).then(|| Bomb),
         }
     }
 }

@@ -40,7 +40,7 @@ impl Drop for Bomb {
 pub(crate) fn planned_panic(nasty: bool) -> ! {
     panic_any(Planned {
         _counted: Counted::new(Kind::Payload),
-        _nasty: nasty.then_some(Bomb),
+        _nasty: nasty.then(|| Bomb),
     })
 }
 
@@ -112,7 +112,7 @@ impl Failure {
             run,
             cancelled,
             counted,
-            _bomb: bomb.then_some(Bomb),
+            _bomb: bomb.then(|| Bomb),
         }
     }
 
