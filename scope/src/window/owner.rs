@@ -123,7 +123,7 @@ impl<'a> Window<'a> {
                 return Run::Abort;
             }
             self.poll_children();
-            if self.spent {
+            if self.spent && !self.has_ended() {
                 return self.give_way(cx, body);
             }
             if owner.noticed.get() || self.poll_body(body) {
@@ -148,6 +148,12 @@ impl<'a> Window<'a> {
                 return Run::Rest;
             }
         }
+    }
+
+    /// Body and children have ended, and no helper can be inside.
+    fn has_ended(&self) -> bool {
+        let owner = &self.core.owner;
+        owner.body_done.get() && self.core.live() == 0 && !owner.lent.get()
     }
 
     /// Polls the body if it is ready. It obeys the budget too: alone it meets none of the looks that children
