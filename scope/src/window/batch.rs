@@ -135,6 +135,11 @@ impl<F: Future> Body for Starter<'_, F> {
             _ => STRETCH,
         };
         let polls = stretch.min(left);
+        if left > 1 {
+            // They are ready since the beginning, before whoever has been polled and woke itself; and a window that
+            // is opened by the one polled now is to see that somebody waits.
+            core.owner.turns.body_woken(0);
+        }
         let from = Instant::now();
         for _ in 0..polls {
             let index = *self.started;
@@ -146,10 +151,6 @@ impl<F: Future> Body for Starter<'_, F> {
         let until = Instant::now();
         policy::learn_stretch(key, polls, from, until);
         let ended = *self.started == self.len;
-        if !ended {
-            // They are ready since the beginning, before whoever has been polled and woke itself.
-            core.owner.turns.body_woken(0);
-        }
         Turn {
             ended,
             polls: u32::try_from(polls).unwrap_or(u32::MAX),

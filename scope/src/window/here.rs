@@ -215,6 +215,31 @@ pub(crate) fn in_window() -> bool {
     HERE.with(|here| !here.top.get().is_null())
 }
 
+/// Whether somebody in a window around the innermost one waits for this thread. As far as can be seen without a lock: a
+/// helper does not know what its owner has.
+#[cold]
+pub(super) fn others_wait() -> bool {
+    HERE.with(|here| {
+        let mut node = here.top().map_or(ptr::null(), |top| top.before.get());
+        // SAFETY: nodes of the chain are alive.
+        while let Some(around) = unsafe { node.as_ref() } {
+            if !around.haul.get().is_null() {
+                return true;
+            }
+            // SAFETY: a core outlives its windows, of which this is one.
+            let core = unsafe { &*around.core.get() };
+            // The owner of that window is this thread.
+            let owner = &core.owner;
+            let lent = owner.lent.get() && owner.ahead.get() > 0;
+            if lent || owner.has_work() || core.inbox.has_mail() {
+                return true;
+            }
+            node = around.before.get();
+        }
+        false
+    })
+}
+
 /// The core of the innermost window that this thread is in.
 pub(super) fn innermost() -> Option<*const Core> {
     HERE.with(|here| Some(here.top()?.core.get()))

@@ -54,6 +54,8 @@ pub(super) struct Window<'a> {
     /// Polls of the body.
     pub(super) bodies: u32,
     pub(super) most_polls: u32,
+    /// How many budgets the window has had so far, see [`may_go_on`](Self::may_go_on).
+    pub(super) alone: u32,
     /// What was lent has turned out cheap: it is taken back as soon as the helpers have left.
     pub(super) withdraws: bool,
     /// When the budget ends; set when the clock is first read.
@@ -79,11 +81,6 @@ impl<'a> Window<'a> {
     pub(super) fn open(core: &'a Core) -> Self {
         let frame = Frame::owner(core);
         core.owner.may_lend.set(None);
-        let most_polls = if crate::rt::in_block_on() {
-            policy::BUDGET_POLLS * policy::BUDGET_ALONE
-        } else {
-            policy::BUDGET_POLLS
-        };
         let window = Self {
             core,
             policy: Policy::new(here::next_window()),
@@ -96,7 +93,8 @@ impl<'a> Window<'a> {
             },
             polls: 0,
             bodies: 0,
-            most_polls,
+            most_polls: policy::BUDGET_POLLS,
+            alone: 1,
             withdraws: false,
             until: None,
             spent: false,
@@ -195,8 +193,7 @@ impl<'a> Window<'a> {
         if turn.ended {
             owner.turns.take_body();
         }
-        self.polls += turn.polls;
-        self.spent |= self.polls >= self.most_polls;
+        self.count(turn.polls);
         if let Some((from, until)) = turn.looked {
             // The budget counts from before the first poll of which nothing is known.
             self.check_time(from);
@@ -242,7 +239,21 @@ impl<'a> Window<'a> {
 
     fn count(&mut self, polls: u32) {
         self.polls += polls;
-        self.spent |= self.polls >= self.most_polls;
+        if self.polls >= self.most_polls {
+            if self.may_go_on() {
+                self.most_polls += policy::BUDGET_POLLS;
+            } else {
+                self.spent = true;
+            }
+        }
+    }
+
+    /// The budget is spent. Under the embedded executor nothing runs beside the scope; if nobody waits in windows
+    /// around it either, it may go on for a few budgets more.
+    #[cold]
+    fn may_go_on(&mut self) -> bool {
+        self.alone += 1;
+        self.alone <= policy::BUDGET_ALONE && crate::rt::in_block_on() && !here::others_wait()
     }
 
     /// Polls children outside lending, up to the next look at clock or inbox, or the body's turn.
@@ -352,13 +363,14 @@ impl<'a> Window<'a> {
     }
 
     fn check_time(&mut self, now: Instant) {
-        let time = if crate::rt::in_block_on() {
-            policy::BUDGET_TIME * policy::BUDGET_ALONE
-        } else {
-            policy::BUDGET_TIME
-        };
-        let until = *self.until.get_or_insert(now + time);
-        self.spent |= now >= until;
+        let until = *self.until.get_or_insert(now + policy::BUDGET_TIME);
+        if now >= until {
+            if self.may_go_on() {
+                self.until = Some(now + policy::BUDGET_TIME);
+            } else {
+                self.spent = true;
+            }
+        }
         self.core.owner.turns.looked(now);
     }
 

@@ -80,7 +80,8 @@ const LENT_LOOK: u64 = 512;
 pub(super) const BODY_LOOK: u32 = 8;
 /// Children of which at most the cost is added up, to tell what a queue of several kinds is worth.
 const WORTH_LOOK: usize = 16;
-/// Under the embedded executor nothing runs beside the scope but nested windows.
+/// Budgets that a window may use one after another under the embedded executor, where nothing runs beside the scope,
+/// while nobody waits in the windows around it.
 pub(super) const BUDGET_ALONE: u32 = 8;
 
 /// Learnt costs by kind of future, in nanoseconds; zero is unknown. A collision costs a wrong guess.
