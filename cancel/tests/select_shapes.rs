@@ -135,18 +135,23 @@ fn arm_that_never_gives_a_value_is_fine_beside_one_that_does() {
 
 #[test]
 fn handler_that_never_returns_is_fine_beside_one_that_does() {
-    async fn first(only: Option<u8>) -> Result<u8, u8> {
+    async fn first(mut only: Option<u8>) -> Result<u8, u8> {
         loop {
             select! {
+                biased;
                 Some(x) = ready(only), if only != Some(3) => return Ok(x),
                 Some(_) = ready(only) => break,
-                else => panic!("one of them fits"),
+                else => {
+                    only = Some(5);
+                    continue;
+                }
             }
         }
         Err(3)
     }
     assert_eq!(block_on(first(Some(1))), Ok(1));
     assert_eq!(block_on(first(Some(3))), Err(3));
+    assert_eq!(block_on(first(None)), Ok(5));
 }
 
 #[test]
@@ -158,10 +163,26 @@ fn else_alone_is_the_value() {
         [plain, biased, comma]
     });
     assert_eq!(seen, [1, 2, 3]);
-    async fn leaves() -> u8 {
-        select! { else => return 4 }
+    async fn leaves(early: bool) -> u8 {
+        if early {
+            select! { else => return 4 }
+        }
+        5
     }
-    assert_eq!(block_on(leaves()), 4);
+    assert_eq!([block_on(leaves(true)), block_on(leaves(false))], [4, 5]);
+}
+
+#[test]
+#[deny(clippy::pedantic, clippy::default_numeric_fallback)]
+fn expansion_earns_no_stricter_lint_either() {
+    let seen = block_on(async {
+        select! {
+            Some(ref mut x) = ready(Some(1_u8)), if true => { *x += 1; *x }
+            x = select_safe(never()) => x,
+            else => 0_u8,
+        }
+    });
+    assert_eq!(seen, 2);
 }
 
 // The type of its output is known to nobody, and it is not polled.

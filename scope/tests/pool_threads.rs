@@ -199,7 +199,13 @@ fn start_handler_that_panics_costs_nothing_but_its_message() {
     }
     guarded(|| {
         let bomb = PanicsAtTheEnd;
-        drop(Pool::builder().start_handler(move |_| drop(&bomb)).build());
+        drop(
+            Pool::builder()
+                .start_handler(move |_| {
+                    let _captured = &bomb;
+                })
+                .build(),
+        );
         let (send, receive) = channel();
         let bomb = PanicsAtTheEnd;
         let pool = Pool::builder()
