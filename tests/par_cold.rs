@@ -53,7 +53,8 @@ impl Seen {
         let at = self.at.into_inner().unwrap();
         assert_eq!(at.len(), items, "{what}: every item was worked on");
         let threads = self.threads.into_inner().unwrap().len();
-        if threads < 2 {
+        // Of two items the first is over before anything is known.
+        if threads < 2 && items > 2 {
             failures.push(format!("{what}: one thread did everything"));
         }
         let rounds: HashSet<usize> = at.iter().copied().collect();

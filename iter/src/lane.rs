@@ -17,8 +17,9 @@ use crate::sink::{Origin, Sink, SinkShape, Verdict};
 use crate::source::{Ask, Pulled, Source, Waiting};
 use crate::sync::Arc;
 
-/// With asynchronous stages the clock is read once in so many rounds: items are taken one
-/// by one there, and a reading costs as much as the rest of a round.
+/// With asynchronous stages the clock is read at most once in so many rounds: items are taken
+/// one by one there, and a reading costs as much as the rest of a round. It begins with every
+/// round, and again whenever a slice is used up, since nothing is known of the items then.
 const ROUNDS: u32 = 16;
 
 /// Of items that are taken one by one, the clock is read after 1, 2, 4, … in a batch, and then
@@ -60,6 +61,8 @@ struct Desk<P: Shape, S: SinkShape> {
     next: u64,
     /// Where the item that waits stems from, and what its polls met.
     waits: Origin,
+    /// With asynchronous stages: rounds from one look at the clock to the next.
+    look: u32,
     /// Whether a run is open in the sink.
     run: bool,
     /// Whether this lane is up, and if not, whether the roster has its waker.
@@ -85,6 +88,7 @@ impl<P: Pipe, S: Sink<P::Item>> Lane<P, S> {
             end: 0,
             next: 0,
             waits: Origin::default(),
+            look: 1,
             run: false,
             up: false,
             listed: false,
@@ -158,7 +162,8 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
     mut flow: Pin<&mut Option<P::Flow>>,
     cx: &mut Context<'_>,
 ) -> Poll<S::Share> {
-    let mut watch = (!P::SUSPENDS).then(Watch::start);
+    // Where most polls are short, the clock is not even started before it is needed.
+    let mut watch = (!P::SUSPENDS || desk.look == 1).then(Watch::start);
     let mut worked = Duration::ZERO;
     let mut rounds = 0_u32;
     loop {
@@ -206,10 +211,13 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
         if goes_on {
             // No look at the clock.
         } else if P::SUSPENDS {
-            // The clock is not even started before it is needed: most polls end sooner.
-            if rounds % ROUNDS == 0 && watch.get_or_insert_with(Watch::start).over() {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+            if rounds % desk.look == 0 {
+                if watch.get_or_insert_with(Watch::start).over() {
+                    desk.look = 1;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                desk.look = (desk.look * 2).min(ROUNDS);
             }
         } else if let Some(watch) = &mut watch {
             let lap = watch.lap();

@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, mpsc};
 
 /// Operations of each source: many times tokio's budget of 128.
-const OPS: usize = 2000;
+const OPS: usize = 640;
 
 fn runtimes() -> [(&'static str, Runtime); 2] {
     [
