@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, mpsc};
 
 /// Operations of each source: many times tokio's budget of 128.
-const OPS: usize = 640;
+const OPS: usize = 1280;
 
 fn runtimes() -> [(&'static str, Runtime); 2] {
     [
@@ -88,13 +88,18 @@ impl Counts {
         }
     }
 
-    fn check(&self, what: &str, sources: usize) {
+    /// `defers`: tokio wakes who has used the budget up only when the task rests. On the thread that is in
+    /// `block_on` of a multi-thread runtime it wakes at once, and the scope polls in vain until its window is over.
+    fn check(&self, what: &str, sources: usize, defers: bool) {
         assert_eq!(self.done.load(SeqCst), sources, "{what}: all ended");
         if self.helped.load(SeqCst) {
             return;
         }
         let turns = self.between.load(SeqCst);
-        assert!(turns >= 5, "{what}: {turns} turns of the sibling");
+        assert!(turns >= 2, "{what}: {turns} turns of the sibling");
+        if !defers {
+            return;
+        }
         // Who has used the budget up is not polled again before the task has been.
         let polls = self.polls.load(SeqCst);
         let least = sources * OPS / 128;
@@ -177,7 +182,7 @@ fn sources_that_are_always_ready_let_others_have_turns_and_end() {
                         let pool = Pool::builder().threads(threads).build();
                         let (semaphore, counts) = (Semaphore::new(1), Counts::default());
                         runtime.block_on($what(&semaphore, &counts, &pool));
-                        counts.check(&format!("{what}, block_on"), 3);
+                        counts.check(&format!("{what}, block_on"), 3, name == "current thread");
 
                         let task = runtime.spawn(async move {
                             let (semaphore, counts) = (Semaphore::new(1), Counts::default());
@@ -186,7 +191,7 @@ fn sources_that_are_always_ready_let_others_have_turns_and_end() {
                         });
                         let counts = runtime.block_on(task).unwrap();
                         assert!(threads > 0 || !counts.helped.load(SeqCst));
-                        counts.check(&format!("{what}, spawned"), 3);
+                        counts.check(&format!("{what}, spawned"), 3, true);
                     }
                 };
             }
