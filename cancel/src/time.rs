@@ -1,5 +1,5 @@
 //! Time as a trait: `Instant`, which a virtual clock can make, and `Timer`, which tells the time
-//! and wakes tasks later. Implementations live elsewhere; this crate starts no thread.
+//! and wakes tasks later. Implementations live elsewhere.
 
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub, SubAssign};

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use common::{guarded_for, on_helper, pool, yields};
+use common::{guarded_for, on_a_thread, on_helper, pool, turn, yields};
 use selvedge_cancel::{self as cancel, Instant};
 use selvedge_scope::lending::{Lending, with};
 use selvedge_scope::{Scope, TryScope, block_on, join_all, scope, shield, timeout, try_scope};
@@ -138,35 +138,6 @@ macro_rules! make {
     };
 }
 
-/// Runs something on a thread of its own, and waits for it, in the same poll.
-fn on_a_thread<R: Send>(run: impl FnOnce() -> R + Send) -> R {
-    std::thread::scope(|threads| threads.spawn(run).join().unwrap())
-}
-
-/// Waits for a turn without asking anything; then for a helper, if there are any, but not for ever.
-async fn turn(turns: &AtomicUsize, own: usize, helped: bool) {
-    let mut tries = 0;
-    while turns.load(Ordering::SeqCst) != own {
-        yields(1).await;
-        tries += 1;
-        if tries % 100 == 0 {
-            // The others may be on threads that the system has put aside.
-            std::thread::yield_now();
-        }
-        assert!(
-            tries < 2_000_000,
-            "somebody else has failed, and never gave the turn on"
-        );
-    }
-    for _ in 0..200 {
-        if !helped || on_helper() {
-            break;
-        }
-        std::thread::yield_now();
-        yields(1).await;
-    }
-}
-
 /// What the cases have reached.
 #[derive(Debug, Default)]
 struct Reached {
@@ -187,7 +158,7 @@ async fn counted<F: Future>(polls: &AtomicUsize, future: F) -> F::Output {
 /// One request from one place, then the questions: at once in the same place and on another thread, and by each member
 /// in turn.
 macro_rules! case {
-    ($open:ident, $Scope:ty, $ok:expr, $from:expr, $request:expr, $limited:expr, $mode:expr, $reached:expr) => {{
+    ($open:ident, $Scope:ty, $ok:expr, $from:expr, $request:expr, $limited:expr, $mode:expr, $pool:expr, $reached:expr) => {{
         let (from, request, limited, mode, reached) = ($from, $request, $limited, $mode, $reached);
         let expected = expected(request, limited);
         let what = format!("{request:?} from {from:?}, limited: {limited}, {mode:?}");
@@ -250,8 +221,7 @@ macro_rules! case {
         } else {
             opened
         };
-        let pool = pool(if helped { 2 } else { 0 });
-        let _ = with(mode, || block_on(counted(polls, opened.on(&pool))));
+        let _ = with(mode, || block_on(counted(polls, opened.on($pool))));
         assert_eq!(
             asked.load(Ordering::SeqCst),
             3,
@@ -266,10 +236,13 @@ macro_rules! table {
         guarded_for(Duration::from_secs(240), || {
             let reached = &Reached::default();
             for mode in [Lending::Never, Lending::Forced] {
+                let pool = &pool(if mode == Lending::Forced { 2 } else { 0 });
                 for limited in [false, true] {
                     for request in REQUESTS {
                         for from in PLACES {
-                            case!($open, $Scope, $ok, from, request, limited, mode, reached);
+                            case!(
+                                $open, $Scope, $ok, from, request, limited, mode, pool, reached
+                            );
                         }
                     }
                 }
@@ -350,8 +323,8 @@ fn deadline_set_after_the_end_or_before_the_first_poll_does_nothing_yet() {
 fn cancelled_child_sees_it_at_once_and_its_siblings_do_not() {
     guarded_for(Duration::from_secs(120), || {
         for mode in [Lending::Never, Lending::Forced] {
+            let pool = &pool(if mode == Lending::Forced { 2 } else { 0 });
             for from in PLACES {
-                let pool = pool(if mode == Lending::Forced { 2 } else { 0 });
                 let helped = mode == Lending::Forced && from == Place::Helper;
                 let (turns, asked) = (&AtomicUsize::new(0), &AtomicUsize::new(0));
                 with(mode, || {
@@ -393,7 +366,7 @@ fn cancelled_child_sees_it_at_once_and_its_siblings_do_not() {
                                             request();
                                         });
                                     })
-                                    .on(&pool)
+                                    .on(pool)
                                     .await;
                                 }
                             }
@@ -404,83 +377,12 @@ fn cancelled_child_sees_it_at_once_and_its_siblings_do_not() {
                             }
                             asked.fetch_add(1, Ordering::SeqCst);
                         })
-                        .on(&pool),
+                        .on(pool),
                     )
                 });
                 assert_eq!(asked.load(Ordering::SeqCst), 3);
             }
         }
-    });
-}
-
-fn assert_len(s: &Scope<'_>, len: usize) {
-    assert_eq!((s.len(), s.is_empty()), (len, len == 0));
-    on_a_thread(|| assert_eq!(s.len(), len));
-}
-
-/// A third child, which goes on until the third turn.
-fn one_more<'env>(s: &Scope<'env>, turns: &'env AtomicUsize) {
-    assert_len(s, 2);
-    drop(s.spawn(async move {
-        turn(turns, 3, false).await;
-    }));
-    assert_len(s, 3);
-    turns.store(1, Ordering::SeqCst);
-}
-
-#[test]
-fn spawned_and_ended_children_are_counted_by_whoever_asks_next() {
-    guarded_for(Duration::from_secs(120), || {
-        let (mut away, mut here) = (0, 0);
-        for mode in [Lending::Never, Lending::Forced] {
-            for from in PLACES {
-                for _ in 0..6 {
-                    let pool = pool(if mode == Lending::Forced { 2 } else { 0 });
-                    let helped = mode == Lending::Forced;
-                    let turns = AtomicUsize::new(0);
-                    let turns = &turns;
-                    let ended_away = with(mode, || {
-                        block_on(
-                            scope(async |s| {
-                                let what = format!("{from:?} {mode:?}");
-                                // One that ends, and one that goes on to ask.
-                                let first = s.spawn(async move {
-                                    turn(turns, 1, helped).await;
-                                    on_helper()
-                                });
-                                drop(s.spawn_with(async move |s| {
-                                    if matches!(from, Place::Child | Place::Helper) {
-                                        turn(turns, 0, helped && from == Place::Helper).await;
-                                        one_more(&s, turns);
-                                    }
-                                    turn(turns, 2, false).await;
-                                    assert_len(&s, 2);
-                                    turns.store(3, Ordering::SeqCst);
-                                }));
-                                match from {
-                                    Place::Body => one_more(&s, turns),
-                                    Place::Thread => on_a_thread(|| one_more(&s, turns)),
-                                    Place::Child | Place::Helper => {}
-                                }
-                                turn(turns, 1, false).await;
-                                while !first.is_finished() {
-                                    yields(1).await;
-                                }
-                                assert_eq!(s.len(), 2, "{what}");
-                                turns.store(2, Ordering::SeqCst);
-                                first.await
-                            })
-                            .on(&pool),
-                        )
-                    });
-                    *(if ended_away { &mut away } else { &mut here }) += 1;
-                }
-            }
-        }
-        assert!(
-            away > 0 && here > 0,
-            "{away} on helpers, {here} on the owner"
-        );
     });
 }
 

@@ -2,6 +2,8 @@
 //! keeps of its own. The tree of `selvedge-cancel` holds the state; here is what needs a timer.
 
 mod alarm;
+#[cfg(all(test, not(selvedge_loom)))]
+mod early_tests;
 mod limits;
 mod shield;
 #[cfg(all(test, not(selvedge_loom)))]

@@ -113,11 +113,11 @@ pub(crate) struct Core {
     pub(super) own: OnceLock<(CancelToken, TaskId)>,
     pub(super) panics: Panics,
     /// Children registered and not ended: written by the owner only.
-    live: AtomicUsize,
+    pub(super) live: AtomicUsize,
     /// Children spawned from outside the window's thread that the owner has not registered yet.
-    newborns: AtomicUsize,
+    pub(super) newborns: AtomicUsize,
     /// Children that have ended on helpers, and that the owner has not retired yet.
-    away: AtomicUsize,
+    pub(super) away: AtomicUsize,
     /// A big child is being polled, so that mail from outside is worth a helper.
     big: AtomicU32,
     /// The scope is being dropped: spawns are refused silently.
@@ -236,19 +236,6 @@ impl Core {
         quietly(|| drop(self));
     }
 
-    /// Children that have not ended, those not registered yet included.
-    pub(crate) fn len(&self) -> usize {
-        // Relaxed: a snapshot, which another thread's spawns and ends make stale at once.
-        let known = self.live.load(Ordering::Relaxed) + self.newborns.load(Ordering::Relaxed);
-        known.saturating_sub(self.away.load(Ordering::Relaxed))
-    }
-
-    /// A child is about to end on a helper.
-    pub(super) fn ends_away(&self) {
-        // Relaxed: who learns of the end, by its release, sees this too.
-        self.away.fetch_add(1, Ordering::Relaxed);
-    }
-
     #[inline]
     pub(crate) fn live(&self) -> usize {
         // Relaxed: the owner reads what it wrote.
@@ -260,17 +247,6 @@ impl Core {
     pub(crate) fn set_live(&self, live: usize) {
         // Relaxed: others read it as a snapshot only.
         self.live.store(live, Ordering::Relaxed);
-    }
-
-    /// A child is about to be pushed from outside the window's thread, or was refused (`-1`).
-    pub(crate) fn expect_newborn(&self) {
-        // Relaxed: a snapshot for `len`.
-        self.newborns.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn newborn_came(&self) {
-        // Relaxed: a snapshot for `len`.
-        self.newborns.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(crate) fn is_dying(&self) -> bool {
@@ -519,8 +495,7 @@ impl Core {
         // SAFETY: the scope's reference keeps it alive.
         let kind = unsafe { (*header).vtable.kind };
         if kind == Kind::Child && !self.is_dying() {
-            // Relaxed: a snapshot. Here, it ended on a helper.
-            self.away.fetch_sub(1, Ordering::Relaxed);
+            self.came_back();
         }
         self.set_live(self.live() - 1);
         if kind == Kind::Batch {

@@ -12,6 +12,7 @@ mod closing;
 mod context;
 mod core;
 mod core_ref;
+mod count;
 mod engine;
 #[cfg(all(test, unix, not(selvedge_loom)))]
 mod forking;

@@ -263,3 +263,32 @@ pub fn on_helper() -> bool {
         .name()
         .is_some_and(|name| name.starts_with("selvedge-"))
 }
+
+/// Runs something on a thread of its own, and waits for it, in the same poll.
+pub fn on_a_thread<R: Send>(run: impl FnOnce() -> R + Send) -> R {
+    std::thread::scope(|threads| threads.spawn(run).join().unwrap())
+}
+
+/// Waits for a turn without asking anything; then for a helper, if there are any, but not for ever.
+pub async fn turn(turns: &AtomicUsize, own: usize, helped: bool) {
+    let mut tries = 0;
+    while turns.load(Ordering::SeqCst) != own {
+        yields(1).await;
+        tries += 1;
+        if tries % 100 == 0 {
+            // The others may be on threads that the system has put aside.
+            std::thread::yield_now();
+        }
+        assert!(
+            tries < 2_000_000,
+            "somebody else has failed, and never gave the turn on"
+        );
+    }
+    for _ in 0..200 {
+        if !helped || on_helper() {
+            break;
+        }
+        std::thread::yield_now();
+        yields(1).await;
+    }
+}
