@@ -393,7 +393,8 @@ fn future_that_waits_for_a_state_says_the_same_when_it_is_polled_again() {
             Poll::Ready(Ok(()))
         ));
     }
-    assert!(under(&token, || poll_once(Pin::new(&mut point))).is_ready_and(|it| it.is_err()));
+    let polled = under(&token, || poll_once(Pin::new(&mut point)));
+    assert!(matches!(polled, Poll::Ready(Err(_))));
     // The end of a child.
     guarded(|| {
         block_on(scope(async |s| {
@@ -407,19 +408,6 @@ fn future_that_waits_for_a_state_says_the_same_when_it_is_polled_again() {
             assert_eq!(child.await, CauseKind::Requested);
         }));
     });
-}
-
-trait IsReadyAnd<T> {
-    fn is_ready_and(self, is: impl FnOnce(T) -> bool) -> bool;
-}
-
-impl<T> IsReadyAnd<T> for Poll<T> {
-    fn is_ready_and(self, is: impl FnOnce(T) -> bool) -> bool {
-        match self {
-            Poll::Ready(value) => is(value),
-            Poll::Pending => false,
-        }
-    }
 }
 
 // Nothing is kept of it: in a shield the same reader reads on, and outside it fails each time.

@@ -133,7 +133,7 @@ fn entries_from_before_the_fork_can_be_moved_and_taken_back_in_the_child() {
     }
     let token = CancelToken::new();
     let outer = ambient::replace(Some(token.clone()));
-    let mut naps = [pin!(sleep(LONG)), pin!(sleep(LONG))];
+    let mut naps = [Box::pin(sleep(LONG)), Box::pin(sleep(LONG))];
     let mut cx = Context::from_waker(Waker::noop());
     for nap in &mut naps {
         assert!(nap.as_mut().poll(&mut cx).is_pending());
