@@ -44,7 +44,8 @@ fn dropped() {
         for i in 0..CHILDREN {
             drop(s.spawn(async move { i }));
         }
-        assert_eq!(s.len(), CHILDREN);
+        // Some may have ended on helpers meanwhile.
+        assert!(s.len() <= CHILDREN);
     }));
 }
 
@@ -114,7 +115,7 @@ fn of_many_types_at_once() {
             drop((s.spawn(sized::<640>()), s.spawn(sized::<1280>())));
             drop((s.spawn(sized::<2560>()), s.spawn(sized::<5120>())));
         }
-        assert_eq!(s.len(), CHILDREN);
+        assert!(s.len() <= CHILDREN);
     }));
 }
 

@@ -34,7 +34,7 @@ const ABORTED: u8 = 1 << 2;
 /// The node hides the cancellation, though not the abort, of what is above it. Set at creation, and
 /// lowered once at most.
 const SHIELDED: u8 = 1;
-/// The node has a deadline of its own, to be read under the lock.
+/// The node has a deadline of its own, or a bound of its shield, to be read under the lock.
 const LIMITED: u8 = 1 << 1;
 
 pub(crate) struct Node {

@@ -302,6 +302,16 @@ fn limit_outside_a_shield_or_on_another_clock_does_not_end_a_sleep() {
         })
     });
     assert!(slept.is_ok_and(|slept| slept));
+    // A shield lets the limit in at its bound, however late that is noticed.
+    for (bound, sleeps, ends_well) in [(7, 9, false), (9, 9, true), (9, 7, true)] {
+        let slept = poll_late(|| async move {
+            let mut slept = None;
+            let inside = async { slept = Some(sleep(sleeps * SECOND).await.is_ok()) };
+            let _ = timeout(5 * SECOND, shield(bound * SECOND, inside)).await;
+            slept
+        });
+        assert_eq!(slept, Some(ends_well), "{sleeps} of {bound}");
+    }
     // A limit of an hour of the system's time, and a clock that is moved on by more than that inside.
     let limited = scope(async |s| {
         let late = Late::new();

@@ -61,25 +61,48 @@ impl Node {
             .min()
     }
 
-    /// Whether this node or one above it, up to a shield that is up, has a deadline.
+    /// Whether this node or one above it, up to a shield that is up, may have a deadline.
     pub(crate) fn has_deadline(&self) -> bool {
         self.upwards()
             .take_while(|(_, hidden)| !hidden)
             .any(|(node, _)| node.marks() & LIMITED != 0)
     }
 
+    /// Sets when the shield of this node is lowered, by whoever set it up.
+    fn set_bound(&self, at: Instant, limit: Limit) {
+        self.lock().cold().rare().bound = Some((at, limit));
+        // Release: as in `set_deadline`.
+        self.marks.fetch_or(LIMITED, Ordering::Release);
+    }
+
     /// Cancels, the soonest first, this node and those above it, up to a shield that is up, whose limits on this clock
     /// are before this moment, which has come. Whether there is one, cancelled or not.
+    ///
+    /// A limit above a shield is felt when the shield is lowered, if that is later. One that was to be lowered before
+    /// the moment is lowered here.
     pub(crate) fn end_before(self: &Arc<Self>, at: Instant, clock: Option<&Clock>) -> bool {
         let mut over: Vec<(Instant, Cause, &Arc<Self>)> = Vec::new();
+        let mut open_since = None;
         let mut next = Some(self);
         while let Some(node) = next {
-            if node.marks() & LIMITED != 0 {
-                over.extend(node.over_before(at, clock));
+            let (limit, bound) = match node.marks() & LIMITED {
+                0 => (None, None),
+                _ => node.own_limits(clock),
+            };
+            let felt = limit.map(|(deadline, cause)| (open_since.max(Some(deadline)), cause));
+            if let Some((Some(felt), cause)) = felt.filter(|(felt, _)| *felt < Some(at)) {
+                over.push((felt, cause, node));
             }
-            next = node.parent().filter(|_| !node.is_shielded());
+            open_since = open_since.max(bound);
+            if node.is_shielded() {
+                if bound.is_none() || bound >= Some(at) {
+                    break;
+                }
+                node.lower_shield();
+            }
+            next = node.parent();
         }
-        over.sort_by_key(|(deadline, ..)| *deadline);
+        over.sort_by_key(|(felt, ..)| *felt);
         let is_over = !over.is_empty();
         for (_, cause, node) in over {
             if !node.is_cancelled() {
@@ -89,17 +112,20 @@ impl Node {
         is_over
     }
 
-    fn over_before<'a>(
-        self: &'a Arc<Self>,
-        at: Instant,
-        clock: Option<&Clock>,
-    ) -> Option<(Instant, Cause, &'a Arc<Self>)> {
+    /// The node's own limit on this clock, with the cause it gives, and when its shield is lowered.
+    fn own_limits(&self, clock: Option<&Clock>) -> (Option<(Instant, Cause)>, Option<Instant>) {
         let locked = self.lock();
-        let rare = locked.rare()?;
-        let deadline = rare.deadline.filter(|deadline| *deadline < at)?;
-        let limit = rare.limit.as_ref().filter(|limit| limit.goes_by(clock))?;
-        let cause = Cause::new(CauseKind::Deadline).with_place(limit.place);
-        Some((deadline, cause, self))
+        let Some(rare) = locked.rare() else {
+            return (None, None);
+        };
+        let limit = rare.limit.as_ref().filter(|limit| limit.goes_by(clock));
+        let limited = rare.deadline.zip(limit).map(|(deadline, limit)| {
+            let cause = Cause::new(CauseKind::Deadline).with_place(limit.place);
+            (deadline, cause)
+        });
+        let bound = rare.bound.as_ref();
+        let bound = bound.filter(|(_, limit)| limit.goes_by(clock));
+        (limited, bound.map(|(at, _)| *at))
     }
 }
 
@@ -123,7 +149,17 @@ impl CancelToken {
         self.node().set_deadline(deadline, limit);
     }
 
-    /// Whether this token or one above it has a deadline, up to the nearest shield.
+    /// Stores when the token's shield is lowered, by this timer. The engine sees to that.
+    pub fn set_shield_bound(
+        &self,
+        at: Instant,
+        place: &'static Location<'static>,
+        timer: Option<&Arc<dyn Timer>>,
+    ) {
+        self.node().set_bound(at, Limit::new(place, timer));
+    }
+
+    /// Whether this token or one above it may have a deadline, up to the nearest shield.
     #[must_use]
     pub fn has_limit(&self) -> bool {
         self.node().has_deadline()

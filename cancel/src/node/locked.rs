@@ -44,6 +44,8 @@ pub(super) struct Rare {
     pub(super) deadline: Option<Instant>,
     /// What cancels the node at the deadline.
     pub(super) limit: Option<Limit>,
+    /// When the shield is lowered.
+    pub(super) bound: Option<(Instant, Limit)>,
     #[cfg(feature = "tokio-util")]
     pub(super) kept: Option<super::kept::Kept>,
 }

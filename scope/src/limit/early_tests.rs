@@ -3,7 +3,6 @@
 
 use std::future::{Future, pending};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
@@ -11,6 +10,7 @@ use std::time::Duration;
 
 use selvedge_cancel::{FutureCancelExt, Instant, Ticket, Timer, ambient};
 
+use crate::sync::plain::{AtomicUsize, Ordering};
 use crate::{scope, shield, timeout};
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -91,6 +91,7 @@ fn begin(bound: Option<Duration>, place: Place) -> Option<Stretch> {
     let alarm = bound.map(|bound| {
         let clock = Clock::current();
         let at = clock.now() + bound;
+        token.set_shield_bound(at, place, clock.installed());
         let alarm = Alarm::new(token.clone(), Act::Lower, clock);
         alarm.set(Some(Target { at, place }));
         alarm
