@@ -269,7 +269,7 @@ impl Arena {
     /// # Safety
     /// `slot` is free and in no list; the caller is the owner.
     #[inline]
-    pub(super) unsafe fn take_in(&self, slot: *const Header) {
+    pub(crate) unsafe fn take_in(&self, slot: *const Header) {
         // SAFETY: free slots keep their offset.
         let offset = unsafe { (*slot.cast::<Placed>()).offset };
         // SAFETY: that is the slot's offset; the chunk lives while the scope does.

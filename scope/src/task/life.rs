@@ -102,7 +102,7 @@ impl LifeWord {
 
     /// Whether the caller holds the only reference.
     #[inline]
-    fn is_last(&self) -> bool {
+    pub(crate) fn is_last(&self) -> bool {
         self.0.load(Ordering::Acquire) & !NOTES == ONE
     }
 

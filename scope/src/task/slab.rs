@@ -13,7 +13,7 @@ use std::ptr;
 
 use super::cell::{Stage, Staged};
 use super::chunk::{free_slot, place_of_slot};
-use super::{BatchCell, Ended, Header, Place, Placed};
+use super::{BatchCell, Ended, Header, Place, Placed, TaskWord};
 use crate::window::Core;
 
 /// What the wakers of a future of a batch point to.
@@ -200,15 +200,13 @@ impl<F: Future> Slab<F> {
         }
     }
 
-    /// Gives a future its seat.
+    /// Makes a seat for a future.
     ///
     /// # Safety
-    /// The slot was filled and has no seat; the caller is the owner of `core`, in an open window, and frees
-    /// the slab only when the scope has let go of the seat.
+    /// The slot was filled and has no seat. The caller is the owner of `core`, in an open window, says so by
+    /// `note_seat` unless the future ends at once, and frees the slab only when the scope has let go of the seat.
     #[inline]
     pub(crate) unsafe fn seat(&self, core: &Core, index: usize) -> *const Header {
-        // SAFETY: handed on from the caller.
-        let state = unsafe { self.state(index) };
         // SAFETY: the caller is the owner, in an open window.
         let Place { cell, offset, .. } = unsafe { core.owner.arena.seat(core) };
         let seat = cell.cast::<Seat>();
@@ -221,9 +219,32 @@ impl<F: Future> Slab<F> {
         };
         // SAFETY: the place is nobody else's, and has room for a seat.
         unsafe { seat.write(value) };
-        let header = seat.cast_const().cast();
-        state.0.set(header);
-        header
+        seat.cast_const().cast()
+    }
+
+    /// Makes a seat for a future of one that was another's.
+    ///
+    /// # Safety
+    /// As for `seat`, and nothing but the scope refers to the seat, which came from there and is not free.
+    #[inline]
+    pub(crate) unsafe fn seat_again(&self, header: *const Header, index: usize) {
+        let seat = header.cast_mut().cast::<Seat>();
+        // SAFETY: a filled slot is below the room.
+        let slot = unsafe { self.slot(index) };
+        // SAFETY: the seat is the caller's.
+        unsafe { (*seat).slot = slot.cast_const().cast() };
+        // SAFETY: as above. The life word is that of one reference already.
+        unsafe { (*seat).header.word = TaskWord::new() };
+    }
+
+    /// The future of a slot has this seat.
+    ///
+    /// # Safety
+    /// It has, and the caller is the owner.
+    #[inline]
+    pub(crate) unsafe fn note_seat(&self, header: *const Header, index: usize) {
+        // SAFETY: the slot was filled.
+        unsafe { self.state(index) }.0.set(header);
     }
 }
 

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::marker::PhantomPinned;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
+use std::ptr;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -15,7 +16,7 @@ use super::engine::{Ambient, drop_child, raise};
 use super::owner::{Body, Run, Turn, Window};
 use super::policy;
 use super::step::{Side, Stepped, step_by};
-use crate::task::{BatchCell, Ended, Holds, Payload, Slab, leave_seat, quietly};
+use crate::task::{BatchCell, Ended, Header, Holds, Payload, Slab, quietly};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -53,6 +54,8 @@ struct Starter<'a, F: Future> {
     outputs: &'a mut Vec<F::Output>,
     /// Slots that ended in the present stretch and are not counted off yet.
     ended: usize,
+    /// A seat for the next one, which nobody else refers to; null if there is none.
+    spare: *const Header,
 }
 
 /// First polls between two looks at the clock.
@@ -66,20 +69,39 @@ impl<F: Future> Starter<'_, F> {
     /// The slot was not started, and this thread is the owner in an open window of `core`.
     #[inline]
     unsafe fn start(&mut self, core: &Core, index: usize) {
-        // SAFETY: a slot that was not started has no seat; the engine keeps the slab while there are any.
-        let header = unsafe { self.slab.seat(core, index) };
+        let header = match std::mem::replace(&mut self.spare, ptr::null()) {
+            // SAFETY: a slot that was not started has no seat; the engine keeps the slab while there are any.
+            spare if spare.is_null() => unsafe { self.slab.seat(core, index) },
+            spare => {
+                // SAFETY: as above; the spare seat is nobody's.
+                unsafe { self.slab.seat_again(spare, index) };
+                spare
+            }
+        };
         // SAFETY: a seat that was not started holds its token; the poll is that of its type.
         match unsafe { step_by(header, BatchCell::<F>::poll, Side::Owner) } {
-            Stepped::Idle => {}
-            // SAFETY: the token is ours, so the seat is in no queue.
-            Stepped::Again => unsafe { core.owner.local.push_back(header) },
+            // SAFETY: it sits there.
+            Stepped::Idle => unsafe { self.slab.note_seat(header, index) },
+            Stepped::Again => {
+                // SAFETY: it sits there.
+                unsafe { self.slab.note_seat(header, index) };
+                // SAFETY: the token is ours, so the seat is in no queue.
+                unsafe { core.owner.local.push_back(header) };
+            }
             Stepped::Ended(Ended::Value) if self.outputs.len() == index => {
                 // SAFETY: it was written just now.
                 self.outputs.push(unsafe { self.slab.take_output(index) });
                 // SAFETY: the scope's reference keeps the seat.
-                unsafe { &*header }.word.finish(Ended::Dropped);
-                // SAFETY: its future has ended.
-                unsafe { leave_seat(core, header) };
+                let head = unsafe { &*header };
+                if head.life.is_last() {
+                    self.spare = header;
+                } else {
+                    head.word.finish(Ended::Dropped);
+                    if head.life.release() {
+                        // SAFETY: nothing refers to the seat, and this thread is the owner.
+                        unsafe { core.owner.arena.take_in(header) };
+                    }
+                }
                 self.ended += 1;
             }
             // SAFETY: it has just ended.
@@ -95,6 +117,8 @@ impl<F: Future> Starter<'_, F> {
         for _ in 0..most {
             // SAFETY: a slot that was not started has no seat; the engine keeps the slab while there are any.
             let header = unsafe { self.slab.seat(core, *self.started) };
+            // SAFETY: it sits there.
+            unsafe { self.slab.note_seat(header, *self.started) };
             *self.started += 1;
             // SAFETY: a new seat is in no queue.
             unsafe { core.owner.local.push_back(header) };
@@ -148,6 +172,13 @@ impl<F: Future> Body for Starter<'_, F> {
             unsafe { self.start(core, index) };
         }
         core.set_live(core.live() - std::mem::take(&mut self.ended));
+        let spare = std::mem::replace(&mut self.spare, ptr::null());
+        if !spare.is_null() {
+            // SAFETY: the seat is ours.
+            unsafe { &*spare }.word.finish(Ended::Dropped);
+            // SAFETY: nothing refers to the seat, and this thread is the owner.
+            unsafe { core.owner.arena.take_in(spare) };
+        }
         let until = Instant::now();
         policy::learn_stretch(key, polls, from, until);
         let ended = *self.started == self.len;
@@ -260,6 +291,7 @@ impl<F: Future> BatchEngine<F> {
             started: &mut this.started,
             outputs: &mut this.outputs,
             ended: 0,
+            spare: ptr::null(),
         };
         let run = window.run(cx, &mut starter);
         drop(window);
