@@ -88,7 +88,7 @@ impl<F: Future> Future for OrCancel<F> {
                 Look::Cancelled => {
                     if let Err(cancelled) = ambient::check() {
                         let _fine = FineDrop::begin();
-                        this.future.set(None);
+                        clear(this.future.as_mut());
                         return Poll::Ready(Err(cancelled));
                     }
                 }
@@ -101,7 +101,7 @@ impl<F: Future> Future for OrCancel<F> {
             .poll(cx);
         if let Poll::Ready(value) = polled {
             this.watch.clear();
-            this.future.set(None);
+            clear(this.future.as_mut());
             return Poll::Ready(Ok(value));
         }
         if carried {
@@ -110,10 +110,15 @@ impl<F: Future> Future for OrCancel<F> {
         }
         this.watch.poll(cx).map(|cancelled| {
             let _fine = FineDrop::begin();
-            this.future.set(None);
+            clear(this.future.as_mut());
             Err(cancelled)
         })
     }
+}
+
+/// Drops the future in place. Apart from its poll, whose frame would have room for a second one.
+fn clear<F>(mut future: Pin<&mut Option<F>>) {
+    future.set(None);
 }
 
 impl<F: Future> SelectSafe for OrCancel<F> {}

@@ -38,7 +38,8 @@ where
     I::Item: Future<Output: Send> + Send,
 {
     JoinAll {
-        batch: Batch::new(futures),
+        // By reference, as below: an array of big futures is not moved once more.
+        batch: Batch::new(&mut futures.into_iter()),
     }
 }
 
@@ -103,11 +104,9 @@ where
     I: IntoIterator,
     I::Item: Future<Output = Result<T, E>> + Send,
 {
-    let (watched, first) = watch(futures, Result::is_err);
-    TryJoinAll {
-        batch: Batch::new(watched),
-        first,
-    }
+    let first = First::default();
+    let batch = Batch::new(&mut watch(&mut futures.into_iter(), &first, Result::is_err));
+    TryJoinAll { batch, first }
 }
 
 pin_project! {
@@ -146,24 +145,22 @@ impl<F: Future> fmt::Debug for TryJoinAll<F> {
 type First = Arc<OnceLock<usize>>;
 
 /// Wraps futures so that the first failure is noted and cancels the rest.
-fn watch<I>(
-    futures: I,
-    failed: fn(&<I::Item as Future>::Output) -> bool,
-) -> (impl Iterator<Item = Watched<I::Item>>, First)
+fn watch<I, F>(
+    futures: &mut I,
+    first: &First,
+    failed: fn(&F::Output) -> bool,
+) -> impl Iterator<Item = Watched<F>>
 where
-    I: IntoIterator,
-    I::Item: Future,
+    I: Iterator<Item = F>,
+    F: Future,
 {
-    let first = First::default();
-    let noted = Arc::clone(&first);
-    let watched = futures.into_iter().enumerate();
-    let watched = watched.map(move |(index, future)| Watched {
+    let mut index = 0..;
+    futures.map(move |future| Watched {
         future,
-        index,
-        first: Arc::clone(&noted),
+        index: index.next().unwrap_or(usize::MAX),
+        first: Arc::clone(first),
         failed,
-    });
-    (watched, first)
+    })
 }
 
 pin_project! {
@@ -255,7 +252,7 @@ pub trait TryJoinTuple: JoinTuple {
 #[track_caller]
 pub fn join<J: JoinTuple>(futures: J) -> Join<J> {
     Join {
-        batch: Batch::new(futures.children()),
+        batch: Batch::new(&mut futures.children().into_iter()),
     }
 }
 
@@ -302,11 +299,10 @@ impl<J: JoinTuple> fmt::Debug for Join<J> {
 /// As [`join_all`].
 #[track_caller]
 pub fn try_join<J: TryJoinTuple>(futures: J) -> TryJoin<J> {
-    let (watched, first) = watch(futures.children(), J::failed);
-    TryJoin {
-        batch: Batch::new(watched),
-        first,
-    }
+    let first = First::default();
+    let mut children = futures.children().into_iter();
+    let batch = Batch::new(&mut watch(&mut children, &first, J::failed));
+    TryJoin { batch, first }
 }
 
 pin_project! {

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use crate::task::Kept;
+
 /// Why a scope did not take a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -22,10 +24,6 @@ pub struct Refused<Fut> {
 }
 
 impl<Fut> Refused<Fut> {
-    pub(crate) fn new(future: Fut, why: Why) -> Self {
-        Self { future, why }
-    }
-
     /// Gives the future back.
     pub fn into_inner(self) -> Fut {
         self.future
@@ -35,6 +33,16 @@ impl<Fut> Refused<Fut> {
     pub fn why(&self) -> Why {
         self.why
     }
+}
+
+/// The answer of a spawn that was refused. Not in the spawn itself, whose frame has no room for it then.
+#[cold]
+#[inline(never)]
+pub(crate) fn refused<T, Fut>(future: &mut Kept<Fut>, why: Why) -> Result<T, Refused<Fut>> {
+    Err(Refused {
+        future: future.take(),
+        why,
+    })
 }
 
 impl<Fut> fmt::Debug for Refused<Fut> {

@@ -17,10 +17,9 @@ use selvedge_cancel::{
 use crate::join_handle::JoinHandle;
 use crate::knobs::{knobs, requests};
 use crate::pool::Pool;
-use crate::refused::{Refused, Why};
-use crate::select_safe_child::SelectSafeChild;
+use crate::refused::{Refused, Why, refused};
 use crate::state;
-use crate::task::{Plain, RawJoin};
+use crate::task::{Kept, Plain, RawJoin};
 use crate::window::{Engine, Handle, Refusal};
 
 /// Opens a scope: a future that runs `body` and every child spawned into it, and ends with the body's value
@@ -253,7 +252,8 @@ impl<'env> Scope<'env> {
         Fut: Future + Send + 'env,
         Fut::Output: Send + 'env,
     {
-        match self.handle.spawn(future, Location::caller()) {
+        let mut future = Kept::Here(future);
+        match self.handle.spawn(&mut future, Location::caller()) {
             Ok(raw) => JoinHandle::new(raw),
             Err(refusal) => JoinHandle::new(refuse(refusal, || self.handle.describe())),
         }
@@ -339,13 +339,13 @@ impl<'env> Scope<'env> {
         Fut: Future + Send + 'env,
         Fut::Output: Send + 'env,
     {
-        let place = Location::caller();
+        let mut future = Kept::Here(future);
         if self.handle.is_cancelled() {
-            return Err(Refused::new(future, Why::Cancelled));
+            return refused(&mut future, Why::Cancelled);
         }
-        match self.handle.spawn(future, place) {
+        match self.handle.spawn(&mut future, Location::caller()) {
             Ok(raw) => Ok(JoinHandle::new(raw)),
-            Err(refusal) => Err(Refused::new(refusal.future, Why::Closed)),
+            Err(_) => refused(&mut future, Why::Closed),
         }
     }
 
@@ -378,8 +378,11 @@ impl<'env> Scope<'env> {
         Fut: SelectSafe + Send + 'env,
         Fut::Output: Send + 'env,
     {
-        let future = SelectSafeChild::new(future);
-        match self.handle.spawn_select_safe(future, Location::caller()) {
+        let mut future = Kept::Here(future);
+        match self
+            .handle
+            .spawn_select_safe(&mut future, Location::caller())
+        {
             Ok(raw) => JoinHandle::new(raw),
             Err(refusal) => JoinHandle::new(refuse(refusal, || self.handle.describe())),
         }
@@ -394,14 +397,14 @@ impl fmt::Debug for Scope<'_> {
     }
 }
 
-/// A spawn into a scope that takes no more: silent while the scope is dropped, a panic after its end.
+/// A spawn into a scope that takes no more: silent while the scope is dropped, a panic after its end. The
+/// caller has the future still, and drops it.
 #[track_caller]
-pub(crate) fn refuse<F, T>(refusal: Refusal<F>, describe: impl FnOnce() -> String) -> RawJoin<T> {
+pub(crate) fn refuse<T>(refusal: Refusal, describe: impl FnOnce() -> String) -> RawJoin<T> {
     assert!(
         refusal.dying,
         "spawn into {}, which has ended; use `try_spawn` to get the future back",
         describe()
     );
-    drop(refusal.future);
     RawJoin::refused()
 }

@@ -8,19 +8,14 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 use selvedge_cancel::{Cancelled, FineDrop};
 
+use crate::task::Kept;
+
 pin_project! {
-    /// In a `scope`, whose handle yields the `Result`.
+    /// In a `scope`, whose handle yields the `Result`. Made in its cell, of a future in a [`Kept`].
+    #[repr(transparent)]
     pub(crate) struct SelectSafeChild<F> {
         #[pin]
-        future: Option<F>,
-    }
-}
-
-impl<F> SelectSafeChild<F> {
-    pub(crate) fn new(future: F) -> Self {
-        Self {
-            future: Some(future),
-        }
+        future: Kept<F>,
     }
 }
 
@@ -31,7 +26,7 @@ impl<F: Future> Future for SelectSafeChild<F> {
         let mut future = self.project().future;
         if let Err(cancelled) = selvedge_cancel::check() {
             let fine = FineDrop::begin();
-            future.set(None);
+            future.as_mut().clear();
             drop(fine);
             return Poll::Ready(Err(cancelled));
         }
@@ -44,6 +39,7 @@ impl<F: Future> Future for SelectSafeChild<F> {
 
 pin_project! {
     /// In a `try_scope`, to which an error of the future goes, but not that it was dropped.
+    #[repr(transparent)]
     pub(crate) struct TrySelectSafeChild<F> {
         #[pin]
         child: SelectSafeChild<F>,
@@ -52,14 +48,6 @@ pin_project! {
 
 /// What came of it: the output, or that it was dropped.
 pub(crate) struct Cut<T>(pub(crate) Result<T, Cancelled>);
-
-impl<F> TrySelectSafeChild<F> {
-    pub(crate) fn new(future: F) -> Self {
-        Self {
-            child: SelectSafeChild::new(future),
-        }
-    }
-}
 
 impl<F: Future> Future for TrySelectSafeChild<F> {
     type Output = Cut<F::Output>;

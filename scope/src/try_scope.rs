@@ -18,11 +18,10 @@ use crate::errors::{ScopeErrors, TaskError};
 use crate::join_handle::JoinHandle;
 use crate::knobs::{knobs, requests};
 use crate::pool::Pool;
-use crate::refused::{Refused, Why};
+use crate::refused::{Refused, Why, refused};
 use crate::scope::{cut, refuse};
-use crate::select_safe_child::TrySelectSafeChild;
 use crate::state;
-use crate::task::{Trying, quietly};
+use crate::task::{Kept, Trying, quietly};
 use crate::window::{Classify, Engine, Errors, Failed, Handle};
 
 /// Opens a scope whose members return `Result`s: the first error, of the body or a child, cancels the
@@ -307,7 +306,8 @@ impl<'env, E: Send + 'env> TryScope<'env, E> {
         Fut: Future<Output = Result<T, E>> + Send + 'env,
         T: Send + 'env,
     {
-        match self.handle.spawn(future, Location::caller()) {
+        let mut future = Kept::Here(future);
+        match self.handle.spawn(&mut future, Location::caller()) {
             Ok(raw) => JoinHandle::new(raw),
             Err(refusal) => JoinHandle::new(refuse(refusal, || self.handle.describe())),
         }
@@ -355,8 +355,11 @@ impl<'env, E: Send + 'env> TryScope<'env, E> {
         Fut: SelectSafe<Output = Result<T, E>> + Send + 'env,
         T: Send + 'env,
     {
-        let future = TrySelectSafeChild::new(future);
-        match self.handle.spawn_select_safe(future, Location::caller()) {
+        let mut future = Kept::Here(future);
+        match self
+            .handle
+            .spawn_select_safe(&mut future, Location::caller())
+        {
             Ok(raw) => JoinHandle::new(raw),
             Err(refusal) => JoinHandle::new(refuse(refusal, || self.handle.describe())),
         }
@@ -375,13 +378,13 @@ impl<'env, E: Send + 'env> TryScope<'env, E> {
         Fut: Future<Output = Result<T, E>> + Send + 'env,
         T: Send + 'env,
     {
-        let place = Location::caller();
+        let mut future = Kept::Here(future);
         if self.handle.is_cancelled() {
-            return Err(Refused::new(future, Why::Cancelled));
+            return refused(&mut future, Why::Cancelled);
         }
-        match self.handle.spawn(future, place) {
+        match self.handle.spawn(&mut future, Location::caller()) {
             Ok(raw) => Ok(JoinHandle::new(raw)),
-            Err(refusal) => Err(Refused::new(refusal.future, Why::Closed)),
+            Err(_) => refused(&mut future, Why::Closed),
         }
     }
 }

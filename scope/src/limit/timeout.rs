@@ -169,7 +169,7 @@ impl<F: Future> Timeout<F> {
             let _inside = stretch.enter();
             let polled = running.poll(cx);
             if polled.is_ready() {
-                future.set(None);
+                clear(future);
             }
             polled
         };
@@ -205,6 +205,11 @@ where
         }
         Poll::Ready(Ok(value))
     }
+}
+
+/// Drops the future in place. Apart from its poll, whose frame would have room for a second one.
+fn clear<F>(mut future: Pin<&mut Option<F>>) {
+    future.set(None);
 }
 
 impl<F> SelectSafe for Timeout<F>

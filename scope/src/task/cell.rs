@@ -102,28 +102,18 @@ impl<F: Future, S: Settle<F::Output>> TaskCell<F, S> {
         cut_short: S::CUT_SHORT,
     };
 
-    /// Writes the cell.
+    /// Begins the cell, and says where its future goes.
     ///
     /// # Safety
     /// `cell` is valid for a write of `Self`.
     #[inline]
-    pub(crate) unsafe fn write(cell: *mut Self, task: Task, future: F) {
-        let stage = UnsafeCell::new(Stage {
-            future: ManuallyDrop::new(future),
-        });
+    pub(crate) unsafe fn begin(cell: *mut Self, task: Task) -> *mut F {
         // SAFETY: handed on from the caller.
-        unsafe { cell.write(Self { task, stage }) }
-    }
-
-    /// Moves the future out of a cell that was refused.
-    ///
-    /// # Safety
-    /// The future was never polled nor dropped, and the cell is freed without touching it again.
-    pub(crate) unsafe fn take_back(cell: *const Self) -> F {
-        // SAFETY: the caller says that the cell is whole and ours.
-        let stage = unsafe { &(*cell).stage };
-        // SAFETY: the future is there, and nobody uses it after this read.
-        unsafe { stage.get().cast::<F>().read() }
+        let place = unsafe { &raw mut (*cell).task };
+        // SAFETY: as above.
+        unsafe { place.write(task) };
+        // SAFETY: as above.
+        UnsafeCell::raw_get(unsafe { &raw const (*cell).stage }).cast()
     }
 }
 

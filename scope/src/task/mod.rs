@@ -10,6 +10,7 @@ mod cell;
 mod chunk;
 mod ending;
 mod join;
+mod kept;
 mod life;
 mod list;
 mod record;
@@ -30,6 +31,7 @@ pub(crate) use self::cell::{BatchCell, Plain, Settle, TaskCell, Trying, place};
 pub(crate) use self::chunk::{free_owned, links_of, solo};
 pub(crate) use self::ending::Ending;
 pub(crate) use self::join::{Fault, RawJoin};
+pub(crate) use self::kept::{Kept, Passed, Whole};
 #[cfg(all(test, selvedge_loom))]
 pub(crate) use self::life::Parting;
 pub(crate) use self::life::{Alone, Heir, LifeWord};

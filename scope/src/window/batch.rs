@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::marker::PhantomPinned;
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::ptr;
@@ -207,42 +208,60 @@ impl<F: Future> BatchEngine<F> {
             token,
             _pin: PhantomPinned,
         };
-        let iter = futures.into_iter();
+        let mut iter = futures.into_iter();
         match iter.size_hint() {
-            (least, Some(most)) if least == most => engine.fill(iter, most),
-            _ => engine.refill(iter.collect()),
+            (least, Some(most)) if least == most => engine.fill(&mut iter, most),
+            _ => engine.collect(&mut iter),
         }
         engine
     }
 
     /// Takes up to `room` futures, which the iterator was said to have.
-    fn fill(&mut self, iter: impl Iterator<Item = F>, room: usize) {
+    fn fill(&mut self, iter: &mut impl Iterator<Item = F>, room: usize) {
         self.slab = Slab::new(room);
         self.core.owner.arena.expect_seats(room);
-        let mut iter = iter;
         // One that panics leaves a shorter batch.
-        while self.len < room {
-            let Some(future) = iter.next() else { break };
-            // SAFETY: there is room for this slot, which is empty, and nobody has seen the slab.
-            let vacancy = unsafe { self.slab.vacancy(self.len) };
-            // SAFETY: the vacancy has room for it.
-            unsafe { vacancy.write(future) };
-            self.len += 1;
-            // At once: if `next` panics, `Drop` drops what is there.
-            self.core.set_live(self.len);
+        while self.len < room && self.fill_one(iter) {}
+        if self.len == room {
+            self.fill_more(iter);
         }
-        let mut more = iter.peekable();
-        if more.peek().is_some() {
-            // It had more than it said.
+    }
+
+    /// Moves one future from the iterator to its slot; `false`: there is none.
+    fn fill_one(&mut self, iter: &mut impl Iterator<Item = F>) -> bool {
+        // No pattern takes the future out of here: each would be a copy on the stack.
+        let next = ManuallyDrop::new(iter.next());
+        let Some(future) = next.as_ref() else {
+            return false;
+        };
+        // SAFETY: the caller has seen to it that there is room for this slot, which is empty, and nobody has seen
+        // the slab.
+        let vacancy = unsafe { self.slab.vacancy(self.len) };
+        // SAFETY: the vacancy has room for the future, which is not dropped here.
+        unsafe { ptr::from_ref(future).copy_to_nonoverlapping(vacancy, 1) };
+        self.len += 1;
+        // At once: if `next` panics, `Drop` drops what is there.
+        self.core.set_live(self.len);
+        true
+    }
+
+    /// Should the iterator have more than it said: all of them.
+    fn fill_more(&mut self, iter: &mut impl Iterator<Item = F>) {
+        if let Some(one) = iter.next() {
             let mut all = self.take_back();
-            all.extend(more);
+            all.push(one);
+            all.extend(iter);
             self.refill(all);
         }
     }
 
+    fn collect(&mut self, iter: &mut impl Iterator<Item = F>) {
+        self.refill(iter.collect());
+    }
+
     fn refill(&mut self, all: Vec<F>) {
         let len = all.len();
-        self.fill(all.into_iter(), len);
+        self.fill(&mut all.into_iter(), len);
     }
 
     /// Moves all futures out again, before the first poll, and gives the slots back.

@@ -157,10 +157,6 @@ struct Housed<F>(UnsafeCell<Option<F>>);
 unsafe impl<F> Sync for Housed<F> {}
 
 impl<F> Housed<F> {
-    fn new() -> Self {
-        Self(UnsafeCell::new(None))
-    }
-
     fn place(&mut self) -> &mut Option<F> {
         self.0.get_mut()
     }
@@ -217,21 +213,21 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
         make: impl FnOnce(Handle<'env, K>) -> F,
     ) -> Self {
         let core = Core::make(place, true);
-        // What the closure spawns before it panics is dropped by this engine's `Drop`.
-        let mut engine = Self {
-            body: Housed::new(),
+        let token = Some(core.token.clone());
+        let mut begun = Begun(Some(core));
+        // SAFETY: the handle's lifetime is the engine's, whose core it shares.
+        let handle = unsafe { Handle::new(begun.core().clone()) };
+        // In one expression, so that a big body is moved no more often than it must be.
+        Self {
+            body: Housed(UnsafeCell::new(Some(make(handle)))),
             output: None,
             sink,
-            token: Some(core.token.clone()),
-            core,
+            token,
+            core: begun.go_on(),
             stage: Stage::Fresh,
             env: PhantomData,
             _pin: PhantomPinned,
-        };
-        // SAFETY: the handle's lifetime is the engine's, whose core it shares.
-        let handle = unsafe { Handle::new(engine.core.clone()) };
-        *engine.body.place() = Some(make(handle));
-        engine
+        }
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -330,17 +326,49 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
     }
 }
 
+/// A scope whose body closure is being called: what that spawns before it panics is dropped here.
+struct Begun(Option<CoreRef>);
+
+impl Begun {
+    fn core(&self) -> &CoreRef {
+        self.0
+            .as_ref()
+            .expect("the core is here until the engine has it")
+    }
+
+    fn go_on(&mut self) -> CoreRef {
+        self.0.take().expect("an engine is made once")
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        let Some(core) = &self.0 else { return };
+        let _reported = midway::report(core);
+        end_early(core, || {
+            core.body.word.finish(Ended::Dropped);
+            None
+        });
+        raise(core.finish_panics());
+    }
+}
+
 impl<F: Future, K: Sinks> Engine<'_, F, K> {
     /// Drops the body and every child that has not ended. No helper is inside.
     fn drop_members(&mut self) {
         let core = &self.core;
         let body = self.body.place();
         end_early(core, || {
-            let dropped = catch_unwind(AssertUnwindSafe(|| *body = None));
+            let dropped = catch_unwind(AssertUnwindSafe(|| clear(body)));
             core.body.word.finish(Ended::Dropped);
             dropped.err()
         });
     }
+}
+
+/// Drops a body in place. Apart from where it is polled, whose frame would have room for a second one.
+fn clear<F>(body: &mut Option<F>) {
+    *body = None;
 }
 
 /// The body's places, lent to a window.
@@ -380,7 +408,7 @@ impl<F: Future, K: Family<F::Output>> owner::Body for Part<'_, F, K> {
             }
             return turn(false);
         }
-        let dropped = catch_unwind(AssertUnwindSafe(|| *self.body = None));
+        let dropped = catch_unwind(AssertUnwindSafe(|| clear(self.body)));
         let settled = match (polled, dropped) {
             (Ok(Poll::Ready(output)), dropped) => {
                 if let Err(payload) = dropped {

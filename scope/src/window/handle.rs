@@ -18,10 +18,10 @@ use super::core_ref::CoreRef;
 use super::here::{self, Lending, Role};
 use super::inbox::Pushed;
 use super::policy;
-use crate::select_safe_child::Cut;
+use crate::select_safe_child::{SelectSafeChild, TrySelectSafeChild};
 use crate::task::{
-    Header, Place as Room, Plain, RawJoin, RecordSlot, Settle, Task, TaskCell, Trying, WakerSlot,
-    solo,
+    Header, Kept, Passed, Place as Room, Plain, RawJoin, RecordSlot, Settle, Task, TaskCell,
+    Trying, WakerSlot, Whole, solo,
 };
 
 /// Where in the source something was written.
@@ -54,9 +54,8 @@ impl<K> fmt::Debug for Handle<'_, K> {
     }
 }
 
-/// Why a spawn was refused: the scope is over. The future comes back.
-pub(crate) struct Refusal<F> {
-    pub(crate) future: F,
+/// Why a spawn was refused: the scope is over. The future is where it was.
+pub(crate) struct Refusal {
     /// It is being dropped right now, perhaps under the caller's feet: refuse silently (rule W7).
     pub(crate) dying: bool,
 }
@@ -118,27 +117,32 @@ impl<'env, K> Handle<'env, K> {
 
 impl<'env> Handle<'env, Plain> {
     #[inline]
-    pub(crate) fn spawn<F>(&self, future: F, place: Place) -> Result<RawJoin<F::Output>, Refusal<F>>
+    pub(crate) fn spawn<F>(
+        &self,
+        future: &mut Kept<F>,
+        place: Place,
+    ) -> Result<RawJoin<F::Output>, Refusal>
     where
         F: Future + Send + 'env,
         F::Output: Send + 'env,
     {
         // SAFETY: `F` and its output live as long as `'env`, which the engine carries; both are `Send`.
-        unsafe { spawn::<F, Plain>(&self.core, future, place, false) }
+        unsafe { spawn::<_, F, Plain>(&self.core, future, place, false) }
     }
 
     /// The child may be dropped midway.
     pub(crate) fn spawn_select_safe<F>(
         &self,
-        future: F,
+        future: &mut Kept<F>,
         place: Place,
-    ) -> Result<RawJoin<F::Output>, Refusal<F>>
+    ) -> Result<RawJoin<Result<F::Output, Cancelled>>, Refusal>
     where
         F: Future + Send + 'env,
         F::Output: Send + 'env,
     {
+        let mut future = Whole::<_, SelectSafeChild<F>>(future, PhantomData);
         // SAFETY: as in `spawn`.
-        unsafe { spawn::<F, Plain>(&self.core, future, place, true) }
+        unsafe { spawn::<_, SelectSafeChild<F>, Plain>(&self.core, &mut future, place, true) }
     }
 }
 
@@ -147,39 +151,48 @@ type Tried<T> = RawJoin<Result<T, Cancelled>>;
 
 impl<'env, E: Send + 'env> Handle<'env, Trying<E>> {
     #[inline]
-    pub(crate) fn spawn<F, T>(&self, future: F, place: Place) -> Result<Tried<T>, Refusal<F>>
+    pub(crate) fn spawn<F, T>(
+        &self,
+        future: &mut Kept<F>,
+        place: Place,
+    ) -> Result<Tried<T>, Refusal>
     where
         F: Future<Output = Result<T, E>> + Send + 'env,
         T: Send + 'env,
     {
         // SAFETY: as for plain scopes; the engine's errors are of type `E`, which is `Send`.
-        unsafe { spawn::<F, Trying<E>>(&self.core, future, place, false) }
+        unsafe { spawn::<_, F, Trying<E>>(&self.core, future, place, false) }
     }
 
     /// The child may be dropped midway.
     pub(crate) fn spawn_select_safe<F, T>(
         &self,
-        future: F,
+        future: &mut Kept<F>,
         place: Place,
-    ) -> Result<Tried<T>, Refusal<F>>
+    ) -> Result<Tried<T>, Refusal>
     where
-        F: Future<Output = Cut<Result<T, E>>> + Send + 'env,
+        F: Future<Output = Result<T, E>> + Send + 'env,
         T: Send + 'env,
     {
+        let mut future = Whole::<_, TrySelectSafeChild<F>>(future, PhantomData);
         // SAFETY: as in `spawn`.
-        unsafe { spawn::<F, Trying<E>>(&self.core, future, place, true) }
+        unsafe {
+            spawn::<_, TrySelectSafeChild<F>, Trying<E>>(&self.core, &mut future, place, true)
+        }
     }
 }
 
+/// Takes the future out of `future`, in one copy, or refuses and leaves it there.
+///
 /// # Safety
 /// 1. `F` and its output are `Send` and outlive the engine of `core`; 2. that engine is of the family `S`.
 #[inline]
-unsafe fn spawn<F: Future, S: Settle<F::Output>>(
+unsafe fn spawn<P: Passed<Into = F>, F: Future, S: Settle<F::Output>>(
     core: &CoreRef,
-    future: F,
+    future: &mut P,
     place: Place,
     select_safe: bool,
-) -> Result<RawJoin<S::Out>, Refusal<F>> {
+) -> Result<RawJoin<S::Out>, Refusal> {
     let role = core.role();
     let layout = const { Layout::new::<TaskCell<F, S>>() };
     let place_of_cell = match role {
@@ -187,7 +200,7 @@ unsafe fn spawn<F: Future, S: Settle<F::Output>>(
         Role::Owner => unsafe { core.owner.arena.place(core, layout) },
         _ if core.inbox.is_dead() => {
             let dying = core.is_dying();
-            return Err(Refusal { future, dying });
+            return Err(Refusal { dying });
         }
         _ => solo(core, layout),
     };
@@ -204,7 +217,9 @@ unsafe fn spawn<F: Future, S: Settle<F::Output>>(
         select_safe,
     };
     // SAFETY: the place has the cell's layout and is nobody else's.
-    unsafe { TaskCell::write(cell, task, future) };
+    let stage = unsafe { TaskCell::begin(cell, task) };
+    // SAFETY: the stage has room for the future, which the caller has put there.
+    unsafe { future.pass(stage) };
     let task = cell.cast::<Task>();
     let header = task.cast::<Header>().cast_const();
     match role {
@@ -236,9 +251,8 @@ unsafe fn spawn<F: Future, S: Settle<F::Output>>(
             if unsafe { core.push(header) } == Pushed::Dead {
                 core.newborn_came();
                 // SAFETY: the child was refused, so the cell is whole and ours alone.
-                let future = unsafe { refuse(cell) };
+                unsafe { refuse(cell, stage, future) };
                 return Err(Refusal {
-                    future,
                     dying: core.is_dying(),
                 });
             }
@@ -250,20 +264,23 @@ unsafe fn spawn<F: Future, S: Settle<F::Output>>(
     Ok(unsafe { RawJoin::new(task) })
 }
 
-/// Takes a refused child apart.
+/// Takes a refused child apart: the future goes back to where it was.
 ///
 /// # Safety
-/// Nobody else has seen the cell, which lies alone in its chunk.
+/// Nobody else has seen the cell, which lies alone in its chunk, and the future came from there.
 #[cold]
-unsafe fn refuse<F: Future, S: Settle<F::Output>>(cell: *mut TaskCell<F, S>) -> F {
+unsafe fn refuse<P: Passed<Into = F>, F: Future, S: Settle<F::Output>>(
+    cell: *mut TaskCell<F, S>,
+    stage: *mut F,
+    future: &mut P,
+) {
     // SAFETY: the future was never polled, and the cell is freed below without touching it.
-    let future = unsafe { TaskCell::take_back(cell) };
+    unsafe { future.take_back(stage) };
     let header = cell.cast::<Header>().cast_const();
     // SAFETY: the cell is still whole.
     unsafe { &*header }.word.finish(crate::task::Ended::Dropped);
     // SAFETY: nothing refers to the cell any more, and its future is moved out.
     unsafe { Header::free(header) };
-    future
 }
 
 /// A long spawn loop: heavy children need not wait for its end.
