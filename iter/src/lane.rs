@@ -155,6 +155,17 @@ fn poll<P: Pipe, S: Sink<P::Item>>(
     out
 }
 
+/// An item has to wait. Apart from where it is polled, whose frame would have room for each copy of a big one.
+fn take_up<F>(mut flow: Pin<&mut Option<F>>, next: impl FnOnce() -> Option<F>) -> bool {
+    flow.set(next());
+    flow.is_some()
+}
+
+/// An item waits no more.
+fn put_down<F>(mut flow: Pin<&mut Option<F>>) {
+    flow.set(None);
+}
+
 /// Works until there is nothing to do, an item waits, or the slice is over.
 fn turn<P: Pipe, S: Sink<P::Item>>(
     shared: &Shared<P, S>,
@@ -178,7 +189,7 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
                     return Poll::Pending;
                 }
                 Poll::Ready(came) => {
-                    flow.set(None);
+                    put_down(flow.as_mut());
                     if let Some(item) = came {
                         if shared.sink.feed(share, from, item) == Verdict::Fail {
                             shared.fail(from.at);
@@ -187,8 +198,7 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
                 }
             }
         }
-        if let Some(waits) = work_through(shared, desk) {
-            flow.set(Some(waits));
+        if take_up(flow.as_mut(), || work_through(shared, desk)) {
             continue;
         }
         let goes_on = goes_on::<P, S>(desk, watch.as_ref());
@@ -197,8 +207,7 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
                 // Ending a run can be dear; how dear decides how long runs are.
                 worked = watch.lap();
             }
-            if let Some(waits) = flush(shared, desk) {
-                flow.set(Some(waits));
+            if take_up(flow.as_mut(), || flush(shared, desk)) {
                 continue;
             }
             close_run(shared, desk);

@@ -105,7 +105,11 @@ where
     I::Item: Future<Output = Result<T, E>> + Send,
 {
     let first = First::default();
-    let batch = Batch::new(&mut watch(&mut futures.into_iter(), &first, Result::is_err));
+    let batch = Batch::new(&mut Watch::new(
+        &mut futures.into_iter(),
+        &first,
+        Result::is_err,
+    ));
     TryJoinAll { batch, first }
 }
 
@@ -145,22 +149,46 @@ impl<F: Future> fmt::Debug for TryJoinAll<F> {
 type First = Arc<OnceLock<usize>>;
 
 /// Wraps futures so that the first failure is noted and cancels the rest.
-fn watch<I, F>(
-    futures: &mut I,
-    first: &First,
+struct Watch<'a, I, F: Future> {
+    futures: &'a mut I,
+    first: &'a First,
     failed: fn(&F::Output) -> bool,
-) -> impl Iterator<Item = Watched<F>>
-where
-    I: Iterator<Item = F>,
-    F: Future,
-{
-    let mut index = 0..;
-    futures.map(move |future| Watched {
-        future,
-        index: index.next().unwrap_or(usize::MAX),
-        first: Arc::clone(first),
-        failed,
-    })
+    index: usize,
+}
+
+impl<'a, F: Future, I: Iterator<Item = F>> Watch<'a, I, F> {
+    fn new(futures: &'a mut I, first: &'a First, failed: fn(&F::Output) -> bool) -> Self {
+        Self {
+            futures,
+            first,
+            failed,
+            index: 0,
+        }
+    }
+}
+
+impl<F: Future, I: Iterator<Item = F>> Iterator for Watch<'_, I, F> {
+    type Item = Watched<F>;
+
+    fn next(&mut self) -> Option<Watched<F>> {
+        // Not by `map`: a big future would be moved on the stack by each layer.
+        match self.futures.next() {
+            None => None,
+            Some(future) => {
+                self.index += 1;
+                Some(Watched {
+                    future,
+                    index: self.index - 1,
+                    first: Arc::clone(self.first),
+                    failed: self.failed,
+                })
+            }
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.futures.size_hint()
+    }
 }
 
 pin_project! {
@@ -211,7 +239,7 @@ pub trait JoinTuple: private::Sealed {
     #[doc(hidden)]
     type Child: Future<Output: Send> + Send;
     #[doc(hidden)]
-    type Children: IntoIterator<Item = Self::Child>;
+    type Children: AsMut<[Option<Self::Child>]>;
     #[doc(hidden)]
     fn children(self) -> Self::Children;
     #[doc(hidden)]
@@ -252,7 +280,7 @@ pub trait TryJoinTuple: JoinTuple {
 #[track_caller]
 pub fn join<J: JoinTuple>(futures: J) -> Join<J> {
     Join {
-        batch: Batch::new(&mut futures.children().into_iter()),
+        batch: Batch::new(Children(futures.children().as_mut().iter_mut())),
     }
 }
 
@@ -300,8 +328,9 @@ impl<J: JoinTuple> fmt::Debug for Join<J> {
 #[track_caller]
 pub fn try_join<J: TryJoinTuple>(futures: J) -> TryJoin<J> {
     let first = First::default();
-    let mut children = futures.children().into_iter();
-    let batch = Batch::new(&mut watch(&mut children, &first, J::failed));
+    let mut children = futures.children();
+    let mut children = Children(children.as_mut().iter_mut());
+    let batch = Batch::new(&mut Watch::new(&mut children, &first, J::failed));
     TryJoin { batch, first }
 }
 
@@ -328,6 +357,22 @@ impl<J: TryJoinTuple> Future for TryJoin<J> {
 impl<J: TryJoinTuple> fmt::Debug for TryJoin<J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TryJoin").finish_non_exhaustive()
+    }
+}
+
+/// Takes the members of a tuple one by one, from where they are: an array by value would lie on the stack some
+/// times more.
+struct Children<'a, F>(std::slice::IterMut<'a, Option<F>>);
+
+impl<F> Iterator for Children<'_, F> {
+    type Item = F;
+
+    fn next(&mut self) -> Option<F> {
+        self.0.next()?.take()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
     }
 }
 
@@ -361,10 +406,10 @@ macro_rules! tuples {
         impl<$($ty: Future<Output: Send> + Send),+> JoinTuple for ($($ty,)+) {
             type Output = ($($ty::Output,)+);
             type Child = $module::Child<$($ty),+>;
-            type Children = [Self::Child; $n];
+            type Children = [Option<Self::Child>; $n];
 
             fn children(self) -> Self::Children {
-                [$($module::Child::$ty { future: self.$field },)+]
+                [$(Some($module::Child::$ty { future: self.$field }),)+]
             }
 
             #[allow(unreachable_patterns)]

@@ -62,6 +62,24 @@ impl<W, T, I> std::fmt::Debug for SiftFlow<W, T, I> {
     }
 }
 
+/// The item's own future begins. Apart from where it is polled, whose frame would have room for each copy of a big
+/// one.
+fn put<W, T>(mut flow: Pin<&mut ThenFlow<W, T>>, make: impl FnOnce() -> T) {
+    // Gone first: the flow before must not outlive its item.
+    flow.set(ThenFlow::Gone);
+    flow.set(ThenFlow::Here { future: make() });
+}
+
+/// As `put`, for an item that waits for a verdict.
+fn sift<W, T, I>(mut flow: Pin<&mut SiftFlow<W, T, I>>, item: I, f: impl Fn(&I) -> T) {
+    flow.set(SiftFlow::Gone);
+    let future = f(&item);
+    flow.set(SiftFlow::Here {
+        future,
+        item: Some(item),
+    });
+}
+
 impl<P, F, T> Then<P, F, T> {
     pub(crate) fn new(pipe: P, f: F) -> Self {
         Self {
@@ -128,10 +146,7 @@ where
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(None) => return Poll::Ready(None),
                         Poll::Ready(Some(x)) => {
-                            // Gone first: the flow before must not outlive its item.
-                            flow.set(ThenFlow::Gone);
-                            let future = (self.f)(x);
-                            flow.set(ThenFlow::Here { future });
+                            put(flow.as_mut(), || (self.f)(x));
                         }
                     }
                 }
@@ -220,12 +235,7 @@ where
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(None) => return Poll::Ready(None),
                         Poll::Ready(Some(x)) => {
-                            flow.set(SiftFlow::Gone);
-                            let future = (self.f)(&x);
-                            flow.set(SiftFlow::Here {
-                                future,
-                                item: Some(x),
-                            });
+                            sift(flow.as_mut(), x, &self.f);
                         }
                     }
                 }

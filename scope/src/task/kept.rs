@@ -10,6 +10,8 @@ use crate::select_safe_child::{SelectSafeChild, TrySelectSafeChild};
 #[repr(u8)]
 pub(crate) enum Kept<F> {
     Here(F) = HERE,
+    // Made by its tag alone.
+    #[allow(dead_code)]
     Gone = GONE,
 }
 
@@ -46,10 +48,14 @@ impl<F> Kept<F> {
     /// If it is gone.
     #[cold]
     pub(crate) fn take(&mut self) -> F {
-        match std::mem::replace(self, Self::Gone) {
-            Self::Here(value) => value,
-            Self::Gone => unreachable!("a future that was refused is here still"),
-        }
+        let Self::Here(value) = self else {
+            unreachable!("a future that was refused is here still")
+        };
+        // SAFETY: the value is here, and is forgotten below.
+        let value = unsafe { std::ptr::read(value) };
+        // SAFETY: the caller gets it.
+        unsafe { self.forget() };
+        value
     }
 
     /// The value, if it is here.

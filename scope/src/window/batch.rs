@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::marker::PhantomPinned;
-use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::ptr;
@@ -230,15 +229,15 @@ impl<F: Future> BatchEngine<F> {
     /// Moves one future from the iterator to its slot; `false`: there is none.
     fn fill_one(&mut self, iter: &mut impl Iterator<Item = F>) -> bool {
         // No pattern takes the future out of here: each would be a copy on the stack.
-        let next = ManuallyDrop::new(iter.next());
-        let Some(future) = next.as_ref() else {
+        let mut next = iter.next();
+        if next.is_none() {
             return false;
-        };
+        }
         // SAFETY: the caller has seen to it that there is room for this slot, which is empty, and nobody has seen
         // the slab.
         let vacancy = unsafe { self.slab.vacancy(self.len) };
-        // SAFETY: the vacancy has room for the future, which is not dropped here.
-        unsafe { ptr::from_ref(future).copy_to_nonoverlapping(vacancy, 1) };
+        // SAFETY: the vacancy has room for the future, which is there.
+        unsafe { move_out(&mut next, vacancy) };
         self.len += 1;
         // At once: if `next` panics, `Drop` drops what is there.
         self.core.set_live(self.len);
@@ -256,7 +255,23 @@ impl<F: Future> BatchEngine<F> {
     }
 
     fn collect(&mut self, iter: &mut impl Iterator<Item = F>) {
-        self.refill(iter.collect());
+        let mut all = Vec::<F>::with_capacity(iter.size_hint().0);
+        loop {
+            // As in `fill_one`.
+            let mut next = iter.next();
+            if next.is_none() {
+                break;
+            }
+            all.reserve(1);
+            let len = all.len();
+            // SAFETY: there is room for one more.
+            let place = unsafe { all.as_mut_ptr().add(len) };
+            // SAFETY: as said; the future is there.
+            unsafe { move_out(&mut next, place) };
+            // SAFETY: it was written just now.
+            unsafe { all.set_len(len + 1) };
+        }
+        self.refill(all);
     }
 
     fn refill(&mut self, all: Vec<F>) {
@@ -381,6 +396,18 @@ impl<F: Future> BatchEngine<F> {
             self.core.panicked(&raw const self.core.body, payload);
         }
     }
+}
+
+/// Moves a value in one copy. Apart from where it is used: what marks it as gone has room for another one.
+///
+/// # Safety
+/// There is a value, and `to` is valid for a write of it.
+unsafe fn move_out<F>(from: &mut Option<F>, to: *mut F) {
+    let Some(value) = from else { return };
+    // SAFETY: handed on from the caller; a new place does not overlap with this one.
+    unsafe { ptr::from_mut(value).copy_to_nonoverlapping(to, 1) };
+    // SAFETY: the value is there now, so that nothing is dropped here.
+    unsafe { ptr::write(from, None) };
 }
 
 impl<F: Future> Drop for BatchEngine<F> {
