@@ -15,8 +15,9 @@ use crate::pool::Pool;
 
 /// Runs all futures, in parallel where it pays, and yields their outputs in order.
 ///
-/// A drop-in for `futures::future::join_all` where the futures are `Send`, with one allocation for all
-/// of them. Futures that are not `Send` stay with that one.
+/// A drop-in for `futures::future::join_all` where the futures are `Send`, with one allocation for all of
+/// them, and small ones for those that wait at the same time: a waker that is kept for too long keeps one of
+/// these, eight kibibytes, and none of the futures. Futures that are not `Send` stay with that one.
 ///
 /// # Examples
 /// ```
