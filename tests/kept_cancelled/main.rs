@@ -68,6 +68,15 @@ impl Keeper {
     }
 }
 
+/// Sets the flag on every way out.
+struct Raise<'a>(&'a AtomicBool);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
 /// Runs a case while something is kept in that place.
 pub(crate) async fn keeping(place: Place, case: impl AsyncFnOnce(&Keeper)) {
     let (sender, receiver) = mpsc::channel();
@@ -89,8 +98,11 @@ pub(crate) async fn keeping(place: Place, case: impl AsyncFnOnce(&Keeper)) {
             .await;
             held.len()
         });
-        case(&keeper).await;
-        over.store(true, SeqCst);
+        {
+            // Also if the case fails: the scope waits for the other task.
+            let _over = Raise(&over);
+            case(&keeper).await;
+        }
         other.await
     });
     let held = held.await;
