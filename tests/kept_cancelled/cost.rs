@@ -107,7 +107,8 @@ impl Drop for Endless<'_> {
 fn value_that_prints_without_end_is_handed_out() {
     let (printed, log) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let made = block_on(timeout(Duration::ZERO, async {
-        log.lock().unwrap().extend(rest::<()>().await.err());
+        let cancelled = rest::<()>().await.err();
+        log.lock().unwrap().extend(cancelled);
         Endless(&printed)
     }));
     assert!(made.is_ok());

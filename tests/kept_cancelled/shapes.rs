@@ -190,10 +190,10 @@ fn error_that_implements_error_counts_by_what_it_holds() {
 #[test]
 fn boxed_error_and_anyhow_count_by_what_they_hold() {
     guarded(|| {
-        shape("Box", |c| Boxed::from(c), Cancellation);
+        shape("Box", Boxed::from, Cancellation);
         shape("Box of the text", |c| Boxed::from(c.to_string()), Failure);
         shape("Box in a Box", |c| Box::new(Boxed::from(c)), Cancellation);
-        shape("anyhow", |c| anyhow::Error::from(c), Cancellation);
+        shape("anyhow", anyhow::Error::from, Cancellation);
         let context = |c| anyhow::Error::from(c).context("while resting");
         shape("anyhow, context", context, Cancellation);
         let deep = |c| {
