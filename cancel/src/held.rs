@@ -154,7 +154,7 @@ fn shows(value: &(impl fmt::Debug + ?Sized), search: Search) -> bool {
 impl CancelToken {
     /// Whether the value holds a `Cancelled` that [`has_live`](Self::has_live) counts at this token.
     ///
-    /// Runs the value's `Debug`, caught, if any such lives at all.
+    /// Runs the value's `Debug`, caught, if a `Cancelled` that is counted here lives at all.
     #[must_use]
     pub fn has_live_in(&self, value: &(impl CancelSource + ?Sized)) -> bool {
         self.has_live() && shows(value, self.search(false))

@@ -188,3 +188,32 @@ struct C14ChildThatStays;
 /// }));
 /// ```
 struct C15ErrorOfAChildThatStays;
+
+/// The error of a `try_scope` can be searched for a `Cancelled`, which takes `Debug`.
+///
+/// ```
+/// use selvedge_scope::try_scope;
+/// #[derive(Debug)]
+/// struct Failure;
+/// drop(try_scope(async |_| Err::<(), _>(Failure)));
+/// ```
+/// ```compile_fail,E0277
+/// use selvedge_scope::try_scope;
+/// struct Failure;
+/// drop(try_scope(async |_| Err::<(), _>(Failure)));
+/// ```
+struct ErrorThatCannotBeSearched;
+
+/// The same for the output of a `timeout`; a `try_timeout` asks it of the error alone.
+///
+/// ```
+/// use selvedge_scope::try_timeout;
+/// struct Value;
+/// drop(try_timeout(std::time::Duration::MAX, async { std::io::Result::Ok(Value) }));
+/// ```
+/// ```compile_fail,E0277
+/// use selvedge_scope::timeout;
+/// struct Value;
+/// drop(timeout(std::time::Duration::MAX, async { std::io::Result::Ok(Value) }));
+/// ```
+struct OutputThatCannotBeSearched;

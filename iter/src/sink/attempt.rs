@@ -19,7 +19,7 @@ pub(crate) struct FirstError<E> {
     ordered: bool,
     first: Mutex<Option<Kept<E>>>,
     /// Whether an error holds a `Cancelled` that is counted at the lanes' token, which is this
-    /// thread's current one. A function pointer, so that only who makes it needs bounds on `E`.
+    /// thread's current one. A function pointer, so that only the constructor needs bounds on `E`.
     holds: fn(&E) -> bool,
 }
 

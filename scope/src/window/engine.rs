@@ -85,8 +85,8 @@ pub(crate) struct Failed<E> {
     pub(crate) cancelled: bool,
 }
 
-/// How a `try_scope` distinguishes the error of a cancelled member from a failure. A function pointer, so that
-/// only who makes it needs bounds on `E`.
+/// How a `try_scope` distinguishes the error of a cancelled member from a failure. Function pointers, so that only
+/// the constructor needs bounds on `E`.
 #[derive(Debug)]
 pub(crate) enum Classify<E> {
     /// By looking for the `Cancelled` in it: one that is counted at this token, the member's own.
