@@ -340,9 +340,9 @@ fn waiter(cell: &Cell, polls: usize, leaves: bool) -> (bool, Vec<Arc<Tally>>) {
         wakers.push(Arc::clone(&waker));
         seen = cell.wait(&mut place, &Waker::from(waker)).is_ready();
         if seen {
-            assert!(cell.life.is_done(), "ready before the end");
-            // The outcome is published to whoever saw the end.
+            // The outcome is published to whoever saw the end. Read first: a look at the word would acquire it.
             cell.output.read();
+            assert!(cell.life.is_done(), "ready before the end");
             break;
         }
     }
