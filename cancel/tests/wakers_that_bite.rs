@@ -66,8 +66,11 @@ fn guarded(test: impl FnOnce() + Send + 'static) {
 
 type Wait = Pin<Box<dyn Future<Output = ()>>>;
 
+type Begin = fn(&CancelToken) -> Wait;
+type End = fn(Wait, &CancelToken);
+
 /// What registers a waker with a token, which is the current one.
-const WAITS: [(&str, fn(&CancelToken) -> Wait); 4] = [
+const WAITS: [(&str, Begin); 4] = [
     ("cancelled", |token| {
         let wait = token.cancelled();
         Box::pin(async { drop(wait.await) })
@@ -83,7 +86,7 @@ const WAITS: [(&str, fn(&CancelToken) -> Wait); 4] = [
 ];
 
 /// What lets the waker go that a wait was polled with last.
-const ENDS: [(&str, fn(Wait, &CancelToken)); 4] = [
+const ENDS: [(&str, End); 4] = [
     ("dropped", |wait, _| drop(wait)),
     ("exchanged", |mut wait, _| {
         assert!(step(&mut wait, Waker::noop()).is_pending());

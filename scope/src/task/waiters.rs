@@ -129,7 +129,6 @@ impl Waiters {
     }
 
     /// The task has ended: takes all who wait, and lets nobody enter from here on.
-    #[must_use]
     pub(crate) fn close(&self) -> impl Iterator<Item = Waker> + use<> {
         let slots = {
             let mut places = lock(&self.0);
