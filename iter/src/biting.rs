@@ -1,10 +1,10 @@
 //! For tests: wakers that do something when they are woken or dropped. No test lives here.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::task::{Wake, Waker};
 use std::time::Duration;
+
+use crate::sync::{Arc, AtomicUsize, Ordering};
 
 /// How often a waker was woken or dropped for good.
 #[derive(Clone, Default)]

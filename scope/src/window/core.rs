@@ -26,7 +26,6 @@ use crate::pool::Pool;
 use crate::sync::{AtomicU32, AtomicUsize, Ordering};
 use crate::task::{
     AllList, Alone, Arena, Ended, Header, Kind, List, Task, free_owned, leave_seat, links_of,
-    quietly,
 };
 
 /// What only the owner touches, in an open window or in the scope's `Drop`.
@@ -220,20 +219,6 @@ impl Core {
             // SAFETY: it came from a box in `make`, and nobody refers to it any more.
             unsafe { Box::from_raw(core.cast_mut()) }.free();
         }
-    }
-
-    /// The last reference is gone, perhaps with a waker that somebody drops under a lock of his own. What may be of
-    /// a user's goes first, each caught (rule W4): a payload, a timer, the handlers of a pool, the parent.
-    fn free(mut self: Box<Self>) {
-        self.parent.clear_owned();
-        self.panics.clear_owned();
-        if let Some(limits) = self.settings.limits.take() {
-            quietly(|| drop(limits));
-        }
-        if let Some(pool) = self.settings.pool.take() {
-            quietly(|| drop(pool));
-        }
-        quietly(|| drop(self));
     }
 
     #[inline]
@@ -473,16 +458,6 @@ impl Core {
                     unsafe { free_owned(self, header) };
                 }
             }
-        }
-    }
-
-    /// Lets go of the children that ended on helpers. They stay in the scope until it is their turn, so that
-    /// whatever unwinds here leaves the others where the scope's `Drop` finds them. Owner only; every newborn is
-    /// registered (rule L4).
-    pub(super) fn retire_done(&self) {
-        while let Some(header) = self.owner.done.pop_front() {
-            // SAFETY: it ended on a helper, and every newborn is registered by now.
-            unsafe { self.retire(header) };
         }
     }
 

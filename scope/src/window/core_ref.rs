@@ -1,8 +1,9 @@
-//! A counted reference to a core.
+//! A counted reference to a core, and what the last one leaves to drop. What a core holds is not said here.
 
 use std::ptr::NonNull;
 
 use super::core::Core;
+use crate::task::quietly;
 
 /// A counted reference to a core.
 #[derive(Debug)]
@@ -42,5 +43,21 @@ impl std::ops::Deref for CoreRef {
     fn deref(&self) -> &Core {
         // SAFETY: the reference keeps the core alive.
         unsafe { self.0.as_ref() }
+    }
+}
+
+impl Core {
+    /// The last reference is gone, perhaps with a waker that somebody drops under a lock of his own. What may be of
+    /// a user's goes first, each caught (rule W4): a payload, a timer, the handlers of a pool, the parent.
+    pub(super) fn free(mut self: Box<Self>) {
+        self.parent.clear_owned();
+        self.panics.clear_owned();
+        if let Some(limits) = self.settings.limits.take() {
+            quietly(|| drop(limits));
+        }
+        if let Some(pool) = self.settings.pool.take() {
+            quietly(|| drop(pool));
+        }
+        quietly(|| drop(self));
     }
 }

@@ -151,6 +151,18 @@ pub(super) unsafe fn settle(core: &Core, header: *const Header, ended: Ended) {
     }
 }
 
+impl Core {
+    /// Lets go of the children that ended on helpers. They stay in the scope until it is their turn, so that
+    /// whatever unwinds here leaves the others where the scope's `Drop` finds them. Owner only; every newborn is
+    /// registered (rule L4).
+    pub(super) fn retire_done(&self) {
+        while let Some(header) = self.owner.done.pop_front() {
+            // SAFETY: it ended on a helper, and every newborn is registered by now.
+            unsafe { self.retire(header) };
+        }
+    }
+}
+
 /// A waker fired: puts its task where the next free poller of its scope finds it.
 ///
 /// # Safety
