@@ -65,11 +65,13 @@ fn streams_over_slices_iterators_and_streams() {
                     *first
                 });
             assert_eq!(kept.sum::<u32>().await, 2 + 5 + 8);
-            let from = stream::unfold(0, async |n| {
+            // Not `unfold`, which looks at its own future through a shared reference.
+            let from = futures::StreamExt::then(stream::iter(0..6), async |n| {
                 turns(1).await;
-                (n < 6).then_some((n, n + 1))
+                n
             });
-            let from: Vec<u32> = from.par().on(&pool).then(turns).collect().await;
+            let from = from.par().on(&pool).concurrency(3).then(turns);
+            let from: Vec<u32> = from.collect().await;
             assert_eq!(from.len(), 6);
             let odd = par_iter(0..6_u32).on(&pool).try_for_each(async |n| {
                 turns(n).await;

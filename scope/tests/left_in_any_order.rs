@@ -279,7 +279,7 @@ fn leave_one_open(count: &Arc<Count>, data: &Arc<Data>) {
 }
 
 #[test]
-fn helper_leaves_below_a_window_that_stays_open() {
+fn helper_leaves_below_a_window_that_is_torn_down_with_its_thread() {
     guarded(|| {
         let mut helped = 0;
         for _ in 0..100 {
