@@ -35,18 +35,9 @@ fn alone() -> Pool {
     Pool::builder().threads(0).build()
 }
 
-/// On two threads, where Miri's model allows it.
-fn pools() -> Vec<Pool> {
-    let mut pools = vec![alone()];
-    if std::env::var_os("SELVEDGE_MIRI_ALONE").is_none() {
-        pools.push(Pool::builder().threads(2).build());
-    }
-    pools
-}
-
 #[test]
 fn streams_over_slices_iterators_and_streams() {
-    for pool in pools() {
+    for pool in [alone()] {
         let mut words: Vec<String> = (0..20).map(|n| n.to_string()).collect();
         let held = &words;
         block_on(async {
@@ -93,9 +84,23 @@ fn streams_over_slices_iterators_and_streams() {
     }
 }
 
+/// Left out under Stacked Borrows, whose rules rayon's queues break.
+#[test]
+fn stream_on_two_helpers() {
+    if std::env::var_os("SELVEDGE_MIRI_ALONE").is_some() {
+        return;
+    }
+    let pool = Pool::builder().threads(2).build();
+    let words = [String::from("warp"), String::from("weft")];
+    let lengths: usize = block_on(words.par().on(&pool).map(String::len).sum());
+    assert_eq!(lengths, 8);
+    let all = (0..3).into_par().on(&pool).concurrency(2).then(turns);
+    assert_eq!(block_on(all.sum::<u32>()), 3);
+}
+
 #[test]
 fn stream_that_is_dropped_midway() {
-    for pool in pools() {
+    for pool in [alone()] {
         let items: Vec<String> = (0..6).map(|n| n.to_string()).collect();
         let waits = items.par().on(&pool).for_each(async |item: &String| {
             let held = item.clone();

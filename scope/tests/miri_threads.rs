@@ -283,9 +283,10 @@ fn wakers_are_woken_and_dropped_last_on_other_threads() {
                     batch.await;
                 }));
                 let mut cx = Context::from_waker(&waker);
-                assert!(opened.as_mut().poll(&mut cx).is_pending());
+                while slot.lock().unwrap().len() < 4 {
+                    assert!(opened.as_mut().poll(&mut cx).is_pending());
+                }
                 let kept = slot.lock().unwrap().clone();
-                assert_eq!(kept.len(), 4);
                 let late = thread::spawn(move || {
                     for waker in &kept {
                         waker.wake_by_ref();
