@@ -1,6 +1,7 @@
 //! Which seeds run, for how long and in how many processes; the watchdog; and what is said when a fault is found. Not
 //! what a seed does.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fmt::Write;
 use std::io::{BufRead, BufReader};
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
+use crate::less;
 use crate::make::plan;
 use crate::plan::Plan;
 use crate::run::run;
@@ -47,6 +49,9 @@ pub(crate) fn start() {
         };
         let (from, to) = (from.expect("a seed"), to.expect("a seed"));
         prepare();
+        if env::var_os("SELVEDGE_STRESS_SHRINK").is_some() {
+            return make_smaller(from, times);
+        }
         (0..times).for_each(|_| (from..to).for_each(one));
     } else if let Ok(minutes) = env::var("SELVEDGE_STRESS_MINUTES") {
         parent(minutes.parse().expect("minutes are a number"));
@@ -58,15 +63,49 @@ pub(crate) fn start() {
 
 /// Runs a seed, and ends the test if it finds a fault.
 fn one(seed: u64) {
-    let turns = number("SELVEDGE_STRESS_TURNS").map_or(TURNS, |turns| [turns, TURNS[1]]);
-    let plan = Arc::new(plan(seed));
-    *lock(&NOW) = Some((Instant::now(), plan.clone()));
-    run(&plan, turns);
-    *lock(&NOW) = None;
-    if let Some(fault) = WORLD.take_fault() {
+    if let Some((plan, fault)) = fault_of(seed, &less::asked()) {
         eprintln!("{}", report(&plan, &fault));
         panic!("the stress test found a fault: seed {seed}: {fault}");
     }
+}
+
+/// Runs a seed without some of its operations.
+fn fault_of(seed: u64, less: &BTreeSet<usize>) -> Option<(Arc<Plan>, String)> {
+    let turns = number("SELVEDGE_STRESS_TURNS").map_or(TURNS, |turns| [turns, TURNS[1]]);
+    let mut plan = plan(seed);
+    if !less.is_empty() {
+        less::leave_out(&mut plan, less);
+    }
+    let plan = Arc::new(plan);
+    *lock(&NOW) = Some((Instant::now(), plan.clone()));
+    run(&plan, turns);
+    *lock(&NOW) = None;
+    WORLD.take_fault().map(|fault| (plan, fault))
+}
+
+/// Looks for a smaller tree with the same kind of fault.
+fn make_smaller(seed: u64, times: u64) {
+    let count = less::leave_out(&mut plan(seed), &BTreeSet::new());
+    let kind = |fault: &str| fault.split([':', '(']).next().unwrap_or("").to_owned();
+    let first = (0..times).find_map(|_| fault_of(seed, &less::asked()));
+    let (_, first) = first.expect("the seed fails");
+    let mut smallest = None;
+    let less = less::shrink(count, |less| {
+        let found = (0..times).find_map(|_| fault_of(seed, less));
+        let found = found.filter(|(_, fault)| kind(fault) == kind(&first));
+        let fails = found.is_some();
+        smallest = found.or(smallest.take());
+        fails
+    });
+    let (plan, fault) = smallest.expect("something can be left out");
+    let text = format!("{plan:?}")
+        .replace("Busy(0), ", "")
+        .replace("Busy(0)", "");
+    let less: Vec<_> = less.iter().map(ToString::to_string).collect();
+    panic!(
+        "the stress test found a fault: {fault}\n{text}\nSELVEDGE_STRESS_LESS={}",
+        less.join(",")
+    );
 }
 
 fn report(plan: &Plan, fault: &str) -> String {

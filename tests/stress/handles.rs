@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::Sender;
 use std::task::{Context, Poll};
 
@@ -158,7 +159,8 @@ impl<'env> Home<'env> {
                 How::Function => {
                     let level = self.level;
                     let function = move || {
-                        function(level, plan, run).map_or_else(|_| O::make(run), |()| O::make(run))
+                        let _ = function(level, plan, run, false);
+                        O::make(run)
                     };
                     named(scope.spawn_fn(function), plan, run, judge)
                 }
@@ -186,7 +188,7 @@ impl<'env> Home<'env> {
                 }
                 How::Function => {
                     let level = self.level;
-                    let function = move || function(level, plan, run).map(|()| O::make(run));
+                    let function = move || function(level, plan, run, true).map(|()| O::make(run));
                     named(scope.spawn_fn(function), plan, run, judge_result)
                 }
                 How::Try => named(
@@ -205,28 +207,25 @@ impl<'env> Home<'env> {
 }
 
 /// What a child of `spawn_fn` does.
-fn function(level: &Level, plan: &Spawn, run: usize) -> Result<(), Failure> {
+fn function(level: &Level, plan: &Spawn, run: usize, tries: bool) -> Result<(), Failure> {
     level.look();
     burn(plan.task.id % 3);
     match plan.task.end {
-        End::Value => {}
         End::Panic { nasty } => {
-            level
-                .panicked
-                .fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            level.panicked.fetch_add(1, SeqCst);
             WORLD.set_fate(run, Fate::Panicked);
             planned_panic(nasty)
         }
-        End::Error { nasty } => {
-            level
-                .failed
-                .fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        End::Error { nasty } if tries => {
+            level.failed.fetch_add(1, SeqCst);
             WORLD.set_fate(run, Fate::Error);
-            return Err(Failure::new(run, None, nasty));
+            Err(Failure::new(run, None, nasty))
+        }
+        End::Value | End::Error { .. } => {
+            WORLD.set_fate(run, Fate::Value);
+            Ok(())
         }
     }
-    WORLD.set_fate(run, Fate::Value);
-    Ok(())
 }
 
 /// What a member of a `try_scope` returns.

@@ -9,6 +9,8 @@
 //! | `SELVEDGE_STRESS_SEED` | this seed, or those from `A..B`, again and again in one process |
 //! | `SELVEDGE_STRESS_TIMES` | how often, instead of 200 times |
 //! | `SELVEDGE_STRESS_TURNS` | how many polls of others a ready member may wait for, instead of what `drive` says |
+//! | `SELVEDGE_STRESS_SHRINK` | looks for operations that can be left out of a seed that fails |
+//! | `SELVEDGE_STRESS_LESS` | leaves these out |
 //! | `SELVEDGE_STRESS_KNOWN` | 1 turns the operations on that known faults are about, 0 off |
 //!
 //! The tree of a seed is always the same; how its threads meet is not. Not a proof: what it cannot see is in the
@@ -20,6 +22,7 @@ mod drive;
 mod groups;
 mod handles;
 mod known;
+mod less;
 mod make;
 mod members;
 mod ops;

@@ -39,6 +39,8 @@ struct Spot {
     blocked: bool,
     /// Whether the scope's body cancels it at the end.
     endless: bool,
+    /// How often this is run, as a part of pipelines.
+    copies: u32,
 }
 
 const RUNNERS: [Runner; 14] = [
@@ -88,7 +90,7 @@ pub(crate) fn plan(seed: u64) -> Plan {
         yields: rng.pick(&[3, 3, 20, 20, 20, 2000]),
         rng,
     };
-    let root = maker.scope(0, runner == Runner::Threads, false);
+    let root = maker.scope(0, runner == Runner::Threads, false, 1);
     let members = usize::try_from(maker.next_id).expect("a small number");
     Plan {
         seed,
@@ -140,7 +142,7 @@ impl Maker {
         }
     }
 
-    fn scope(&mut self, depth: u32, remote: bool, blocked: bool) -> ScopePlan {
+    fn scope(&mut self, depth: u32, remote: bool, blocked: bool, copies: u32) -> ScopePlan {
         let kind = self
             .rng
             .pick(&[Kind::Plain, Kind::Plain, Kind::Try, Kind::TryAll]);
@@ -169,6 +171,7 @@ impl Maker {
             remote,
             blocked,
             endless,
+            copies,
         };
         let id = self.id();
         let early = match self.chance(15) {
@@ -397,7 +400,7 @@ impl Maker {
             _ => Inside::Await,
         };
         let blocked = spot.blocked || inside != Inside::Await;
-        let mut scope = self.scope(spot.depth + 1, false, blocked);
+        let mut scope = self.scope(spot.depth + 1, false, blocked, spot.copies);
         if blocked && self.runner == Runner::Virtual {
             let Knobs {
                 inline,
@@ -452,19 +455,28 @@ impl Maker {
     }
 
     fn pipe(&mut self, spot: Spot) -> PipePlan {
+        let is_async = self.chance(50);
+        let most: usize = if is_async { 12 } else { 300 };
+        let items = self.rng.number(most).min(500 / spot.copies);
         let spot = Spot {
             depth: spot.depth + 1,
             tries: true,
+            copies: spot.copies * items.max(1),
             ..spot
         };
-        let stages = match self.chance(50) {
+        let mut stages: Vec<TaskPlan> = match is_async {
             true => (0..1 + self.rng.below(3))
                 .map(|_| self.task(spot, 3))
                 .collect(),
             false => Vec::new(),
         };
-        let most = if stages.is_empty() { 300 } else { 12 };
-        let items = self.rng.number(most);
+        for stage in &mut stages {
+            // Closures that join results drop errors, and rustc leaks what a function returns if a drop after that
+            // panics.
+            if let End::Error { nasty } = &mut stage.end {
+                *nasty = false;
+            }
+        }
         let panics = self.panics > 0 && self.chance(20);
         PipePlan {
             source: self.rng.pick(&[
