@@ -12,6 +12,7 @@ use selvedge_cancel::{Cause, CauseKind};
 
 use crate::batch::Batch;
 use crate::pool::Pool;
+use crate::task::quietly;
 
 /// Runs all futures, in parallel where it pays, and yields their outputs in order.
 ///
@@ -131,8 +132,7 @@ impl<T: Send, E: Send, F: Future<Output = Result<T, E>> + Send> Future for TryJo
         let this = self.project();
         let mut outputs = ready!(this.batch.poll(cx));
         if let Some(&index) = this.first.get() {
-            outputs.swap(0, index);
-            outputs.truncate(1);
+            outputs = vec![take_first(outputs, index)];
         }
         Poll::Ready(outputs.into_iter().collect())
     }
@@ -144,6 +144,16 @@ impl<F: Future> fmt::Debug for TryJoinAll<F> {
             .field("batch", &self.batch)
             .finish_non_exhaustive()
     }
+}
+
+/// The output of the member that failed first. The others are dropped one by one: a destructor that panics must not
+/// lose the error, nor end the process together with another one's.
+fn take_first<O>(mut outputs: Vec<O>, index: usize) -> O {
+    let first = outputs.swap_remove(index);
+    for output in outputs {
+        quietly(|| drop(output));
+    }
+    first
 }
 
 /// Which member failed first.
@@ -437,11 +447,11 @@ macro_rules! tuples {
             }
 
             fn settle(
-                mut outputs: Vec<<Self::Child as Future>::Output>,
+                outputs: Vec<<Self::Child as Future>::Output>,
                 first: Option<usize>,
             ) -> Result<Self::Values, Er> {
                 if let Some(index) = first {
-                    match outputs.swap_remove(index) {
+                    match take_first(outputs, index) {
                         $($module::Output::$ty(Err(error)) => return Err(error),)+
                         _ => unreachable!("the member that was noted has failed"),
                     }

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{Count, everywhere, message, never, poll_once, yields};
-use selvedge_scope::{TryScope, try_scope};
+use selvedge_scope::{TryScope, block_on, try_join, try_join_all, try_scope};
 
 fn panics<'a>() -> Result<(), Nasty<'a>> {
     panic!("a child")
@@ -79,6 +79,36 @@ fn errors_that_panic_in_a_dropped_scope_are_dropped_one_by_one() {
                 assert_eq!(dropped.load(Ordering::SeqCst), errors, "{what}");
                 count.assert_settled(&what);
             }
+        }
+    });
+}
+
+// The first error is the result of a join, whatever the destructors of the others do.
+#[test]
+fn errors_that_panic_beside_the_first_of_a_join_lose_nothing() {
+    everywhere(|_, _| {
+        for all in [false, true] {
+            let (count, dropped) = (Count::new(), AtomicUsize::new(0));
+            let first = count.one();
+            let fails = |own| {
+                let dropped = &dropped;
+                async move { Err::<(), _>((own, Nasty(dropped))) }
+            };
+            let joined = async {
+                let (a, b, c) = (fails(Some(first)), fails(None), fails(None));
+                match all {
+                    false => try_join((a, b, c)).await.map(drop),
+                    true => try_join_all([a, b, c]).await.map(drop),
+                }
+            };
+            let failed = catch_unwind(AssertUnwindSafe(|| block_on(joined)));
+            let error = failed
+                .expect("others do not hide the first")
+                .expect_err("all fail");
+            assert_eq!(dropped.load(Ordering::SeqCst), 2, "all: {all}");
+            assert!(catch_unwind(AssertUnwindSafe(|| drop(error))).is_err());
+            assert_eq!(dropped.load(Ordering::SeqCst), 3, "all: {all}");
+            count.assert_settled("the first error");
         }
     });
 }
