@@ -102,10 +102,9 @@ fn make_smaller(seed: u64, times: u64) {
         .replace("Busy(0), ", "")
         .replace("Busy(0)", "");
     let less: Vec<_> = less.iter().map(ToString::to_string).collect();
-    panic!(
-        "the stress test found a fault: {fault}\n{text}\nSELVEDGE_STRESS_LESS={}",
-        less.join(",")
-    );
+    let less = less.join(",");
+    eprintln!("{text}\nSELVEDGE_STRESS_LESS={less} {}", replay(seed));
+    panic!("the stress test found a fault: {fault}");
 }
 
 fn report(plan: &Plan, fault: &str) -> String {

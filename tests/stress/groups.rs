@@ -14,21 +14,17 @@ use selvedge::{ParStream, Pipe, join, join_all, par_iter, prelude::*, try_join, 
 use crate::handles::{Payload, result, text};
 use crate::members::{Checked, Ended, Level};
 use crate::ops::{Ctx, member};
-use crate::plan::{BatchPlan, Fate as WayFate, Form, PipePlan, Sink, Source, TaskPlan};
+use crate::plan::{BatchPlan, Form, PipePlan, Sink, Source, TaskPlan};
 use crate::scopes::{Driven, Way};
-use crate::values::{Failure, FromDrop, Output, Plain, burn, drop_payload, planned_panic, quietly};
+use crate::values::{
+    Failure, Output, Plain, burn, drop_payload, is_planned, planned_panic, quietly,
+};
 use crate::world::{Counted, Fate, Kind, WORLD};
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Judges how a batch or pipeline ended, but not its value.
-fn judge<T>(
-    way: Way<T>,
-    level: &Level,
-    what: &str,
-    fate: WayFate,
-    raises: bool,
-) -> Result<T, Option<Payload>> {
+fn judge<T>(way: Way<T>, level: &Level, what: &str, raises: bool) -> Result<T, Option<Payload>> {
     let panicked = level.panicked.load(SeqCst);
     match way {
         Way::Done(value) => {
@@ -40,8 +36,7 @@ fn judge<T>(
             Ok(value)
         }
         Way::Panicked(payload) => {
-            let dropped = matches!(fate, WayFate::Drop(_));
-            if panicked == 0 && !payload.is::<FromDrop>() && !dropped {
+            if panicked == 0 && !is_planned(&*payload) {
                 WORLD.fail(format!(
                     "{what} panicked, and no member did: {}",
                     text(&payload)
@@ -120,7 +115,7 @@ pub(crate) fn batch<'a, 'env: 'l, 'l: 'a>(
             Form::TryJoinAll => Box::pin(try_join_all(all.map(tried).collect::<Vec<_>>())),
         };
         let way = Driven::new(batch, level, plan.fate, "a batch").await;
-        let outcome = match judge(way, level, "a batch", plan.fate, plan.raises) {
+        let outcome = match judge(way, level, "a batch", plan.raises) {
             Ok(outcome) => outcome,
             Err(payload) => return payload,
         };
@@ -256,7 +251,7 @@ pub(crate) fn pipe<'a, 'env: 'l, 'l: 'a>(
             }
         };
         let way = Driven::new(pipe, level, plan.fate, "a pipeline").await;
-        let gathered = match judge(way, level, "a pipeline", plan.fate, plan.raises) {
+        let gathered = match judge(way, level, "a pipeline", plan.raises) {
             Ok(gathered) => gathered,
             Err(payload) => return payload,
         };

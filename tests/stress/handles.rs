@@ -21,7 +21,7 @@ use crate::members::{Checked, Ended, Level};
 use crate::ops::{Ctx, member};
 use crate::plan::{End, How, Mode, Size, Spawn};
 use crate::values::{
-    Byte, Explosive, Failure, Line, Output, Pad, PadLine, PadPage, Page, Plain, Zero, burn,
+    Byte, Explosive, Failure, Line, NO_RUN, Output, Pad, PadLine, PadPage, Page, Plain, Zero, burn,
     planned_panic,
 };
 use crate::world::{Fate, WORLD};
@@ -109,9 +109,7 @@ impl Future for Tiny {
 impl<'env> Home<'env> {
     /// A child of no size, if the scope takes any.
     pub(crate) fn spawn_tiny(&self) -> Option<AnyHandle<'env>> {
-        let run = WORLD.new_run();
-        // It cannot tell its fate.
-        WORLD.set_fate(run, Fate::Value);
+        let run = NO_RUN;
         match &self.scope {
             AnyScope::Plain(scope) => {
                 Some(held(scope.try_spawn(Tiny::new()).ok()?, NOBODY, run, judge))
@@ -339,6 +337,10 @@ impl<R> Handle for Held<'_, R> {
 
 /// Judges what one poll of a handle gave.
 fn check(run: usize, polled: Result<Joined, Payload>) -> Option<Payload> {
+    if run == NO_RUN {
+        // A child of no size cannot tell its fate.
+        return polled.err();
+    }
     let fate = WORLD.fate(run);
     match polled {
         Ok(Joined::Value { right }) => {

@@ -20,7 +20,7 @@ use crate::handles::{
 use crate::members::{Checked, Level, Open};
 use crate::ops::{Ctx, body};
 use crate::plan::{Fate as ScopeFate, Kind, ScopePlan};
-use crate::values::{Failure, FromDrop, NO_RUN, Output, Plain, drop_payload, quietly};
+use crate::values::{Failure, NO_RUN, Output, Plain, drop_payload, is_planned, quietly};
 use crate::world::{Fate, WORLD, lock};
 
 /// How what was driven came to its end.
@@ -279,10 +279,10 @@ fn judge(way: Way<Raw>, level: &Level, plan: &ScopePlan, run: usize) -> Option<P
     let raw = match way {
         Way::Done(raw) => raw,
         Way::Panicked(payload) => {
-            let dropped = matches!(plan.fate, ScopeFate::Drop(_));
-            // A panic in the drop of a future may have gone to its handle.
-            let taken = text(&payload).contains("its handle took the payload");
-            if panicked == 0 && !payload.is::<FromDrop>() && !dropped && !taken {
+            // A future that is dropped midway may raise what panicked in a scope inside of it.
+            let fits =
+                is_planned(&*payload) || text(&payload).contains("its handle took the payload");
+            if panicked == 0 && !fits {
                 WORLD.fail(format!(
                     "a scope panicked, and no member did: {}",
                     text(&payload)

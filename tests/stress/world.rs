@@ -16,7 +16,7 @@ use crate::rng::Rng;
 /// More values than any tree makes.
 const VALUES: usize = 1 << 16;
 /// How long after a seed helpers and timers may still hold what they are about to let go of.
-const SETTLE: Duration = Duration::from_secs(10);
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// Panics of the engine that the trees provoke on purpose.
 const EXPECTED: [&str; 8] = [
