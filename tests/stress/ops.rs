@@ -126,6 +126,8 @@ pub(crate) fn member<'env: 'l, 'l>(
             cancel::cancelled().await;
         }
         lock(&cx.home.slots.kept).append(&mut holds.handles);
+        // Before the output is made: rustc leaks what a block returns if a drop after that panics.
+        drop(holds);
         match (plan.end, cut) {
             (_, Some(cancelled)) if cx.tries => {
                 Ended::Error(Failure::new(run, Some(cancelled), false))

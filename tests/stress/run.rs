@@ -86,7 +86,8 @@ pub(crate) fn run(plan: &Arc<Plan>, turns: [u64; 2]) {
     // Helpers and tasks of tokio may be about to let go of it.
     drop(settings);
     WORLD.settle(plan.seed, || {
-        let handles = Arc::strong_count(rayon()) - 1 - LOST.load(SeqCst);
+        // What a forgotten scope keeps is counted a moment too early, perhaps.
+        let handles = (Arc::strong_count(rayon()) - 1).saturating_sub(LOST.load(SeqCst));
         let timers = Arc::strong_count(&timer) - before;
         let kept = handles + timers > 0;
         kept.then(|| {

@@ -329,7 +329,7 @@ struct NastyWaker {
     how: Nasty,
     real: Waker,
     seed: u64,
-    _counted: Counted,
+    counted: Counted,
 }
 
 pub(crate) fn nasty(how: Nasty, real: &Waker, seed: u64) -> Waker {
@@ -338,7 +338,7 @@ pub(crate) fn nasty(how: Nasty, real: &Waker, seed: u64) -> Waker {
         how,
         real: real.clone(),
         seed,
-        _counted: counted,
+        counted,
     }))
 }
 
@@ -363,7 +363,8 @@ impl Wake for NastyWaker {
 impl Drop for NastyWaker {
     fn drop(&mut self) {
         match self.how {
-            Nasty::WakesWhenDropped => self.real.wake_by_ref(),
+            // Not each time: a wait that has a new waker at each poll would never rest.
+            Nasty::WakesWhenDropped if self.counted.number() % 4 == 0 => self.real.wake_by_ref(),
             Nasty::TakesTheBagWhenDropped => {
                 let other = WORLD.pick(&mut Rng::new(self.seed), false);
                 other.inspect(Waker::wake_by_ref);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::rng::Rng;
 
 /// More values than any tree makes.
-const VALUES: usize = 1 << 16;
+const VALUES: usize = 1 << 18;
 /// How long after a seed helpers and timers may still hold what they are about to let go of.
 const SETTLE: Duration = Duration::from_secs(5);
 
@@ -289,6 +289,10 @@ impl Counted {
             id: id.try_into().expect("it fits"),
             mark: MARK ^ id as u64,
         }
+    }
+
+    pub(crate) fn number(&self) -> u32 {
+        self.id
     }
 
     /// Fails if this is no longer, or never was, a value.
