@@ -5,7 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
 
-use selvedge::{OrCancel, Pool, Select, Timeout, prelude::*, select, select_safe, timeout};
+use selvedge::{
+    Cancelled, OrCancel, Pool, Select, TimedOut, Timeout, cancel, prelude::*, select, select_safe,
+    timeout, try_timeout,
+};
 
 use crate::source::{files, words};
 
@@ -23,6 +26,23 @@ macro_rules! mentioned {
 }
 
 mentioned! { in s:
+    "`Cancelled`" => { Cancelled::new("enough") }
+    "`Debug`" => {
+        #[derive(Debug)]
+        struct Mine;
+        timeout(std::time::Duration::MAX, async { Mine }).await
+    }
+    "`Result`" => {
+        try_timeout(std::time::Duration::MAX, async { Result::<_, TimedOut>::Ok(1) }).await
+    }
+    "`Shield`" => {
+        let shielded: cancel::Shield<_> = cancel::shield_unbounded(ready(1));
+        shielded.await
+    }
+    "`timeout`" => { timeout(std::time::Duration::MAX, ready(1)).await }
+    "`try_timeout`" => {
+        try_timeout(std::time::Duration::MAX, async { Ok::<_, TimedOut>(1) }).await
+    }
     "`build`" => { Pool::builder().build() }
     "`complete`" => { select! { complete => 1 } }
     "`else`" => { select! { else => 1 } }

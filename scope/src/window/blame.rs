@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use selvedge_cancel::{CancelToken, Cancelled, Cause, CauseKind, TaskId};
 
 use super::core::Core;
-use super::engine::Errors;
+use super::sinks::Errors;
 use crate::task::{Header, Payload};
 
 /// How many tasks a report names.

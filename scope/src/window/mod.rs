@@ -30,17 +30,19 @@ mod parent;
 mod policy;
 #[cfg(all(test, selvedge_loom))]
 pub(crate) mod seam;
+mod sinks;
 pub(crate) mod stats;
 mod step;
 mod turns;
 
 pub(crate) use self::batch::BatchEngine;
 pub(crate) use self::core::Core;
-pub(crate) use self::engine::{Classify, Engine, Errors, Failed};
+pub(crate) use self::engine::Engine;
 #[cfg(all(test, unix, not(selvedge_loom)))]
 pub(crate) use self::forking::fork;
 pub(crate) use self::handle::{Handle, Refusal};
 pub use self::here::Lending;
 pub(crate) use self::here::set_lending;
 pub(crate) use self::here::{is_current_task, owned_here};
+pub(crate) use self::sinks::{Classify, Errors, Failed};
 pub(crate) use self::step::enqueue;
