@@ -6,6 +6,8 @@
     reason = "each test program uses a part of this"
 )]
 
+pub mod alone;
+
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
