@@ -11,14 +11,12 @@ use futures::stream::Stream;
 use futures::{FutureExt, TryFutureExt};
 use selvedge::{ParStream, Pipe, join, join_all, par_iter, prelude::*, try_join, try_join_all};
 
-use crate::handles::{Payload, result, text};
+use crate::handles::{Payload, may_come, result, text};
 use crate::members::{Checked, Ended, Level};
 use crate::ops::{Ctx, member};
 use crate::plan::{BatchPlan, Form, PipePlan, Sink, Source, TaskPlan};
 use crate::scopes::{Driven, Way};
-use crate::values::{
-    Failure, Output, Plain, burn, drop_payload, is_planned, planned_panic, quietly,
-};
+use crate::values::{Failure, Output, Plain, burn, drop_payload, planned_panic, quietly};
 use crate::world::{Counted, Fate, Kind, WORLD};
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -36,7 +34,7 @@ fn judge<T>(way: Way<T>, level: &Level, what: &str, raises: bool) -> Result<T, O
             Ok(value)
         }
         Way::Panicked(payload) => {
-            if panicked == 0 && !is_planned(&*payload) {
+            if panicked == 0 && !may_come(&payload) {
                 WORLD.fail(format!(
                     "{what} panicked, and no member did: {}",
                     text(&payload)

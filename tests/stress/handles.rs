@@ -22,9 +22,9 @@ use crate::ops::{Ctx, member};
 use crate::plan::{End, How, Mode, Size, Spawn};
 use crate::values::{
     Byte, Explosive, Failure, Line, NO_RUN, Output, Pad, PadLine, PadPage, Page, Plain, Zero, burn,
-    planned_panic,
+    is_planned, planned_panic,
 };
-use crate::world::{Fate, WORLD};
+use crate::world::{Fate, WORLD, is_expected};
 
 pub(crate) type Payload = Box<dyn Any + Send>;
 /// What the thread beside the root scope is given to do. It ends with `None`.
@@ -382,6 +382,12 @@ pub(crate) fn text(payload: &Payload) -> &str {
     let text = payload.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| payload.downcast_ref::<&str>().copied())
         .unwrap_or("no text")
+}
+
+/// Whether a panic may come out of a scope, batch or pipeline although none of its members was seen to panic: a future
+/// that is dropped midway raises what panicked in a scope inside of it.
+pub(crate) fn may_come(payload: &Payload) -> bool {
+    is_planned(&**payload) || is_expected(text(payload))
 }
 
 /// Awaits a handle. The payload is what it panicked with.

@@ -15,12 +15,12 @@ use selvedge::time::Instant;
 use selvedge::{CancelToken, Cancelled, ScopeErrors, scope, try_scope};
 
 use crate::handles::{
-    AnyScope, Home, Job, Payload, Settings, Slots, either, join_after_end, result, text,
+    AnyScope, Home, Job, Payload, Settings, Slots, either, join_after_end, may_come, result, text,
 };
 use crate::members::{Checked, Level, Open};
 use crate::ops::{Ctx, body};
 use crate::plan::{Fate as ScopeFate, Kind, ScopePlan};
-use crate::values::{Failure, NO_RUN, Output, Plain, drop_payload, is_planned, quietly};
+use crate::values::{Failure, NO_RUN, Output, Plain, drop_payload, quietly};
 use crate::world::{Fate, WORLD, lock};
 
 /// How what was driven came to its end.
@@ -279,10 +279,7 @@ fn judge(way: Way<Raw>, level: &Level, plan: &ScopePlan, run: usize) -> Option<P
     let raw = match way {
         Way::Done(raw) => raw,
         Way::Panicked(payload) => {
-            // A future that is dropped midway may raise what panicked in a scope inside of it.
-            let fits =
-                is_planned(&*payload) || text(&payload).contains("its handle took the payload");
-            if panicked == 0 && !fits {
+            if panicked == 0 && !may_come(&payload) {
                 WORLD.fail(format!(
                     "a scope panicked, and no member did: {}",
                     text(&payload)
