@@ -16,7 +16,7 @@ fn agents() -> &'static [Sender<Job>; 2] {
     AGENTS.get_or_init(|| {
         [0, 1].map(|index| {
             let (send, receive) = channel::<Job>();
-            let run = move || receive.into_iter().for_each(|job| quietly(job));
+            let run = move || receive.into_iter().for_each(quietly);
             let thread = std::thread::Builder::new().name(format!("agent-{index}"));
             thread.spawn(run).expect("a thread starts");
             send

@@ -17,9 +17,18 @@ pub(crate) enum Known {
 /// Which are mended, so that they are looked for.
 const MENDED: &[Known] = &[];
 
-/// Whether this is to be looked for. `SELVEDGE_STRESS_KNOWN=1` says so for all, 0 for none.
+/// Whether this is to be looked for. `SELVEDGE_STRESS_KNOWN=1` says so for all, 0 for none, `waiters,deadline` for
+/// these.
 pub(crate) fn is_mended(known: Known) -> bool {
-    static ALL: OnceLock<Option<bool>> = OnceLock::new();
-    let asked = ALL.get_or_init(|| env::var("SELVEDGE_STRESS_KNOWN").ok().map(|all| all != "0"));
-    asked.unwrap_or(MENDED.contains(&known))
+    static ASKED: OnceLock<Option<String>> = OnceLock::new();
+    let asked = ASKED.get_or_init(|| env::var("SELVEDGE_STRESS_KNOWN").ok());
+    match asked.as_deref() {
+        None => MENDED.contains(&known),
+        Some("0") => false,
+        Some("1") => true,
+        Some(list) => {
+            let name = format!("{known:?}").to_lowercase();
+            list.split(',').any(|each| each == name)
+        }
+    }
 }

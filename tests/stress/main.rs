@@ -11,11 +11,15 @@
 //! | `SELVEDGE_STRESS_TURNS` | how many polls of others a ready member may wait for, instead of what `drive` says |
 //! | `SELVEDGE_STRESS_SHRINK` | looks for operations that can be left out of a seed that fails |
 //! | `SELVEDGE_STRESS_LESS` | leaves these out |
-//! | `SELVEDGE_STRESS_KNOWN` | 1 turns the operations on that known faults are about, 0 off |
+//! | `SELVEDGE_STRESS_KNOWN` | 1 turns the operations on that known faults are about, 0 off, names some (`waiters`) |
 //!
 //! The tree of a seed is always the same; how its threads meet is not. Not a proof: what it cannot see is in the
 //! models under loom.
 #![cfg(feature = "testing")]
+#![allow(
+    clippy::manual_async_fn,
+    reason = "members start members, so that their futures are `Send` has to stand in the signatures"
+)]
 
 mod agents;
 mod drive;
