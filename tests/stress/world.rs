@@ -336,7 +336,10 @@ pub(crate) fn hook(info: &PanicHookInfo<'_>) {
     if crate::values::is_planned(info.payload()) {
         return;
     }
-    let text = info.payload_as_str().unwrap_or("no text");
+    let payload = info.payload();
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+    let text = text.unwrap_or("no text");
     if !is_expected(text) {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         let trace = std::backtrace::Backtrace::capture();
