@@ -68,8 +68,11 @@ struct InForce<T> {
     now: RefCell<ManuallyDrop<Option<T>>>,
     /// Values that were taken out of force while something that was put in force later still was, each with what
     /// had been in force before it. A stackful coroutine that suspends in the middle of a poll leaves them so.
-    left: RefCell<ManuallyDrop<Vec<(T, Option<T>)>>>,
+    left: RefCell<ManuallyDrop<Vec<Left<T>>>>,
 }
+
+/// A value, and what had been in force before it.
+type Left<T> = (T, Option<T>);
 
 /// Whether two handles name the same thing.
 trait Same: Clone {

@@ -50,6 +50,7 @@ impl<'env> Ctx<'env, 'env> {
 }
 
 /// How an operation ended.
+#[derive(Debug)]
 pub(crate) enum Flow {
     Go,
     Cut(Cancelled),

@@ -112,10 +112,10 @@ impl List {
 
     /// The first nodes, which stay where they are.
     pub(crate) fn iter(&self) -> impl Iterator<Item = *const Header> {
-        let next = |node: *const Header| (!node.is_null()).then_some(node);
-        // SAFETY: nodes of this list are alive and only the list's holder touches their links.
-        std::iter::successors(self.front(), move |node| {
-            next(unsafe { (**node).next.get() })
+        std::iter::successors(self.front(), |node| {
+            // SAFETY: nodes of this list are alive and only the list's holder touches their links.
+            let next = unsafe { (**node).next.get() };
+            (!next.is_null()).then_some(next)
         })
     }
 

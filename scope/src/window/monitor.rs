@@ -111,7 +111,8 @@ impl Shared {
         if size.most == 0 {
             return;
         }
-        let mail = !self.mail.is_empty() && !(self.mail_was_last && !self.ready.is_empty());
+        let its_turn = !self.mail_was_last || self.ready.is_empty();
+        let mail = its_turn && !self.mail.is_empty();
         self.mail_was_last = mail;
         let queue = if mail { &self.mail } else { &self.ready };
         policy::split_packet(queue, size.most, size.least, packet);
