@@ -11,7 +11,6 @@
 //! | `SELVEDGE_STRESS_TURNS` | how many polls of others a ready member may wait for, instead of what `drive` says |
 //! | `SELVEDGE_STRESS_SHRINK` | looks for operations that can be left out of a seed that fails |
 //! | `SELVEDGE_STRESS_LESS` | leaves these out |
-//! | `SELVEDGE_STRESS_KNOWN` | 1 turns the operations on that known faults are about, 0 off, names some (`waiters`) |
 //!
 //! The tree of a seed is always the same; how its threads meet is not. Not a proof: what it cannot see is in the
 //! models under loom.
@@ -25,7 +24,6 @@ mod agents;
 mod drive;
 mod groups;
 mod handles;
-mod known;
 mod less;
 mod make;
 mod members;

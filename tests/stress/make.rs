@@ -3,7 +3,6 @@
 
 mod groups;
 
-use crate::known::{Known, is_mended};
 use crate::plan::{
     End, Fate, Guarding, How, Inside, Kind, Knobs, Limit, Mode, Nested, Op, Plan, Request, Runner,
     ScopePlan, Size, Spawn, TaskPlan, Then,
@@ -127,7 +126,7 @@ impl Maker {
             Nasty::WakesWhenDropped,
             Nasty::TakesTheBagWhenDropped,
         ];
-        match is_mended(Known::Waiters) && self.chance(40) {
+        match self.chance(40) {
             true => self
                 .rng
                 .pick(&[Nasty::PanicsWhenDropped, Nasty::LocksWhenDropped]),

@@ -6,7 +6,6 @@ use selvedge::{CancelToken, Phase, cancel};
 
 use crate::agents;
 use crate::handles::{Home, either};
-use crate::known::{Known, is_mended};
 use crate::ops::{Ctx, Holds};
 use crate::plan::Request;
 use crate::scopes::micros;
@@ -33,9 +32,7 @@ pub(crate) fn ask(cx: &Ctx<'_, '_>, request: Request, seed: u64, holds: &mut Hol
         }
         Request::DeadlinePast => {
             either!(scope, scope => scope.set_deadline(Instant::now()));
-            if is_mended(Known::Deadline) {
-                is_seen(cx, "set_deadline(now)");
-            }
+            is_seen(cx, "set_deadline(now)");
         }
         Request::DeadlineIn(time) => {
             either!(scope, scope => scope.set_deadline(Instant::now() + micros(time)));
