@@ -71,11 +71,17 @@ impl<F> Kept<F> {
     /// Drops the value in place.
     pub(crate) fn clear(self: Pin<&mut Self>) {
         // SAFETY: the value is dropped where it is.
-        let this = unsafe { self.get_unchecked_mut() };
-        let Self::Here(value) = this else { return };
-        let value = std::ptr::from_mut(value);
-        // SAFETY: it is dropped below, or has begun to be if its destructor panics.
-        unsafe { std::ptr::from_mut(this).cast::<u8>().write(GONE) };
+        let this = std::ptr::from_mut(unsafe { self.get_unchecked_mut() });
+        // SAFETY: this is ours for the length of the call.
+        if matches!(unsafe { &*this }, Self::Gone) {
+            return;
+        }
+        // From the same pointer as the tag, which is written between this and the drop.
+        // SAFETY: the layout of a value that is here.
+        let value = unsafe { &raw mut (*this.cast::<Filled<F>>()).value };
+        // SAFETY: the tag is the first byte; the value is dropped below, or has begun to be if its destructor
+        // panics.
+        unsafe { this.cast::<u8>().write(GONE) };
         // SAFETY: the value is here, and nobody drops it again.
         unsafe { value.drop_in_place() };
     }
