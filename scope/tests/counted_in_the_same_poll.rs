@@ -111,18 +111,21 @@ fn child_that_has_ended_on_a_helper_is_not_counted_before_the_owner_has_heard_of
                         }
                     }
                 });
-                drop(s.spawn(turn(stage, 3, false)));
+                // Several, so that each is now with the helper and now with the owner.
+                for _ in 0..3 {
+                    drop(s.spawn(turn(stage, 3, false)));
+                }
                 while stage.load(Ordering::SeqCst) == 0 && !ends.is_finished() {
                     yields(1).await;
                 }
                 let mut counted = false;
                 if stage.load(Ordering::SeqCst) == 1 {
-                    assert_eq!(s.len(), 2);
+                    assert_eq!(s.len(), 4);
                     stage.store(2, Ordering::SeqCst);
                     while !ends.is_finished() {
                         std::thread::yield_now();
                     }
-                    assert_len(&s, 1);
+                    assert_len(&s, 3);
                     counted = true;
                 }
                 stage.store(3, Ordering::SeqCst);
