@@ -3,12 +3,11 @@
 
 use std::future::poll_fn;
 use std::task::Poll;
-use std::time::Duration;
 
 use futures::stream;
 use selvedge::{
     Cancelled, FutureCancelExt, IntoPar, IoCancelExt, ParMutExt, ParRefExt, ParStreamExt, Pool,
-    block_on, cancel, par_iter, scope, select, select_safe, time, timeout,
+    block_on, cancel, par_iter, scope, select, select_safe,
 };
 
 /// Lets others run that many times, with a borrow of itself across each pause.
@@ -37,51 +36,50 @@ fn alone() -> Pool {
 
 #[test]
 fn streams_over_slices_iterators_and_streams() {
-    for pool in [alone()] {
-        let mut words: Vec<String> = (0..20).map(|n| n.to_string()).collect();
-        let held = &words;
-        block_on(async {
-            let lengths: usize = held.par().on(&pool).map(String::len).sum().await;
-            assert_eq!(lengths, 30);
-            let all: Vec<u32> = (0..9).into_par().on(&pool).then(turns).collect().await;
-            assert_eq!(all, (0..9).collect::<Vec<_>>());
-            let kept = (0..9_u32)
-                .into_par()
-                .on(&pool)
-                .then_filter(|&n| async move { turns(n % 3).await == 2 })
-                .map(|n| vec![n; 3])
-                .then(async |all| {
-                    let first = &all[0];
-                    turns(2).await;
-                    *first
-                });
-            assert_eq!(kept.sum::<u32>().await, 2 + 5 + 8);
-            // Not `unfold`, which looks at its own future through a shared reference.
-            let from = futures::StreamExt::then(stream::iter(0..6), async |n| {
+    let pool = alone();
+    let mut words: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+    let held = &words;
+    block_on(async {
+        let lengths: usize = held.par().on(&pool).map(String::len).sum().await;
+        assert_eq!(lengths, 30);
+        let all: Vec<u32> = (0..9).into_par().on(&pool).then(turns).collect().await;
+        assert_eq!(all, (0..9).collect::<Vec<_>>());
+        let kept = (0..9_u32)
+            .into_par()
+            .on(&pool)
+            .then_filter(|&n| async move { turns(n % 3).await == 2 })
+            .map(|n| vec![n; 3])
+            .then(async |all| {
+                let first = &all[0];
+                turns(2).await;
+                *first
+            });
+        assert_eq!(kept.sum::<u32>().await, 2 + 5 + 8);
+        // Not `unfold`, which looks at its own future through a shared reference.
+        let from = futures::StreamExt::then(stream::iter(0..6), async |n| {
+            turns(1).await;
+            n
+        });
+        let from = from.par().on(&pool).concurrency(3).then(turns);
+        let from: Vec<u32> = from.collect().await;
+        assert_eq!(from.len(), 6);
+        let odd = par_iter(0..6_u32).on(&pool).try_for_each(async |n| {
+            turns(n).await;
+            if n == 3 { Err(n) } else { Ok(()) }
+        });
+        assert_eq!(odd.await, Err(3));
+    });
+    block_on(async {
+        words
+            .par_mut()
+            .on(&pool)
+            .for_each(async |word: &mut String| {
                 turns(1).await;
-                n
-            });
-            let from = from.par().on(&pool).concurrency(3).then(turns);
-            let from: Vec<u32> = from.collect().await;
-            assert_eq!(from.len(), 6);
-            let odd = par_iter(0..6_u32).on(&pool).try_for_each(async |n| {
-                turns(n).await;
-                if n == 3 { Err(n) } else { Ok(()) }
-            });
-            assert_eq!(odd.await, Err(3));
-        });
-        block_on(async {
-            words
-                .par_mut()
-                .on(&pool)
-                .for_each(async |word: &mut String| {
-                    turns(1).await;
-                    word.push('!');
-                })
-                .await;
-        });
-        assert!(words.iter().all(|word| word.ends_with('!')));
-    }
+                word.push('!');
+            })
+            .await;
+    });
+    assert!(words.iter().all(|word| word.ends_with('!')));
 }
 
 /// Left out under Stacked Borrows, whose rules rayon's queues break.
@@ -100,17 +98,16 @@ fn stream_on_two_helpers() {
 
 #[test]
 fn stream_that_is_dropped_midway() {
-    for pool in [alone()] {
-        let items: Vec<String> = (0..6).map(|n| n.to_string()).collect();
-        let waits = items.par().on(&pool).for_each(async |item: &String| {
-            let held = item.clone();
-            let inside = &held;
-            std::future::pending::<()>().await;
-            assert!(inside.is_empty());
-        });
-        let cut = block_on(async { select_safe(waits).or_cancel_after(3).await });
-        assert!(cut);
-    }
+    let pool = alone();
+    let items: Vec<String> = (0..6).map(|n| n.to_string()).collect();
+    let waits = items.par().on(&pool).for_each(async |item: &String| {
+        let held = item.clone();
+        let inside = &held;
+        std::future::pending::<()>().await;
+        assert!(inside.is_empty());
+    });
+    let cut = block_on(async { select_safe(waits).or_cancel_after(3).await });
+    assert!(cut);
 }
 
 /// Polls a few times, then drops what it polls.
@@ -196,6 +193,10 @@ fn reads_in_memory_are_cancelled() {
 #[test]
 fn limits_on_a_virtual_clock() {
     let clock = selvedge::testing::VirtualClock::new();
+    use std::time::Duration;
+
+    use selvedge::{time, timeout};
+
     let hour = Duration::from_secs(3600);
     let (slept, late) = clock.block_on(async {
         let slept = time::sleep(hour).await.is_ok();
