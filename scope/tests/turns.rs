@@ -448,14 +448,15 @@ fn mail_that_comes_during_a_round_of_yielders_is_polled_within_48_polls() {
         for siblings in [1_usize, 40, 3000] {
             let (polls, slot) = (Cell::new(0_usize), Mutex::new(None::<Waker>));
             let (woken, worst) = (AtomicUsize::new(0), AtomicUsize::new(0));
-            let count = AtomicUsize::new(0);
-            let (count, slot, woken, worst) = (&count, &slot, &woken, &worst);
+            let (count, heard) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let (count, slot, woken, worst, heard) = (&count, &slot, &woken, &worst, &heard);
             let mut scoped = pin!(
                 scope(async move |s| {
                     s.spawn(poll_fn(move |cx| {
                         let at = woken.swap(0, Ordering::SeqCst);
                         if at > 0 {
                             worst.fetch_max(count.load(Ordering::SeqCst) - at, Ordering::SeqCst);
+                            heard.fetch_add(1, Ordering::SeqCst);
                         }
                         *slot.lock().unwrap() = Some(cx.waker().clone());
                         Poll::<()>::Pending
@@ -491,7 +492,7 @@ fn mail_that_comes_during_a_round_of_yielders_is_polled_within_48_polls() {
             assert!(polls.get() > 1000);
             let worst = worst.load(Ordering::SeqCst);
             assert!(
-                (1..=48).contains(&worst),
+                worst <= 48 && heard.load(Ordering::SeqCst) > 2,
                 "{siblings} siblings: {worst} polls"
             );
         }

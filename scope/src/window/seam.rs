@@ -10,8 +10,8 @@ use super::handle::Handle;
 use super::helper::{self, Haul};
 pub(crate) use super::inbox::Pushed;
 use super::inbox::{Chain, Inbox};
-use super::monitor::Monitor;
 pub(crate) use super::monitor::Next;
+use super::monitor::{Monitor, Size};
 use crate::sync::model::UnsafeCell;
 use crate::task::{Header, Kind, List, Payload, Polled, VTable};
 
