@@ -17,10 +17,10 @@ use crate::run::run;
 use crate::world::{WORLD, hook, lock};
 
 /// How many polls of other members of its scope a member that is ready may have to wait for, on one thread: two rounds
-/// of the largest trees, and a few dozen for those that other threads have woken. Where members are lent, a thread that the
+/// of the largest trees; the tests called `turns` have the exact bounds. Where members are lent, a thread that the
 /// system stops with a ready member in its packet is no fault of the engine, so there the bound only finds those who
 /// are never polled.
-const TURNS: [u64; 2] = [256, 1 << 20];
+const TURNS: [u64; 2] = [4096, 1 << 20];
 /// A seed that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The seeds of a plain test run.

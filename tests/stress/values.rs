@@ -365,7 +365,7 @@ impl Drop for NastyWaker {
         match self.how {
             // Not each time: a wait that has a new waker at each poll would never rest.
             Nasty::WakesWhenDropped if self.counted.number() % 4 == 0 => self.real.wake_by_ref(),
-            Nasty::TakesTheBagWhenDropped => {
+            Nasty::TakesTheBagWhenDropped if self.counted.number() % 4 == 0 => {
                 let other = WORLD.pick(&mut Rng::new(self.seed), false);
                 other.inspect(Waker::wake_by_ref);
             }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::rng::Rng;
 
 /// More values than any tree makes.
-const VALUES: usize = 1 << 18;
+const VALUES: usize = 1 << 20;
 /// How long after a seed helpers and timers may still hold what they are about to let go of.
 const SETTLE: Duration = Duration::from_secs(5);
 

@@ -58,28 +58,6 @@ pub(crate) struct Owner {
     pub(crate) done: List,
 }
 
-impl Owner {
-    /// Something came up on the owner's own thread, while it waited.
-    pub(super) fn is_stirred(&self) -> bool {
-        !self.local.is_empty() || !self.turns.mail.is_empty() || self.noticed.get()
-    }
-
-    /// The body is ready; its turn comes after that of those who are.
-    pub(super) fn wake_body(&self) {
-        let ahead = if self.lent.get() {
-            self.ahead.get().min(policy::BODY_EVERY_LENT)
-        } else {
-            self.local.len()
-        };
-        self.turns.body_woken(ahead);
-    }
-
-    /// Something is ready for the owner.
-    pub(super) fn has_work(&self) -> bool {
-        self.is_stirred() || self.turns.is_body_ready()
-    }
-}
-
 /// What the builder methods set before the first poll.
 #[derive(Debug, Default)]
 pub(crate) struct Settings {
@@ -374,7 +352,7 @@ impl Core {
             // SAFETY: nodes of a taken chain are alive.
             match unsafe { (*node).vtable.kind } {
                 Kind::Body => {
-                    self.owner.wake_body();
+                    self.owner.wake_body_by_mail();
                     continue;
                 }
                 Kind::Notice => {

@@ -138,7 +138,7 @@ impl<'a> Window<'a> {
                 self.over = true;
                 return Run::Ended;
             }
-            if core.hear_at_last() {
+            if core.hear_at_last() || owner.has_work() {
                 continue;
             }
             if core.inbox.close() {

@@ -9,7 +9,8 @@
 use std::cell::Cell;
 use std::time::Instant;
 
-use super::policy::{BODY_EVERY, BODY_WAIT, MAIL_MOST};
+use super::core::Owner;
+use super::policy::{BODY_EVERY, BODY_EVERY_LENT, BODY_WAIT, MAIL_MOST};
 use crate::task::List;
 
 /// The body is not ready.
@@ -112,13 +113,14 @@ impl Turns {
         if self.mail.is_empty() {
             return;
         }
-        if queue.is_empty() {
+        if queue.is_empty() && !self.is_body_ready() {
             queue.append(&self.mail);
         } else {
             self.place_some_mail(queue);
         }
     }
 
+    /// Somebody else is ready too: a child, or the body, which may be the members of a batch that have not begun.
     fn place_some_mail(&self, queue: &List) {
         let (taken, due) = (self.taken.get(), self.mail_due.get());
         // No more than others were polled since the last ones from here.
@@ -131,5 +133,40 @@ impl Turns {
         if self.is_body_ready() {
             self.body_due.set(self.body_due.get() + placed);
         }
+    }
+}
+
+impl Owner {
+    /// Something came up on the owner's own thread, while it waited.
+    pub(super) fn is_stirred(&self) -> bool {
+        !self.local.is_empty() || !self.turns.mail.is_empty() || self.noticed.get()
+    }
+
+    /// Another thread woke the body, which goes in front of the others as a child does.
+    pub(super) fn wake_body_by_mail(&self) {
+        if self.body_done.get() {
+            return;
+        }
+        let before = self.turns.mail.len().min(MAIL_MOST as usize);
+        self.turns.body_woken(before);
+    }
+
+    /// The body is ready; its turn comes after that of those who are.
+    pub(super) fn wake_body(&self) {
+        if self.body_done.get() {
+            // A wake that came with its end.
+            return;
+        }
+        let ahead = if self.lent.get() {
+            self.ahead.get().min(BODY_EVERY_LENT)
+        } else {
+            self.local.len()
+        };
+        self.turns.body_woken(ahead);
+    }
+
+    /// Something is ready for the owner.
+    pub(super) fn has_work(&self) -> bool {
+        self.is_stirred() || self.turns.is_body_ready()
     }
 }
