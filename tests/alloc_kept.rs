@@ -45,6 +45,19 @@ fn at_rest(before: isize) -> isize {
     bytes()
 }
 
+/// Bytes that are allocated once nobody has allocated or freed any for a while: jobs of the pool that were asked for
+/// before have gone.
+fn settled() -> isize {
+    let (mut last, mut same) = (bytes(), 0);
+    while same < 20_000 {
+        std::thread::yield_now();
+        let now = bytes();
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
+    }
+    last
+}
+
 /// Waits for one turn, with its waker left behind in `wakers`.
 struct Leave<'a>(&'a Mutex<Vec<Waker>>, bool);
 
@@ -101,27 +114,17 @@ fn stock() -> Vec<Waker> {
     wakers.into_inner().unwrap()
 }
 
-/// How many bytes the waker of one future keeps after everything has ended.
+/// How many bytes the waker of one future keeps after everything has ended. Measured again if it is too much: a thread of
+/// the pool that comes for the first time allocates what it will always have; what a waker keeps is there each time.
 fn kept(name: &str, run: impl Fn(&Case) -> usize, ended: usize) {
-    let case = Case {
-        left: Mutex::new(Vec::with_capacity(1)),
-        passing: Mutex::new(Vec::with_capacity(2 * MANY)),
-        stock: Mutex::new(stock()),
-        freed: Mutex::new(0),
+    let is_fine = || {
+        let (kept, after) = measure(name, &run, ended);
+        kept <= CHUNK + CORE + NOISE && after <= NOISE
     };
-    let before = bytes();
-    assert_eq!(run(&case), ended, "{name}: all futures ran to their end");
-    let freed = *case.freed.lock().unwrap();
-    assert!(
-        freed > STOCK as isize * size_of::<Waker>() as isize + CHUNK,
-        "{name}: there were more chunks than are kept"
-    );
-    let kept = bytes() - before + freed;
-    let waker = case.left.lock().unwrap().pop();
-    drop(waker.expect("a waker was left behind"));
-    let after = at_rest(before - freed) - before + freed;
-    println!("{name}: {kept} bytes kept, {after} afterwards");
-    assert!(kept > 256, "{name}: the waker keeps something");
+    if is_fine() || is_fine() {
+        return;
+    }
+    let (kept, after) = measure(name, &run, ended);
     assert!(
         kept <= CHUNK + CORE + NOISE,
         "{name}: {kept} bytes kept by one waker"
@@ -130,6 +133,31 @@ fn kept(name: &str, run: impl Fn(&Case) -> usize, ended: usize) {
         after <= NOISE,
         "{name}: {after} bytes stay when the waker has gone"
     );
+}
+
+fn measure(name: &str, run: impl Fn(&Case) -> usize, ended: usize) -> (isize, isize) {
+    let case = Case {
+        left: Mutex::new(Vec::with_capacity(1)),
+        passing: Mutex::new(Vec::with_capacity(2 * MANY)),
+        stock: Mutex::new(stock()),
+        freed: Mutex::new(0),
+    };
+    let before = settled();
+    assert_eq!(run(&case), ended, "{name}: all futures ran to their end");
+    let freed = *case.freed.lock().unwrap();
+    assert!(
+        freed > STOCK as isize * size_of::<Waker>() as isize + CHUNK,
+        "{name}: there were more chunks than are kept"
+    );
+    // A job of the pool that came too late lets go of the core in its own time.
+    at_rest(before - freed + CHUNK + CORE);
+    let kept = bytes() - before + freed;
+    let waker = case.left.lock().unwrap().pop();
+    drop(waker.expect("a waker was left behind"));
+    let after = at_rest(before - freed) - before + freed;
+    println!("{name}: {kept} bytes kept, {after} afterwards");
+    assert!(kept > 256, "{name}: the waker keeps something");
+    (kept, after)
 }
 
 fn batches() {
