@@ -37,6 +37,10 @@ fn handles_are_awaited_dropped_and_cancelled_in_every_state() {
         // Before the first poll, after it, polled and dropped, polled twice by two tasks, cancelled, forgotten.
         drop(made.next());
         rests_once(ours).await;
+        // Under Miri a window may be over after each poll; all children are to rest before they are woken.
+        while slot.lock().unwrap().len() < 6 {
+            yields(1).await;
+        }
         let mut polled = made.next().unwrap();
         assert!(poll_once(Pin::new(&mut polled)).is_pending());
         let kept = made.next().unwrap();
@@ -164,7 +168,7 @@ fn forgotten_scope_leaves_its_children_untouched() {
         }));
         never::<()>().await;
     }));
-    assert!(poll_once(opened.as_mut()).is_pending());
+    assert!(poll_times(opened.as_mut(), 10).is_none());
     forget(opened);
     assert_eq!(slot.lock().unwrap().len(), 1, "the child was polled");
     wake_all(slot);

@@ -161,6 +161,27 @@ fn members_of_a_join_alternate() {
     });
 }
 
+// A body whose steps are long, and so are looked at one by one, alternates with its children all the same.
+#[test]
+fn body_with_long_steps_leaves_its_children_their_turns() {
+    guarded(|| {
+        for step in [Duration::from_millis(2), Duration::from_millis(7)] {
+            for _ in 0..3 {
+                let log = Log::default();
+                block_on(
+                    scope(async |s| {
+                        s.spawn(log.member('a', 6, Duration::ZERO));
+                        s.spawn(log.member('b', 6, step));
+                        log.member('s', 6, step).await;
+                    })
+                    .inline(),
+                );
+                assert_eq!(log.into_inner(), "sab".repeat(6));
+            }
+        }
+    });
+}
+
 // Every member of a large batch begins before any has its second step.
 #[test]
 fn all_of_a_batch_begin_before_any_goes_on() {

@@ -195,8 +195,7 @@ impl<'a> Window<'a> {
         }
         self.count(turn.polls);
         if let Some((from, until)) = turn.looked {
-            // The budget counts from before the first poll of which nothing is known.
-            self.check_time(from);
+            self.begin_time(from);
             self.check_time(until);
         }
     }
@@ -312,8 +311,7 @@ impl<'a> Window<'a> {
             return self.poll(header);
         }
         let from = Instant::now();
-        // The budget counts from before the first poll of which nothing is known.
-        self.check_time(from);
+        self.begin_time(from);
         self.poll(header);
         let until = Instant::now();
         self.policy.timed(from, until);
@@ -362,8 +360,13 @@ impl<'a> Window<'a> {
         }
     }
 
+    /// The budget counts from before the first poll that is timed, for it may be a long one. Returns when it ends.
+    fn begin_time(&mut self, from: Instant) -> Instant {
+        *self.until.get_or_insert(from + policy::BUDGET_TIME)
+    }
+
     fn check_time(&mut self, now: Instant) {
-        let until = *self.until.get_or_insert(now + policy::BUDGET_TIME);
+        let until = self.begin_time(now);
         if now >= until {
             if self.may_go_on() {
                 self.until = Some(now + policy::BUDGET_TIME);

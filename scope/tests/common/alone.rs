@@ -77,7 +77,7 @@ pub fn wake_all(slot: &Mutex<Vec<Waker>>) {
 #[track_caller]
 pub fn run_woken<F: Future>(future: F, slot: &Mutex<Vec<Waker>>) -> (F::Output, usize) {
     let mut future = pin!(future);
-    for polls in 1..50 {
+    for polls in 1..500 {
         if let Poll::Ready(output) = poll_once(future.as_mut()) {
             return (output, polls);
         }
