@@ -1,0 +1,189 @@
+//! Wakes from other threads are heard within a few dozen polls of others. Counted, not timed.
+//! Not for turns among those who are ready here: that is `turns.rs`.
+
+mod common;
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+
+use common::{MODES, guarded, pool, yields};
+use selvedge_scope::lending::with;
+use selvedge_scope::{block_on, scope};
+
+/// Wakes a child from another thread, and counts the polls of its siblings until the child is polled.
+struct Foreign {
+    waker: Mutex<Option<Waker>>,
+    /// The others' polls when the wake was done; 0: there is none under way.
+    woken_at: AtomicUsize,
+    polls: AtomicUsize,
+    gaps: Mutex<Vec<usize>>,
+    over: AtomicBool,
+}
+
+const ROUNDS: usize = 200;
+
+impl Foreign {
+    fn new() -> Self {
+        Self {
+            waker: Mutex::new(None),
+            woken_at: AtomicUsize::new(0),
+            polls: AtomicUsize::new(1),
+            gaps: Mutex::default(),
+            over: AtomicBool::new(false),
+        }
+    }
+
+    /// The child that is woken.
+    async fn child(&self) {
+        poll_fn(|cx| {
+            let at = self.woken_at.swap(0, Ordering::SeqCst);
+            if at > 0 {
+                let gap = self.polls.load(Ordering::SeqCst) - at;
+                let mut gaps = self.gaps.lock().unwrap();
+                gaps.push(gap);
+                if gaps.len() == ROUNDS {
+                    self.over.store(true, Ordering::SeqCst);
+                    return Poll::Ready(());
+                }
+            }
+            *self.waker.lock().unwrap() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// A sibling that yields on and on.
+    async fn sibling(&self) {
+        while !self.over.load(Ordering::SeqCst) {
+            self.polls.fetch_add(1, Ordering::SeqCst);
+            yields(1).await;
+        }
+    }
+
+    /// The other thread.
+    fn wakes(&self) {
+        while !self.over.load(Ordering::SeqCst) {
+            let waker = self.waker.lock().unwrap().take();
+            if let Some(waker) = waker {
+                waker.wake();
+                // After the wake: only polls that begin later count.
+                self.woken_at
+                    .store(self.polls.load(Ordering::SeqCst), Ordering::SeqCst);
+                // A poll that came before this is none of the wake's.
+                while self.woken_at.load(Ordering::SeqCst) > 0 && !self.over.load(Ordering::SeqCst)
+                {
+                    if self.waker.lock().unwrap().is_some() {
+                        // It was polled in between, and waits again.
+                        self.woken_at.store(0, Ordering::SeqCst);
+                    }
+                    thread::yield_now();
+                }
+            } else {
+                thread::yield_now();
+            }
+        }
+    }
+}
+
+// A wake from another thread waits for a few dozen polls, not for the window: inline, adaptive, and lent.
+#[test]
+fn wake_from_another_thread_is_heard_within_a_few_dozen_polls() {
+    guarded(|| {
+        for mode in MODES {
+            for siblings in [1, 100, 2000] {
+                let pool = pool(1);
+                let foreign = Foreign::new();
+                thread::scope(|threads| {
+                    threads.spawn(|| foreign.wakes());
+                    with(mode, || {
+                        block_on(
+                            scope(async |s| {
+                                s.spawn(foreign.child());
+                                for _ in 0..siblings {
+                                    s.spawn(foreign.sibling());
+                                }
+                            })
+                            .on(&pool),
+                        )
+                    });
+                });
+                let mut gaps = foreign.gaps.into_inner().unwrap();
+                assert_eq!(gaps.len(), ROUNDS);
+                // Now and then the system puts a thread aside that has just taken the child.
+                gaps.sort_unstable();
+                let most = gaps[ROUNDS / 2];
+                assert!(most <= 100, "{mode:?}, {siblings} siblings: {most} polls");
+            }
+        }
+    });
+}
+
+struct Nothing;
+
+impl Wake for Nothing {
+    fn wake(self: Arc<Self>) {}
+}
+
+// The same without any chance: the wakes come from another role at a known poll, and are counted exactly.
+#[test]
+fn mail_that_comes_during_a_round_of_yielders_is_polled_within_48_polls() {
+    guarded(|| {
+        let waker = Waker::from(Arc::new(Nothing));
+        for siblings in [1_usize, 40, 3000] {
+            let (polls, slot) = (Cell::new(0_usize), Mutex::new(None::<Waker>));
+            let (woken, worst) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let (count, heard) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let (count, slot, woken, worst, heard) = (&count, &slot, &woken, &worst, &heard);
+            let mut scoped = pin!(
+                scope(async move |s| {
+                    s.spawn(poll_fn(move |cx| {
+                        let at = woken.swap(0, Ordering::SeqCst);
+                        if at > 0 {
+                            worst.fetch_max(count.load(Ordering::SeqCst) - at, Ordering::SeqCst);
+                            heard.fetch_add(1, Ordering::SeqCst);
+                        }
+                        *slot.lock().unwrap() = Some(cx.waker().clone());
+                        Poll::<()>::Pending
+                    }));
+                    for _ in 0..siblings {
+                        s.spawn(poll_fn(move |cx| {
+                            let polls = count.fetch_add(1, Ordering::SeqCst) + 1;
+                            if polls % 97 == 0 {
+                                let waker = slot.lock().unwrap().take();
+                                if let Some(waker) = waker {
+                                    thread::scope(|threads| {
+                                        threads.spawn(|| waker.wake());
+                                    });
+                                    woken.store(polls, Ordering::SeqCst);
+                                }
+                            }
+                            cx.waker().wake_by_ref();
+                            Poll::<()>::Pending
+                        }));
+                    }
+                })
+                .inline()
+            );
+            for _ in 0..3 {
+                assert!(
+                    scoped
+                        .as_mut()
+                        .poll(&mut Context::from_waker(&waker))
+                        .is_pending()
+                );
+            }
+            polls.set(count.load(Ordering::SeqCst));
+            assert!(polls.get() > 1000);
+            let worst = worst.load(Ordering::SeqCst);
+            assert!(
+                worst <= 48 && heard.load(Ordering::SeqCst) > 2,
+                "{siblings} siblings: {worst} polls"
+            );
+        }
+    });
+}
