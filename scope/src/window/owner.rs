@@ -177,7 +177,7 @@ impl<'a> Window<'a> {
         let mut turn = body.poll(self.core);
         if let Some(from) = from {
             let until = Instant::now();
-            policy::learn_one(key, from, until);
+            policy::learn_stretch(key, 1, from, until);
             turn.looked = Some((from, until));
         } else if self.bodies % policy::BODY_LOOK == 0 {
             let now = Instant::now();

@@ -149,11 +149,6 @@ fn believable(known: u64, cost: u64) -> u64 {
     }
 }
 
-/// The time that one poll took, of a kind that was timed by itself.
-pub(super) fn learn_one(key: usize, from: Instant, until: Instant) {
-    learn(key, believable(estimate(key), nanos(from, until)));
-}
-
 /// What a poll of this child is taken to cost, and no less than `least`; `None` if its kind is not known.
 fn cost(header: *const Header, least: u64) -> Option<u64> {
     // SAFETY: the callers' lists hold children that are queued, and so alive.
@@ -346,7 +341,7 @@ impl Policy {
             }
         }
         // As in `doubt`: one poll that took strangely long moves the estimate a little only.
-        learn_one(self.key, from, until);
+        learn_stretch(self.key, 1, from, until);
         self.site = estimate(self.key);
         if self.probe == 0 {
             self.look = look_for(self.site).min(self.look);
