@@ -177,6 +177,8 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
     let mut watch = (!P::SUSPENDS || desk.look == 1).then(Watch::start);
     let mut worked = Duration::ZERO;
     let mut rounds = 0_u32;
+    // On a slow enough machine a slice is over before anything was done in it: that alone never ends a turn.
+    let mut moved = false;
     loop {
         if let Some(waits) = flow.as_mut().as_pin_mut() {
             let (state, share) = desk.work.as_mut().expect("a lane at rest has its work");
@@ -190,6 +192,7 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
                 }
                 Poll::Ready(came) => {
                     put_down(flow.as_mut());
+                    moved = true;
                     if let Some(item) = came {
                         if shared.sink.feed(share, from, item) == Verdict::Fail {
                             shared.fail(from.at);
@@ -221,7 +224,7 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
             // No look at the clock.
         } else if P::SUSPENDS {
             if rounds % desk.look == 0 {
-                if watch.get_or_insert_with(Watch::start).over() {
+                if watch.get_or_insert_with(Watch::start).over() && moved {
                     desk.look = 1;
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
@@ -238,8 +241,7 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
             };
             desk.pace.learn(desk.count, work + upkeep, upkeep);
             desk.count = 0;
-            // After a batch at least: on a slow enough machine a slice is over before anything was done in it.
-            if rounds > 1 && watch.used_up() {
+            if moved && watch.used_up() {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -266,7 +268,10 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
                 desk.ended = true;
                 shared.roster.close();
             }
-            Poll::Ready(Some(pulled)) => take_in(shared, desk, pulled),
+            Poll::Ready(Some(pulled)) => {
+                moved = true;
+                take_in(shared, desk, pulled);
+            }
         }
     }
 }
