@@ -67,8 +67,17 @@ impl List {
 
     #[inline]
     pub(crate) fn pop_front(&self) -> Option<*const Header> {
+        self.pop_front_if(|_| true)
+    }
+
+    /// The first node, if there is one and it is as wanted; it is alive when `wanted` sees it.
+    #[inline(always)]
+    pub(crate) fn pop_front_if(
+        &self,
+        wanted: impl FnOnce(*const Header) -> bool,
+    ) -> Option<*const Header> {
         let node = self.head.get();
-        if node.is_null() {
+        if node.is_null() || !wanted(node) {
             return None;
         }
         // SAFETY: nodes of this list are alive and only the list's holder touches their links.

@@ -151,11 +151,19 @@ impl RecordSlot {
     ///
     /// # Safety
     /// As said: no reference to the record is left.
+    #[inline(always)]
     pub(crate) unsafe fn clear(&self) {
         // Relaxed: the holder's last reference already ordered what others did.
-        if self.0.load(Ordering::Relaxed).is_null() {
-            return;
+        if !self.0.load(Ordering::Relaxed).is_null() {
+            // SAFETY: handed on from the caller.
+            unsafe { self.free() };
         }
+    }
+
+    /// # Safety
+    /// There is a record, and no reference to it is left.
+    #[cold]
+    unsafe fn free(&self) {
         // AcqRel: takes what `get` has published.
         let record = self.0.swap(std::ptr::null_mut(), Ordering::AcqRel);
         // SAFETY: it came from a box in `get`; the last holder of the task takes it, once.

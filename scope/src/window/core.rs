@@ -264,6 +264,9 @@ impl Core {
         owner.ahead.set(owner.local.len() + owner.turns.mail.len());
         self.share(least);
         owner.lent.set(true);
+        // This may be in a poll. What is woken from now on may have been spawned and polled on a helper, and is the
+        // owner's only after an exchange has registered it (rule L4).
+        owner.turns.interrupt();
         self.ask();
     }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::core::Core;
 use super::here::{self, Frame, Lending};
 use super::monitor::{News, Size};
-use super::policy::{self, Advice, Policy};
+use super::policy::{self, Policy};
 use super::step::{Side, Stepped, step};
 use crate::sync::spin_loop;
 use crate::task::{Header, List};
@@ -255,41 +255,44 @@ impl<'a> Window<'a> {
         self.alone <= policy::BUDGET_ALONE && crate::rt::in_block_on() && !here::others_wait()
     }
 
-    /// Polls children outside lending, up to the next look at clock or inbox, or the body's turn.
+    /// Polls children of one kind outside lending, up to the next look at clock or inbox, or the body's turn; or one
+    /// child that is the first of another kind, or comes with a look.
     fn poll_stretch(&mut self) {
-        let core = self.core;
-        let owner = &core.owner;
-        let mut polls = 0;
-        while polls < policy::MAIL_EVERY && !owner.turns.is_body_due() {
-            let Some(header) = owner.local.pop_front() else {
+        let owner = &self.core.owner;
+        let key = self.policy.key();
+        let from = owner.turns.begin_stretch(self.policy.room().min(policy::MAIL_EVERY));
+        while owner.turns.goes_on() {
+            // SAFETY: queued children are alive.
+            let Some(header) = owner.local.pop_front_if(|header| unsafe { &*header }.key() == key)
+            else {
                 break;
             };
-            polls += 1;
             owner.turns.take();
-            // SAFETY: queued children are alive.
-            let key = unsafe { &*header }.key();
-            if self.policy.before(key) == Advice::Poll {
-                self.poll(header);
-                if owner.lent.get() {
-                    // It spawned for long. What is woken from now on may have been spawned and polled on a helper,
-                    // and is the owner's only after an exchange has registered it (rule L4).
-                    break;
-                }
-                continue;
-            }
-            self.consider();
-            if self.spent && self.polls + polls > 1 {
-                // It is the first in the next window.
-                // SAFETY: it was taken from this list just now.
-                unsafe { owner.local.push_front(header) };
-                owner.turns.give_back();
-                polls -= 1;
-            } else {
-                self.poll_with_care(header);
-            }
-            break;
+            self.poll(header);
         }
-        self.count(polls);
+        let polls = owner.turns.since(from);
+        if polls > 0 {
+            self.policy.ran(polls);
+            self.count(polls);
+        } else if let Some(header) = owner.local.pop_front() {
+            self.poll_after_look(header);
+        }
+    }
+
+    fn poll_after_look(&mut self, header: *const Header) {
+        let owner = &self.core.owner;
+        // SAFETY: queued children are alive.
+        self.policy.pause(unsafe { &*header }.key());
+        self.consider();
+        if self.spent && self.polls > 0 {
+            // It is the first in the next window.
+            // SAFETY: it was taken from this list just now.
+            unsafe { owner.local.push_front(header) };
+            return;
+        }
+        owner.turns.take();
+        self.poll_with_care(header);
+        self.count(1);
     }
 
     #[inline(always)]

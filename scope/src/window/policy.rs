@@ -217,14 +217,6 @@ pub(super) struct Policy {
     time: u64,
 }
 
-/// What the caller does before the next poll.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Advice {
-    Poll,
-    /// An estimate is new: see whether lending pays.
-    Consider,
-}
-
 impl Policy {
     pub(super) fn new(window: u32) -> Self {
         Self {
@@ -246,19 +238,27 @@ impl Policy {
         }
     }
 
-    /// Before a poll outside lending.
+    /// The kind of the last polls outside lending.
     #[inline]
-    pub(super) fn before(&mut self, key: usize) -> Advice {
-        self.run += 1;
-        if key == self.key && self.run < self.look {
-            return Advice::Poll;
-        }
-        self.pause(key);
-        Advice::Consider
+    pub(super) fn key(&self) -> usize {
+        self.key
     }
 
-    /// Another kind of future comes up, or it is time to look at the clock.
-    fn pause(&mut self, key: usize) {
+    /// So many more polls of that kind may follow before [`pause`](Self::pause).
+    #[inline]
+    pub(super) fn room(&self) -> u32 {
+        self.look.saturating_sub(self.run + 1)
+    }
+
+    /// So many were made.
+    #[inline]
+    pub(super) fn ran(&mut self, polls: u32) {
+        self.run += polls;
+    }
+
+    /// Before a poll, if it is one of another kind or time to look at the clock.
+    pub(super) fn pause(&mut self, key: usize) {
+        self.run += 1;
         if key != self.key {
             self.single = self.run <= 1;
             self.key = key;

@@ -22,6 +22,8 @@ pub(crate) struct Turns {
     taken: Cell<u64>,
     /// The body is ready, and its turn comes when so many polls were taken.
     body_due: Cell<u64>,
+    /// The present stretch of polls ends when so many were taken; never after the body's turn.
+    stop: Cell<u64>,
     /// When a look at the clock first found the body waiting.
     body_waits: Cell<Option<Instant>>,
     /// Children that came through the inbox and have no place in the queue yet.
@@ -36,6 +38,7 @@ impl Turns {
         Self {
             taken: Cell::new(0),
             body_due: Cell::new(if ready { 0 } else { NEVER }),
+            stop: Cell::new(0),
             body_waits: Cell::new(None),
             mail: List::new(),
             mail_due: Cell::new(0),
@@ -48,9 +51,34 @@ impl Turns {
         self.taken.set(self.taken.get() + 1);
     }
 
-    /// The poll that was to begin does not.
-    pub(super) fn give_back(&self) {
-        self.taken.set(self.taken.get() - 1);
+    /// At most so many polls follow, and none after the body's turn has come. Returns where they begin.
+    #[inline]
+    pub(super) fn begin_stretch(&self, most: u32) -> u64 {
+        let from = self.taken.get();
+        self.stop.set((from + u64::from(most)).min(self.body_due.get()));
+        from
+    }
+
+    /// Whether the stretch goes on: one look that stands for several in the innermost loop.
+    #[inline]
+    pub(super) fn goes_on(&self) -> bool {
+        self.taken.get() < self.stop.get()
+    }
+
+    /// The stretch is over.
+    pub(super) fn interrupt(&self) {
+        self.stop.set(0);
+    }
+
+    /// How many polls there were since then, within a stretch.
+    #[inline]
+    pub(super) fn since(&self, from: u64) -> u32 {
+        u32::try_from(self.taken.get() - from).unwrap_or(u32::MAX)
+    }
+
+    fn set_body_due(&self, due: u64) {
+        self.body_due.set(due);
+        self.stop.set(self.stop.get().min(due));
     }
 
     /// So many polls have been made besides.
@@ -63,7 +91,7 @@ impl Turns {
     pub(super) fn body_woken(&self, ahead: usize) {
         if self.body_due.get() == NEVER {
             let ahead = (ahead as u64).min(BODY_EVERY);
-            self.body_due.set(self.taken.get() + ahead);
+            self.set_body_due(self.taken.get() + ahead);
         }
     }
 
@@ -73,7 +101,7 @@ impl Turns {
         if self.is_body_ready() {
             let most = self.taken.get() + BODY_EVERY;
             let due = self.body_due.get();
-            self.body_due.set(due.max(most.min(due + 1)));
+            self.set_body_due(due.max(most.min(due + 1)));
         }
     }
 
@@ -101,7 +129,7 @@ impl Turns {
         match self.body_waits.get() {
             None => self.body_waits.set(Some(now)),
             Some(since) if now.saturating_duration_since(since) >= BODY_WAIT => {
-                self.body_due.set(self.taken.get());
+                self.set_body_due(self.taken.get());
             }
             Some(_) => {}
         }
@@ -131,7 +159,7 @@ impl Turns {
         queue.prepend(&some);
         self.mail_due.set(taken.max(due) + placed);
         if self.is_body_ready() {
-            self.body_due.set(self.body_due.get() + placed);
+            self.set_body_due(self.body_due.get() + placed);
         }
     }
 }
