@@ -70,18 +70,19 @@ impl List {
         self.pop_front_if(|_| true)
     }
 
-    /// The first node, if there is one and it is as wanted; it is alive when `wanted` sees it.
+    /// The first node, if there is one and it is as wanted.
     #[inline(always)]
     pub(crate) fn pop_front_if(
         &self,
-        wanted: impl FnOnce(*const Header) -> bool,
+        wanted: impl FnOnce(&Header) -> bool,
     ) -> Option<*const Header> {
         let node = self.head.get();
-        if node.is_null() || !wanted(node) {
+        // SAFETY: nodes of this list are alive and only the list's holder touches their links.
+        let head = unsafe { node.as_ref() }?;
+        if !wanted(head) {
             return None;
         }
-        // SAFETY: nodes of this list are alive and only the list's holder touches their links.
-        let next = unsafe { (*node).next.get() };
+        let next = head.next.get();
         self.head.set(next);
         if next.is_null() {
             self.tail.set(ptr::null());
@@ -112,19 +113,15 @@ impl List {
         self.append(other);
     }
 
-    /// The node that `pop_front` would give.
+    /// What the costs of the first nodes are kept under, in their order.
     #[inline]
-    pub(crate) fn front(&self) -> Option<*const Header> {
-        let node = self.head.get();
-        (!node.is_null()).then_some(node)
-    }
-
-    /// The first nodes, which stay where they are.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = *const Header> {
-        std::iter::successors(self.front(), |node| {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = usize> {
+        let mut node = self.head.get();
+        std::iter::from_fn(move || {
             // SAFETY: nodes of this list are alive and only the list's holder touches their links.
-            let next = unsafe { (**node).next.get() };
-            (!next.is_null()).then_some(next)
+            let head = unsafe { node.as_ref() }?;
+            node = head.next.get();
+            Some(head.key())
         })
     }
 

@@ -260,11 +260,11 @@ impl<'a> Window<'a> {
     fn poll_stretch(&mut self) {
         let owner = &self.core.owner;
         let key = self.policy.key();
-        let from = owner.turns.begin_stretch(self.policy.room().min(policy::MAIL_EVERY));
+        let from = owner
+            .turns
+            .begin_stretch(self.policy.room().min(policy::MAIL_EVERY));
         while owner.turns.goes_on() {
-            // SAFETY: queued children are alive.
-            let Some(header) = owner.local.pop_front_if(|header| unsafe { &*header }.key() == key)
-            else {
+            let Some(header) = owner.local.pop_front_if(|head| head.key() == key) else {
                 break;
             };
             owner.turns.take();

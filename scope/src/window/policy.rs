@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use crate::sync::plain::{AtomicU32, Ordering};
-use crate::task::{Header, List};
+use crate::task::List;
 
 /// Children that cost less are never lent.
 pub(super) const HEAVY: u64 = 200;
@@ -18,6 +18,10 @@ const ASK_COLD: u64 = 100_000;
 pub(super) const ASK_HOT: u64 = 5_000;
 /// Work in a packet: long against a lock, short against the window.
 const PACKET: u64 = 4_000;
+/// Work in a packet where there is much of it.
+const PACKET_LONG: u64 = 16_000;
+/// A packet is longer than [`PACKET`] only if it is less than this part of what is ready, so that all end together.
+const PACKET_PART: u64 = 64;
 /// Children in a packet at most.
 pub(super) const PACKET_MOST: usize = 32;
 /// Polls between two looks at the clock.
@@ -149,22 +153,30 @@ fn believable(known: u64, cost: u64) -> u64 {
     }
 }
 
-/// What a poll of this child is taken to cost, and no less than `least`; `None` if its kind is not known.
-fn cost(header: *const Header, least: u64) -> Option<u64> {
-    // SAFETY: the callers' lists hold children that are queued, and so alive.
-    let known = expected(unsafe { &*header }.key());
+/// What a poll of this kind is taken to cost, and no less than `least`; `None` if nothing is known.
+fn cost(key: usize, least: u64) -> Option<u64> {
+    let known = expected(key);
     (known != 0 || least != 0).then(|| known.max(least))
 }
 
 /// Moves a packet from a queue: children that cost about as much as a packet should, and one at least. One whose
 /// kind is not known is a packet by itself, for it may be a big one.
 pub(super) fn split_packet(queue: &List, most: usize, least: u64, packet: &List) {
-    let mut sum = 0;
+    let (mut goal, mut sum) = (0, 0);
+    let (mut kind, mut known) = (0, None);
     for taken in 0..most {
-        let Some(header) = queue.front() else { return };
-        let cost = cost(header, least).unwrap_or(PACKET);
-        sum += cost;
-        if taken > 0 && sum > PACKET {
+        let Some(key) = queue.keys().next() else {
+            return;
+        };
+        if key != kind {
+            (kind, known) = (key, cost(key, least));
+        }
+        if taken == 0 {
+            let ready = known.unwrap_or(0).saturating_mul(queue.len() as u64);
+            goal = (ready / PACKET_PART).clamp(PACKET, PACKET_LONG);
+        }
+        sum += known.unwrap_or(goal);
+        if taken > 0 && sum > goal {
             return;
         }
         queue.split_to(1, packet);
@@ -174,8 +186,8 @@ pub(super) fn split_packet(queue: &List, most: usize, least: u64, packet: &List)
 /// What the children of a queue cost together, judged by the first of them.
 pub(super) fn worth(queue: &List, least: u64) -> u64 {
     let (mut sum, mut seen) = (0, 0);
-    for header in queue.iter().take(WORTH_LOOK) {
-        sum += cost(header, least).unwrap_or(0);
+    for key in queue.keys().take(WORTH_LOOK) {
+        sum += cost(key, least).unwrap_or(0);
         seen += 1;
     }
     match seen {

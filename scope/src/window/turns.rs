@@ -55,7 +55,8 @@ impl Turns {
     #[inline]
     pub(super) fn begin_stretch(&self, most: u32) -> u64 {
         let from = self.taken.get();
-        self.stop.set((from + u64::from(most)).min(self.body_due.get()));
+        self.stop
+            .set((from + u64::from(most)).min(self.body_due.get()));
         from
     }
 
