@@ -38,6 +38,11 @@ use crate::task::{Ending, Fault, RawJoin, Task};
 /// child if its scope was dropped before the child ended, if a child awaits its own handle, and if the
 /// handle has yielded before.
 ///
+/// # Deadlocks
+/// Two children that await each other's handles never end, as with any executor. A debug build says so on standard
+/// error, with their names and where they were spawned, if each waits for nothing else; also around more than two, and
+/// where a child of a nested scope waits for the task that opened it.
+///
 /// # Cancel safety
 /// Nothing is lost by dropping a pending wait, if the handle itself is kept: await `&mut handle`.
 pub struct JoinHandle<'env, T> {

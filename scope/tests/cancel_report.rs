@@ -7,37 +7,13 @@ mod common;
 use std::future::{Future, pending};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use common::said::said_by;
 use common::{poll_once, poll_times, yields};
 use selvedge_cancel::{CancelToken, FutureCancelExt, select_safe};
 use selvedge_scope::{Scoped, block_on, scope, try_scope};
-
-const INSIDE: &str = "SELVEDGE_TEST_REPORT";
-
-/// Runs the named test of this program again in a child process, where it does `case`. What that process says on
-/// standard error; `None` in there.
-fn said_by(name: &str, case: impl FnOnce()) -> Option<String> {
-    if std::env::var_os(INSIDE).is_some() {
-        case();
-        println!("reached the end");
-        return None;
-    }
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture", "--test-threads=1"])
-        .env(INSIDE, "1")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let out = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && out.contains("reached the end"),
-        "{out}{said}"
-    );
-    Some(said)
-}
 
 /// How many reports there are in it.
 fn reports(said: &str) -> usize {

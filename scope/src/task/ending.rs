@@ -61,6 +61,7 @@ impl<'a> Ending<'a> {
             return Poll::Ready(());
         }
         if !entered || !life.wait() {
+            window::asks_for_child(&task.header, waker);
             return Poll::Pending;
         }
         // It ended meanwhile, and the finisher may have looked at the list before we entered it.

@@ -129,6 +129,7 @@ impl<T> RawJoin<T> {
                 return Poll::Ready(None);
             }
             if !Self::register(task, waker) {
+                window::asks_for_child(&task.header, waker);
                 return Poll::Pending;
             }
         }
@@ -159,6 +160,7 @@ impl<T> RawJoin<T> {
             return;
         }
         own.cancel_with(cause);
+        window::may_wait_no_more(&task.header);
         // SAFETY: the handle keeps the cell.
         unsafe { core.mark(self.header()) };
     }

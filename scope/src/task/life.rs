@@ -106,6 +106,12 @@ impl LifeWord {
         self.0.load(Ordering::Acquire) & !NOTES == ONE
     }
 
+    /// How many wakers there are by now, of a task that has not ended.
+    pub(crate) fn wakers(&self) -> u32 {
+        // Relaxed: a snapshot, for a report.
+        (self.0.load(Ordering::Relaxed) / ONE).saturating_sub(1)
+    }
+
     /// The future is dropped and the outcome stored: decides who owns it.
     #[inline]
     pub(crate) fn finish(&self) -> Heir {

@@ -189,6 +189,8 @@ pub(crate) struct Task {
     pub(crate) solo: bool,
     /// It may be dropped midway.
     pub(crate) select_safe: bool,
+    /// In debug builds: it is at rest and known to wait for one end.
+    pub(crate) waits: Cell<bool>,
     /// Whom to wake at the end; governed by the life word (rule T4).
     pub(crate) joiner: WakerSlot,
     /// Where the task was spawned.

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use selvedge_cancel::CancelToken;
 
+use super::circle;
 use super::core::{Core, Settings};
 use super::core_ref::CoreRef;
 use super::engine::{Ambient, drop_child, raise};
@@ -331,6 +332,7 @@ impl<F: Future> BatchEngine<F> {
         drop(window);
         drop(ambient);
         if run == Run::Rest {
+            circle::asks_for_scope(&this.core, cx.waker());
             return Poll::Pending;
         }
         this.stage = Stage::Over;

@@ -3,6 +3,7 @@
 use std::mem::offset_of;
 use std::task::{Context, RawWaker, RawWakerVTable, Waker};
 
+use super::circle;
 use super::core::Core;
 use super::here::Role;
 use crate::task::{Header, Kind, Payload, Polled, VTable};
@@ -55,6 +56,9 @@ unsafe fn clone_body(data: *const ()) -> RawWaker {
     // SAFETY: the waker keeps the core alive.
     let core = unsafe { &*data.cast::<Core>() };
     core.acquire();
+    if circle::ON {
+        core.body.life.acquire();
+    }
     body_waker(core)
 }
 
@@ -83,6 +87,10 @@ unsafe fn wake_body_by_ref(data: *const ()) {
 }
 
 unsafe fn drop_body(data: *const ()) {
+    if circle::ON {
+        // SAFETY: the waker keeps the core alive until the end of this function.
+        let _ = unsafe { &*data.cast::<Core>() }.body.life.release();
+    }
     // SAFETY: the waker's reference ends here.
     unsafe { Core::release(data.cast()) };
 }

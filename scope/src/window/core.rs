@@ -39,6 +39,8 @@ pub(crate) struct Owner {
     pub(crate) all: AllList,
     pub(crate) arena: Arena,
     pub(crate) body_done: Cell<bool>,
+    /// In debug builds: the body is at rest and known to wait for one end.
+    pub(super) body_waits: Cell<bool>,
     /// There is a notice to take.
     pub(crate) noticed: Cell<bool>,
     /// The grace is over: what is left is to be dropped.
@@ -139,6 +141,7 @@ impl Core {
                 all: AllList::new(),
                 arena: Arena::new(),
                 body_done: Cell::new(!body),
+                body_waits: Cell::new(false),
                 noticed: Cell::new(false),
                 aborted: Cell::new(false),
                 carried: Cell::new(false),

@@ -15,6 +15,7 @@ use std::task::{Context, Poll, Waker};
 use selvedge_cancel::{CancelToken, FineDrop, Following, TaskId, ambient};
 
 use super::body::body_waker;
+use super::circle;
 use super::core::{Core, Settings};
 use super::core_ref::CoreRef;
 use super::handle::Handle;
@@ -178,6 +179,7 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
         let cut = match run {
             Run::Rest => {
                 this.core.attend_limits(cx.waker());
+                circle::asks_for_scope(&this.core, cx.waker());
                 return Poll::Pending;
             }
             Run::Ended => {
@@ -242,6 +244,7 @@ impl<F: Future, K: Sinks> Engine<'_, F, K> {
         let core = &self.core;
         let body = self.body.place();
         end_early(core, || {
+            circle::end_body(core);
             let dropped = catch_unwind(AssertUnwindSafe(|| clear(body)));
             core.body.word.finish(Ended::Dropped);
             dropped.err()
@@ -277,6 +280,7 @@ impl<F: Future, K: Family<F::Output>> owner::Body for Part<'_, F, K> {
         };
         core.body.word.start();
         core.owner.node.set_task(&raw const core.body);
+        circle::begin_body(core);
         // SAFETY: the body is pinned with the engine, which never moves it.
         let pinned = unsafe { Pin::new_unchecked(body) };
         // SAFETY: the core outlives the call, and the waker is not dropped, so it need not be counted.
@@ -286,8 +290,10 @@ impl<F: Future, K: Family<F::Output>> owner::Body for Part<'_, F, K> {
         }));
         if let Ok(Poll::Pending) = polled {
             core.owner.node.set_task(ptr::null());
-            if core.body.word.rest() == Rest::Again {
-                core.owner.wake_body();
+            let wait = circle::rest_body(core);
+            match core.body.word.rest() {
+                Rest::Again => core.owner.wake_body(),
+                Rest::Idle => circle::settle(wait),
             }
             return turn(false);
         }
@@ -388,6 +394,8 @@ pub(super) fn end_early(core: &Core, drop_body: impl FnOnce() -> Option<Payload>
 /// # Safety
 /// The child's future lives, nobody polls it, and the scope's reference keeps its cell.
 pub(super) unsafe fn drop_child(core: &Core, header: *const Header) {
+    // SAFETY: the cell is alive, says the caller.
+    circle::end(unsafe { Header::task(header) });
     // SAFETY: handed on from the caller.
     unsafe { Header::drop_future(header) };
     // SAFETY: the future is gone; there is no output.

@@ -215,6 +215,7 @@ unsafe fn spawn<P: Passed<Into = F>, F: Future, S: Settle<F::Output>>(
         newborn: Cell::new(!matches!(role, Role::Owner)),
         solo,
         select_safe,
+        waits: Cell::new(false),
     };
     // SAFETY: the place has the cell's layout and is nobody else's.
     let stage = unsafe { TaskCell::begin(cell, task) };

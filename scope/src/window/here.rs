@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::ptr;
 
+use super::circle::Asked;
 use super::core::Core;
 use super::helper::Haul;
 use crate::task::Header;
@@ -22,6 +23,8 @@ pub(crate) struct Node {
     haul: Cell<*const Haul>,
     /// The task that is polled in this window, null when none is.
     task: Cell<*const Header>,
+    /// In debug builds: what that task has asked for.
+    pub(super) asked: Cell<Asked>,
     /// The window around this one.
     before: Cell<*const Node>,
     /// It is in the chain of a thread.
@@ -35,6 +38,7 @@ impl Node {
             core: Cell::new(ptr::null()),
             haul: Cell::new(ptr::null()),
             task: Cell::new(ptr::null()),
+            asked: Cell::new(Asked::Nothing),
             before: Cell::new(ptr::null()),
             entered: Cell::new(false),
         }
@@ -253,6 +257,17 @@ pub(super) fn polled() -> Option<(*const Core, *const Header)> {
         let task = node.task.get();
         (!task.is_null()).then(|| (node.core.get(), task))
     })
+}
+
+/// Hands over the innermost window that this thread is in, with the task that it polls there, if it does.
+pub(super) fn with_polled(f: impl FnOnce(&Core, &Node, *const Header)) {
+    HERE.with(|here| {
+        let Some(node) = here.top().filter(|node| !node.task.get().is_null()) else {
+            return;
+        };
+        // SAFETY: a core outlives its windows, of which this is one.
+        f(unsafe { &*node.core.get() }, node, node.task.get());
+    });
 }
 
 /// Whether this thread is polling that very task.

@@ -8,6 +8,7 @@
 mod batch;
 mod blame;
 mod body;
+mod circle;
 mod closing;
 mod context;
 mod core;
@@ -36,6 +37,7 @@ mod step;
 mod turns;
 
 pub(crate) use self::batch::BatchEngine;
+pub(crate) use self::circle::{asks_for_child, may_wait_no_more};
 pub(crate) use self::core::Core;
 pub(crate) use self::engine::Engine;
 #[cfg(all(test, unix, not(selvedge_loom)))]

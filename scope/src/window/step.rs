@@ -4,6 +4,7 @@ use std::task::{Context, Waker};
 
 use selvedge_cancel::{CancelToken, ambient};
 
+use super::circle;
 use super::core::Core;
 use super::here::{Node, Role};
 use crate::task::{Ended, Header, Heir, Kind, Polled, Rest, Task, quietly, with_waker};
@@ -82,6 +83,10 @@ pub(super) unsafe fn step_by(
         }
     };
     node.set_task(header);
+    if circle::ON {
+        // SAFETY: as above.
+        circle::begin(node, unsafe { Header::task(header) });
+    }
     let poll = |waker: &Waker| {
         // SAFETY: `poll` asks that 1. the future lives: a queued task is not DONE; 2. nobody else polls:
         // we hold RUNNING, by `start`; 3. a window is open, says the caller.
@@ -92,10 +97,17 @@ pub(super) unsafe fn step_by(
     // What is run from here on, a waker of somebody else perhaps, is not the task's doing; and the cell may go.
     node.set_task(std::ptr::null());
     match polled {
-        Polled::Pending => match head.word.rest() {
-            Rest::Idle => Stepped::Idle,
-            Rest::Again => Stepped::Again,
-        },
+        Polled::Pending => {
+            // SAFETY: as above.
+            let wait = circle::rest(node, unsafe { Header::task(header) });
+            match head.word.rest() {
+                Rest::Idle => {
+                    circle::settle(wait);
+                    Stepped::Idle
+                }
+                Rest::Again => Stepped::Again,
+            }
+        }
         Polled::Value => Stepped::Ended(Ended::Value),
         Polled::Panicked => Stepped::Ended(Ended::Panicked),
     }

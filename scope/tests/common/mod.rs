@@ -7,6 +7,7 @@
 )]
 
 pub mod alone;
+pub mod said;
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;

@@ -1,0 +1,252 @@
+//! In debug builds: says so when tasks wait for each other's end in a circle, where only a look at all of them tells
+//! why nothing happens.
+//!
+//! It says nothing that is not so, rather than everything: a task counts as waiting only if it came to rest in a poll
+//! in which it asked for one end, that of a child or of a scope it has opened, and nobody but that one holds a waker
+//! of it. So limits, `select!` and whatever else may wake it keep it out. What is noted is named by addresses, which
+//! are compared and never followed; a note goes when its task is polled again or ends, so none outlives what it names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
+use std::task::Waker;
+
+use super::body::is_body_waker;
+use super::core::Core;
+use super::here::{self, Node};
+use selvedge_cancel::ambient;
+
+use crate::sync::plain;
+use crate::task::{Header, Kind, Task, is_waker_of, quietly};
+
+/// Models have enough to do.
+pub(super) const ON: bool = cfg!(debug_assertions) && !cfg!(selvedge_loom);
+
+/// What a task has asked for in its present poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Nothing,
+    /// For the end of this.
+    One(usize),
+    /// For more, or not with its own waker.
+    More,
+}
+
+/// A task that waits for one end.
+#[derive(Debug)]
+struct Wait {
+    /// The child, or the core of the scope.
+    end_of: usize,
+    /// The scope it is a member of.
+    scope: usize,
+    who: String,
+    /// The poll in which it asked.
+    stamp: u64,
+    /// It came to rest after that poll.
+    rests: bool,
+}
+
+#[derive(Debug)]
+struct Waits {
+    /// By the address of the task; a body has that of its core, and so of its scope.
+    by: BTreeMap<usize, Wait>,
+    /// The children among them, behind their scope.
+    members: BTreeSet<(usize, usize)>,
+    stamps: u64,
+}
+
+/// A wait that was entered; it counts once its task is at rest.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entered {
+    task: usize,
+    stamp: u64,
+}
+
+/// No more are looked at: in debug builds, too, a chain of ten thousand must not take quadratic time.
+const MOST: usize = 256;
+
+static WAITS: plain::Mutex<Waits> = plain::Mutex::new(Waits {
+    by: BTreeMap::new(),
+    members: BTreeSet::new(),
+    stamps: 0,
+});
+
+fn waits() -> std::sync::MutexGuard<'static, Waits> {
+    WAITS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Waits {
+    fn enter(&mut self, task: usize, scope: usize, end_of: usize, who: String) -> Entered {
+        self.stamps += 1;
+        let stamp = self.stamps;
+        if scope != task {
+            self.members.insert((scope, task));
+        }
+        let wait = Wait {
+            end_of,
+            scope,
+            who,
+            stamp,
+            rests: false,
+        };
+        self.by.insert(task, wait);
+        Entered { task, stamp }
+    }
+
+    fn remove(&mut self, task: usize) {
+        if let Some(wait) = self.by.remove(&task) {
+            self.members.remove(&(wait.scope, task));
+        }
+    }
+
+    /// The task is at rest, unless it has been polled since. If that closes a circle: who is in it.
+    fn settle(&mut self, entered: Entered) -> Option<String> {
+        let Entered { task, stamp } = entered;
+        let wait = self.by.get_mut(&task).filter(|wait| wait.stamp == stamp)?;
+        wait.rests = true;
+        let end_of = wait.end_of;
+        let mut path = Vec::new();
+        if !self.leads(end_of, task, &mut BTreeSet::new(), &mut path) {
+            return None;
+        }
+        path.push(task);
+        let names = path.iter().rev().filter_map(|task| self.by.get(task));
+        let names: Vec<_> = names.map(|wait| wait.who.as_str()).collect();
+        Some(names.join(", for "))
+    }
+
+    /// Whether `at` cannot end before `goal` does; who waits on the way comes into `path`, the last one first.
+    fn leads(
+        &self,
+        at: usize,
+        goal: usize,
+        seen: &mut BTreeSet<usize>,
+        path: &mut Vec<usize>,
+    ) -> bool {
+        if at == goal {
+            return true;
+        }
+        if seen.len() >= MOST || !seen.insert(at) {
+            return false;
+        }
+        if let Some(wait) = self.by.get(&at).filter(|wait| wait.rests) {
+            if self.leads(wait.end_of, goal, seen, path) {
+                path.push(at);
+                return true;
+            }
+        }
+        // A scope ends when all of its members have.
+        let mut members = self.members.range((at, 0)..=(at, usize::MAX));
+        members.any(|&(_, member)| self.leads(member, goal, seen, path))
+    }
+}
+
+/// The present task asks with this waker to be told of the end of a child.
+pub(crate) fn asks_for_child(child: &Header, waker: &Waker) {
+    if ON {
+        // In a `try_scope` the wait ends when whoever waits is cancelled.
+        let ends = child.vtable.cut_short.is_some()
+            && ambient::token().is_some_and(|token| token.is_cancelled());
+        asks_for(std::ptr::from_ref(child) as usize, waker, !ends);
+    }
+}
+
+/// The present task asks with this waker to be told of the end of a scope.
+pub(super) fn asks_for_scope(core: &Core, waker: &Waker) {
+    if ON {
+        asks_for(core.as_ptr() as usize, waker, true);
+    }
+}
+
+fn asks_for(end_of: usize, waker: &Waker, lasts: bool) {
+    here::with_polled(|core, node, task| {
+        // SAFETY: a task that is being polled is alive.
+        let own = match unsafe { &*task }.vtable.kind {
+            Kind::Body => is_body_waker(core, waker),
+            Kind::Child => is_waker_of(task, waker),
+            Kind::Batch | Kind::Notice => false,
+        };
+        let before = node.asked.get();
+        node.asked.set(match before {
+            Asked::Nothing if own && lasts => Asked::One(end_of),
+            Asked::One(known) if own && lasts && known == end_of => before,
+            _ => Asked::More,
+        });
+    });
+}
+
+/// The child was told to stop, which may end its wait.
+pub(crate) fn may_wait_no_more(child: &Header) {
+    if ON {
+        waits().remove(std::ptr::from_ref(child) as usize);
+    }
+}
+
+/// A poll of a child begins.
+pub(super) fn begin(node: &Node, child: Option<&Task>) {
+    node.asked.set(Asked::Nothing);
+    end(child);
+}
+
+/// A child waits no more.
+pub(super) fn end(child: Option<&Task>) {
+    if let Some(child) = child.filter(|child| ON && child.waits.replace(false)) {
+        waits().remove(std::ptr::from_ref(child) as usize);
+    }
+}
+
+/// A poll of the body begins.
+pub(super) fn begin_body(core: &Core) {
+    core.owner.node.asked.set(Asked::Nothing);
+    end_body(core);
+}
+
+/// The body waits no more.
+pub(super) fn end_body(core: &Core) {
+    if ON && core.owner.body_waits.replace(false) {
+        waits().remove(core.as_ptr() as usize);
+    }
+}
+
+/// A child is about to come to rest.
+pub(super) fn rest(node: &Node, child: Option<&Task>) -> Option<Entered> {
+    let child = child.filter(|child| ON && !child.select_safe)?;
+    let end_of = asked(node, &child.header)?;
+    child.waits.set(true);
+    let who = child.describe();
+    let scope = child.header.core as usize;
+    Some(waits().enter(std::ptr::from_ref(child) as usize, scope, end_of, who))
+}
+
+/// The body is about to come to rest.
+pub(super) fn rest_body(core: &Core) -> Option<Entered> {
+    if !ON {
+        return None;
+    }
+    let end_of = asked(&core.owner.node, &core.body)?;
+    core.owner.body_waits.set(true);
+    let scope = core.as_ptr() as usize;
+    let who = format!("the body of {}", core.describe());
+    Some(waits().enter(scope, scope, end_of, who))
+}
+
+/// What the task waits for, if it waits for one end only.
+fn asked(node: &Node, task: &Header) -> Option<usize> {
+    match node.asked.get() {
+        Asked::One(end_of) if task.life.wakers() == 1 => Some(end_of),
+        _ => None,
+    }
+}
+
+/// It has come to rest, and is perhaps polled again already.
+pub(super) fn settle(entered: Option<Entered>) {
+    let Some(circle) = entered.and_then(|entered| waits().settle(entered)) else {
+        return;
+    };
+    // It panics where there is nobody to tell.
+    quietly(|| {
+        eprintln!(
+            "selvedge: each of these waits for the end of the next, and the last for that of the first, so none of \
+             them ends by itself: {circle}."
+        );
+    });
+}
