@@ -73,9 +73,9 @@ where
     F: Future,
 {
     let place = Location::caller();
-    let engine = Engine::new(place, (), |handle| body(Scope { handle }));
+    // In one expression, as in `Engine::new`.
     Scoped {
-        engine,
+        engine: Engine::new(place, (), |handle| body(Scope { handle })),
         following: Vec::new(),
         place,
         output: PhantomData,

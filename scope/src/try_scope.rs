@@ -85,9 +85,9 @@ where
 {
     let place = Location::caller();
     let sink = Errors::new(Classify::Search(|error, own| own.has_live_in(error)));
-    let engine = Engine::new(place, sink, |handle| body(TryScope { handle }));
+    // In one expression, as in `Engine::new`.
     TryScoped {
-        engine,
+        engine: Engine::new(place, sink, |handle| body(TryScope { handle })),
         following: Vec::new(),
         place,
         cut: None,

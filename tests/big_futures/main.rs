@@ -21,9 +21,7 @@ use peers::PEERS;
 
 /// Bytes of a big future.
 const BIG: usize = 128 << 10;
-/// What frames differ in besides: half a future, so that one more of them is noticed. The body of a scope is allowed one
-/// more than tokio's timeout takes, which has no such thing: it is put into a cell, so that a reference to the scope
-/// makes none to the body, which may hold borrows of itself.
+/// What frames differ in besides: half a future, so that one more of them is noticed.
 const FRAMES: usize = BIG / 2;
 /// Stack of a thread that is not measured.
 const AMPLE: usize = 64 << 20;
@@ -153,10 +151,7 @@ fn big_future_takes_no_more_stack_than_with_tokio() {
     }
     let mut worse = Vec::new();
     for (index, ((name, _), reference)) in OURS.iter().enumerate() {
-        let mut most = references[*reference] + FRAMES;
-        if name.starts_with("scope") || name.starts_with("try_scope") {
-            most += BIG;
-        }
+        let most = references[*reference] + FRAMES;
         if std::env::var_os("SELVEDGE_TEST_REPORT").is_some() {
             println!(
                 "{name}: {:.2} of {:.2}",
