@@ -9,5 +9,6 @@ pub mod fleet;
 pub mod load;
 pub mod pipe;
 pub mod quiet;
+pub mod report;
 pub mod runner;
 pub mod work;

@@ -3,7 +3,6 @@
 
 mod common;
 
-use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -135,7 +134,7 @@ fn mail_that_comes_during_a_round_of_yielders_is_polled_within_48_polls() {
     guarded(|| {
         let waker = Waker::from(Arc::new(Nothing));
         for siblings in [1_usize, 40, 3000] {
-            let (polls, slot) = (Cell::new(0_usize), Mutex::new(None::<Waker>));
+            let slot = Mutex::new(None::<Waker>);
             let (woken, worst) = (AtomicUsize::new(0), AtomicUsize::new(0));
             let (count, heard) = (AtomicUsize::new(0), AtomicUsize::new(0));
             let (count, slot, woken, worst, heard) = (&count, &slot, &woken, &worst, &heard);
@@ -169,7 +168,8 @@ fn mail_that_comes_during_a_round_of_yielders_is_polled_within_48_polls() {
                 })
                 .inline()
             );
-            for _ in 0..3 {
+            // On a machine that is busy a window has few polls.
+            while count.load(Ordering::SeqCst) < 1000 || heard.load(Ordering::SeqCst) < 3 {
                 assert!(
                     scoped
                         .as_mut()
@@ -177,13 +177,8 @@ fn mail_that_comes_during_a_round_of_yielders_is_polled_within_48_polls() {
                         .is_pending()
                 );
             }
-            polls.set(count.load(Ordering::SeqCst));
-            assert!(polls.get() > 1000);
             let worst = worst.load(Ordering::SeqCst);
-            assert!(
-                worst <= 48 && heard.load(Ordering::SeqCst) > 2,
-                "{siblings} siblings: {worst} polls"
-            );
+            assert!(worst <= 48, "{siblings} siblings: {worst} polls");
         }
     });
 }

@@ -59,6 +59,8 @@ impl Window<'_> {
     pub(super) fn give_way(&mut self, cx: &Context<'_>, body: &mut dyn Body) -> Run {
         let core = self.core;
         core.hear_at_last();
+        // There is no new one before the next poll: whoever is polled below and lacks it must wait.
+        self.budgeted = false;
         if core.owner.lent.get() {
             core.monitor.drain();
             // The poll cannot end before the helpers' polls do, so what is ready here goes on (rule W9).

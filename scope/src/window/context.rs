@@ -6,14 +6,14 @@
 
 use selvedge_cancel::{CancelToken, ambient};
 
+use super::coop::Runtime;
 use super::here::{self, Lending};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Carried {
     ambient: ambient::Context,
     lending: Lending,
-    #[cfg(feature = "tokio")]
-    tokio: Option<tokio::runtime::Handle>,
+    runtime: Runtime,
 }
 
 /// Puts back what the thread had.
@@ -52,20 +52,14 @@ impl Carried {
                 timer: ambient::timer(),
             },
             lending: here::lending(),
-            #[cfg(feature = "tokio")]
-            tokio: tokio::runtime::Handle::try_current().ok(),
+            runtime: Runtime::current(),
         }
     }
 
-    /// Runs `work` under it.
-    pub(crate) fn around(self, work: impl FnOnce()) {
+    /// Runs `work` under it, and hands it the runtime that it has to enter.
+    pub(super) fn around(self, work: impl FnOnce(&Runtime)) {
         let _restore = Restore::install(self.ambient, self.lending);
-        #[cfg(feature = "tokio")]
-        let runtime = self.tokio.as_ref().map(tokio::runtime::Handle::enter);
-        work();
-        // A child that has left a runtime of its own entered makes this panic.
-        #[cfg(feature = "tokio")]
-        crate::task::quietly(|| drop(runtime));
+        work(&self.runtime);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::ptr;
 
+use super::coop::{self, Runtime};
 use super::core::Core;
 use super::here::{self, Frame, Node};
 use super::monitor::{Monitor, Next};
@@ -133,23 +134,29 @@ pub(super) fn help(core: &Core, on_top: bool) {
     };
     let leave = Leave(&core.monitor);
     stats::count(&stats::ENTRIES);
-    quietly(|| context.around(|| work(core)));
+    quietly(|| context.around(|runtime| work(core, runtime)));
     core.pool().note_help();
     drop(leave);
 }
 
-fn work(core: &Core) {
+fn work(core: &Core, runtime: &Runtime) {
     let load = Load {
         monitor: &core.monitor,
         haul: Haul::new(),
         packet: List::new(),
     };
-    let Load { haul, packet, .. } = &load;
     let node = Node::new();
     // SAFETY: both were made before the frame, so they outlive it on every way out.
-    let frame = unsafe { Frame::helper(core, &raw const node, &raw const *haul) };
+    let frame = unsafe { Frame::helper(core, &raw const node, &raw const load.haul) };
     let most = core.pool().most_helpers();
-    loop {
+    runtime.turns(|| turn(core, &load, &node, most));
+    drop(frame);
+}
+
+/// One turn: a packet, or the rest of one that was interrupted. `false`: nothing is left, or the window ends.
+fn turn(core: &Core, load: &Load<'_>, node: &Node, most: usize) -> bool {
+    let Load { haul, packet, .. } = load;
+    if packet.is_empty() {
         // The owner may be busy with one child for long.
         haul.empty_inbox(core);
         match core.monitor.exchange(haul, packet, most) {
@@ -160,28 +167,33 @@ fn work(core: &Core) {
                 }
                 stats::count(&stats::PACKETS);
             }
-            Next::Nothing if haul.empty_inbox(core) => continue,
-            Next::Nothing | Next::Leave => break,
-        }
-        while let Some(header) = packet.pop_front() {
-            // SAFETY: the packet came from a queue of this core, inside its window.
-            match unsafe { step(header, Side::Helper(&node)) } {
-                Stepped::Idle => {}
-                // SAFETY: the token is ours, so the task is in no queue.
-                Stepped::Again => unsafe { haul.again.push_back(header) },
-                Stepped::Ended(ended) => {
-                    // SAFETY: the scope's reference keeps it alive.
-                    if unsafe { &*header }.vtable.kind == Kind::Child {
-                        core.ends_away();
-                    }
-                    // First, so that it is not lost if publishing its end should unwind.
-                    // SAFETY: its poll has ended, so nobody queues it any more.
-                    unsafe { haul.done.push_back(header) };
-                    // SAFETY: the child has just ended here.
-                    unsafe { end(core, header, ended) };
-                }
-            }
+            Next::Nothing => return haul.empty_inbox(core),
+            Next::Leave => return false,
         }
     }
-    drop(frame);
+    while let Some(header) = packet.pop_front() {
+        // SAFETY: the packet came from a queue of this core, inside its window.
+        match unsafe { step(header, Side::Helper(node)) } {
+            Stepped::Idle => {}
+            // SAFETY: the token is ours, so the task is in no queue.
+            Stepped::Again => unsafe { haul.again.push_back(header) },
+            Stepped::Ended(ended) => {
+                // SAFETY: the scope's reference keeps it alive.
+                if unsafe { &*header }.vtable.kind == Kind::Child {
+                    core.ends_away();
+                }
+                // First, so that it is not lost if publishing its end should unwind.
+                // SAFETY: its poll has ended, so nobody queues it any more.
+                unsafe { haul.done.push_back(header) };
+                // SAFETY: the child has just ended here.
+                unsafe { end(core, header, ended) };
+                continue;
+            }
+        }
+        if !coop::has_budget() {
+            // The others of the packet have a fresh one.
+            break;
+        }
+    }
+    true
 }

@@ -1,14 +1,15 @@
 //! The owner's side of a window: polls children and body, lends when it pays, waits for helpers, closes.
 
+use std::cell::Cell;
 use std::task::Context;
 use std::time::Instant;
 
+use super::coop;
 use super::core::Core;
-use super::here::{self, Frame, Lending};
-use super::monitor::{News, Size};
+use super::here::{self, Frame};
+use super::lent::Taken;
 use super::policy::{self, Policy};
 use super::step::{Side, Stepped, step};
-use crate::sync::spin_loop;
 use crate::task::{Header, List};
 
 /// The body of a scope, as the window sees it. It catches its own panics.
@@ -61,18 +62,13 @@ pub(super) struct Window<'a> {
     /// When the budget ends; set when the clock is first read.
     pub(super) until: Option<Instant>,
     pub(super) spent: bool,
+    /// The task around has a budget of tokio's, or none is kept, when the window opens.
+    pub(super) budgeted: bool,
+    /// That budget is spent.
+    pub(super) broke: Cell<bool>,
     /// The scope is over: nothing is left to close.
     pub(super) over: bool,
     pub(super) frame: Option<Frame>,
-}
-
-/// The packet being polled while lending.
-pub(super) struct Taken {
-    key: usize,
-    /// There are several kinds among them.
-    mixed: bool,
-    polls: u64,
-    since: Option<Instant>,
 }
 
 impl<'a> Window<'a> {
@@ -81,16 +77,11 @@ impl<'a> Window<'a> {
     pub(super) fn open(core: &'a Core) -> Self {
         let frame = Frame::owner(core);
         core.owner.may_lend.set(None);
-        let window = Self {
+        let mut window = Self {
             core,
             policy: Policy::new(here::next_window()),
             packet: List::new(),
-            taken: Taken {
-                key: 0,
-                mixed: false,
-                polls: 0,
-                since: None,
-            },
+            taken: Taken::new(),
             polls: 0,
             bodies: 0,
             most_polls: policy::BUDGET_POLLS,
@@ -98,11 +89,16 @@ impl<'a> Window<'a> {
             withdraws: false,
             until: None,
             spent: false,
+            budgeted: true,
+            broke: Cell::new(false),
             over: false,
             frame: Some(frame),
         };
         let mail = core.inbox.open();
         core.sort(mail);
+        if !coop::has_budget() {
+            window.begin_without_budget();
+        }
         window
     }
 
@@ -146,6 +142,16 @@ impl<'a> Window<'a> {
                 return Run::Rest;
             }
         }
+    }
+
+    /// The budget of the task was spent by somebody beside the scope: all who are ready have a poll each, which may do
+    /// without.
+    #[cold]
+    fn begin_without_budget(&mut self) {
+        let owner = &self.core.owner;
+        let ready = owner.local.len() + owner.turns.mail.len();
+        self.budgeted = false;
+        self.most_polls = u32::try_from(ready).map_or(policy::BUDGET_POLLS, |ready| ready + 1);
     }
 
     /// Body and children have ended, and no helper can be inside.
@@ -192,6 +198,8 @@ impl<'a> Window<'a> {
         owner.body_done.set(turn.ended);
         if turn.ended {
             owner.turns.take_body();
+        } else if self.look_at_budget() && self.core.body.word.wake() {
+            owner.wake_body();
         }
         self.count(turn.polls);
         if let Some((from, until)) = turn.looked {
@@ -238,6 +246,7 @@ impl<'a> Window<'a> {
 
     fn count(&mut self, polls: u32) {
         self.polls += polls;
+        self.spent |= self.broke.get();
         if self.polls >= self.most_polls {
             if self.may_go_on() {
                 self.most_polls += policy::BUDGET_POLLS;
@@ -252,7 +261,10 @@ impl<'a> Window<'a> {
     #[cold]
     fn may_go_on(&mut self) -> bool {
         self.alone += 1;
-        self.alone <= policy::BUDGET_ALONE && crate::rt::in_block_on() && !here::others_wait()
+        self.budgeted
+            && self.alone <= policy::BUDGET_ALONE
+            && crate::rt::in_block_on()
+            && !here::others_wait()
     }
 
     /// Polls children of one kind outside lending, up to the next look at clock or inbox, or the body's turn; or one
@@ -300,12 +312,34 @@ impl<'a> Window<'a> {
         let core = self.core;
         // SAFETY: the child came from a queue of this core, and this thread is the owner in its window.
         match unsafe { step(header, Side::Owner) } {
-            Stepped::Idle => {}
-            // SAFETY: the token is ours, so the child is in no queue.
-            Stepped::Again => unsafe { core.owner.local.push_back(header) },
+            Stepped::Idle => {
+                // SAFETY: the scope's reference keeps it alive.
+                if self.look_at_budget() && unsafe { &*header }.word.wake() {
+                    // SAFETY: the token is ours, so the child is in no queue.
+                    unsafe { core.owner.local.push_back(header) };
+                }
+            }
+            Stepped::Again => {
+                // SAFETY: the token is ours, so the child is in no queue.
+                unsafe { core.owner.local.push_back(header) };
+                let _ = self.look_at_budget();
+            }
             // SAFETY: it has just ended, and was registered when it was taken in.
             Stepped::Ended(ended) => unsafe { core.end_here(header, ended) },
         }
+    }
+
+    /// A member has not ended, perhaps for want of the task's budget; then it is ready as soon as there is a new one.
+    /// Tokio has it woken too, but not always soon: a worker gathers such wakes, and serves them when it has nothing
+    /// else to do, or after many polls.
+    #[inline]
+    fn look_at_budget(&self) -> bool {
+        let lacks = self.budgeted && !coop::has_budget();
+        if lacks {
+            self.broke.set(true);
+            self.core.owner.turns.interrupt();
+        }
+        lacks
     }
 
     /// A poll that is perhaps to be timed.
@@ -322,53 +356,12 @@ impl<'a> Window<'a> {
         self.core.set_big(false);
     }
 
-    /// An estimate is new: the budget is checked, and whether help pays.
-    #[cold]
-    fn consider(&mut self) {
-        let core = self.core;
-        if let Some(now) = self.policy.looked() {
-            self.check_time(now);
-        } else if self.policy.estimate() >= policy::BIG {
-            self.check_time(Instant::now());
-        }
-        let forced = here::lending() == Lending::Forced;
-        if forced && core.may_lend() {
-            core.lend(0);
-            return self.await_help();
-        }
-        let pool = core.pool();
-        let left = core.owner.local.len();
-        // The next one says that it pays; the others may be of other kinds.
-        let pays = self.policy.pays(left, || pool.is_hot())
-            && policy::is_worth(policy::worth(&core.owner.local, self.policy.mean()), || {
-                pool.is_hot()
-            });
-        if pays && core.may_lend() {
-            core.lend(self.policy.mean());
-        } else if self.policy.estimate() >= policy::BIG && core.may_lend() && pool.is_used() {
-            // Nothing to lend yet; mail that comes during a long poll may ask for a helper.
-            core.owner.lent.set(true);
-            core.share(0);
-            core.set_big(true);
-        }
-    }
-
-    /// Lending is forced for tests: gives a helper the time to come, so that it really takes part.
-    #[cold]
-    fn await_help(&self) {
-        let news = self.core.monitor.news();
-        let from = Instant::now();
-        while self.core.monitor.news() == news && from.elapsed() < policy::NAP {
-            spin_loop();
-        }
-    }
-
     /// The budget counts from before the first poll that is timed, for it may be a long one. Returns when it ends.
     fn begin_time(&mut self, from: Instant) -> Instant {
         *self.until.get_or_insert(from + policy::BUDGET_TIME)
     }
 
-    fn check_time(&mut self, now: Instant) {
+    pub(super) fn check_time(&mut self, now: Instant) {
         let until = self.begin_time(now);
         if now >= until {
             if self.may_go_on() {
@@ -378,111 +371,6 @@ impl<'a> Window<'a> {
             }
         }
         self.core.owner.turns.looked(now);
-    }
-
-    /// While lending: the next child of the owner's packet, or of a new one.
-    fn next_lent(&mut self) -> Option<*const Header> {
-        if let Some(header) = self.packet.pop_front() {
-            return Some(self.take_lent(header));
-        }
-        let now = Instant::now();
-        self.check_time(now);
-        if self.spent || self.core.owner.turns.is_body_due() {
-            return None;
-        }
-        let taken = &mut self.taken;
-        let since = taken.since.replace(now);
-        let polls = std::mem::take(&mut taken.polls);
-        let key = (!taken.mixed).then_some(taken.key);
-        if let (Some(since), true) = (since, polls > 0) {
-            // Children that turned out cheap are not left to helpers: those that are inside leave.
-            if self.policy.lent(key, polls, since, now) && here::lending() != Lending::Forced {
-                self.core.monitor.drain();
-                self.withdraws = true;
-            }
-        }
-        if self.collect(policy::PACKET_MOST) == 0 && self.withdraws {
-            self.end_lending();
-            return None;
-        }
-        self.taken.mixed = false;
-        self.taken.key = 0;
-        let header = self.packet.pop_front()?;
-        Some(self.take_lent(header))
-    }
-
-    /// A child of the owner's packet is about to be polled.
-    fn take_lent(&mut self, header: *const Header) -> *const Header {
-        // SAFETY: queued children are alive.
-        let key = unsafe { (*header).key() };
-        let taken = &mut self.taken;
-        taken.mixed |= taken.key != 0 && taken.key != key;
-        taken.key = key;
-        taken.polls += 1;
-        header
-    }
-
-    /// Exchanges with the helpers: what came up here goes behind what is shared, a packet and the news come back.
-    fn collect(&mut self, most: usize) -> usize {
-        let core = self.core;
-        let forced = here::lending() == Lending::Forced;
-        let most = if forced { most.min(1) } else { most };
-        let news = self.exchange(&core.owner.local, most);
-        core.owner.ahead.set(self.packet.len() + news.left);
-        if news.left > 0
-            && news.inside + news.asked == 0
-            && (forced || policy::is_worth(news.worth, || true))
-        {
-            core.ask();
-        }
-        news.inside
-    }
-
-    /// Puts `back` and the mail behind what is shared, takes a packet, and takes in the news: newborns are
-    /// registered before any child that has ended is retired (rule L4).
-    pub(super) fn exchange(&self, back: &List, most: usize) -> News {
-        let core = self.core;
-        let mail = &core.owner.turns.mail;
-        let size = Size {
-            most,
-            least: self.policy.mean(),
-        };
-        let done = &core.owner.done;
-        let news = core.monitor.collect(back, mail, &self.packet, size, done);
-        self.take_in(&news);
-        news
-    }
-
-    /// What helpers have brought, besides the children that have ended.
-    pub(super) fn take_in(&self, news: &News) {
-        let core = self.core;
-        core.register_newborns(news.newborn);
-        if news.body {
-            core.owner.wake_body();
-        }
-        if news.notice {
-            core.owner.noticed.set(true);
-        }
-        core.retire_done();
-    }
-
-    /// While lending, with nothing ready here: waits for helpers or closes the monitor. `true`: look again.
-    fn settle(&mut self) -> bool {
-        let core = self.core;
-        let seen = core.monitor.news();
-        if self.collect(1) > 0 {
-            let idle = self.packet.is_empty() && !core.owner.turns.is_body_ready();
-            if idle && !core.hear_at_last() && !core.owner.noticed.get() {
-                self.wait(seen);
-            }
-            return true;
-        }
-        if !self.packet.is_empty() || core.owner.has_work() {
-            return true;
-        }
-        // What a helper left behind between the last collection and its leaving is taken here.
-        self.end_lending();
-        core.owner.has_work() || core.owner.lent.get()
     }
 }
 

@@ -7,7 +7,7 @@ use selvedge_benches::work::yield_once;
 use selvedge_scope::lending::help_counts;
 
 use super::Setting;
-use super::report::{Bar, Report};
+use selvedge_benches::report::{Bar, Report};
 
 async fn no_op(i: u64) -> u64 {
     i

@@ -5,7 +5,7 @@ use selvedge_benches::runner::Contest;
 use selvedge_benches::work::{Work, yield_once};
 
 use super::Setting;
-use super::report::{Bar, Report};
+use selvedge_benches::report::{Bar, Report};
 
 pub(crate) fn bars(setting: &Setting, report: &mut Report) {
     for micros in [0.0, 0.05, 0.5, 5.0] {

@@ -5,14 +5,13 @@
 
 mod cheap;
 mod items;
-mod report;
 mod share;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use report::Report;
 use selvedge_benches::fleet::Fleet;
+use selvedge_benches::report::Report;
 use selvedge_benches::runner::Effort;
 
 /// What a group of bars is given.

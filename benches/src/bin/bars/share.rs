@@ -6,7 +6,7 @@ use selvedge_benches::runner::Contest;
 use selvedge_benches::work::Work;
 
 use super::Setting;
-use super::report::{Bar, Report};
+use selvedge_benches::report::{Bar, Report};
 
 pub(crate) fn bars(setting: &Setting, report: &mut Report) {
     for micros in [0.25, 0.5, 1.0, 3.0, 5.0, 20.0, 100.0] {

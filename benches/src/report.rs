@@ -1,11 +1,13 @@
 //! Prints each contest and remembers its bars for the summary at the end.
 
-use selvedge_benches::runner::{Ratio, Results};
+use crate::runner::{Ratio, Results};
 
 /// What is asked of a ratio.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Bar {
+pub enum Bar {
+    /// No more than this.
     AtMost(f64),
+    /// No less than this.
     AtLeast(f64),
     /// Shown, not judged.
     Open,
@@ -19,14 +21,17 @@ struct Line {
     bar: Bar,
 }
 
+/// What was measured so far.
 #[derive(Debug, Default)]
-pub(crate) struct Report {
+pub struct Report {
     filters: Vec<String>,
     lines: Vec<Line>,
 }
 
 impl Report {
-    pub(crate) fn new(filters: Vec<String>) -> Self {
+    /// Of the groups whose name contains one of these, or of all.
+    #[must_use]
+    pub fn new(filters: Vec<String>) -> Self {
         Self {
             filters,
             lines: Vec::new(),
@@ -34,12 +39,13 @@ impl Report {
     }
 
     /// Whether a group of this name is to be run.
-    pub(crate) fn wants(&self, name: &str) -> bool {
+    #[must_use]
+    pub fn wants(&self, name: &str) -> bool {
         self.filters.is_empty() || self.filters.iter().any(|filter| name.contains(&**filter))
     }
 
     /// Prints what each contestant needed.
-    pub(crate) fn rows(&self, name: &str, unit: &str, results: &Results) {
+    pub fn rows(&self, name: &str, unit: &str, results: &Results) {
         println!("\n{name} (ns {unit}; {} rounds)", results.rounds);
         for row in &results.rows {
             println!(
@@ -51,7 +57,8 @@ impl Report {
         }
     }
 
-    pub(crate) fn ratio(&mut self, what: impl Into<String>, ratio: Ratio, bar: Bar) {
+    /// A ratio of two contestants.
+    pub fn ratio(&mut self, what: impl Into<String>, ratio: Ratio, bar: Bar) {
         self.line(
             what.into(),
             ratio.median,
@@ -61,7 +68,7 @@ impl Report {
     }
 
     /// A number that is counted, not measured.
-    pub(crate) fn count(&mut self, what: impl Into<String>, got: f64, bar: Bar) {
+    pub fn count(&mut self, what: impl Into<String>, got: f64, bar: Bar) {
         self.line(what.into(), got, None, bar);
     }
 
@@ -76,7 +83,8 @@ impl Report {
         self.lines.push(line);
     }
 
-    pub(crate) fn summary(&self) {
+    /// Prints every line again.
+    pub fn summary(&self) {
         println!("\nSummary");
         for line in &self.lines {
             print(line);

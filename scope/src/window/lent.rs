@@ -1,0 +1,179 @@
+//! The owner's side of lending: when to begin, what it polls itself meanwhile, and what it exchanges with helpers.
+
+use std::time::Instant;
+
+use super::here::{self, Lending};
+use super::monitor::{News, Size};
+use super::owner::Window;
+use super::policy;
+use crate::sync::spin_loop;
+use crate::task::{Header, List};
+
+/// The packet being polled while lending.
+#[derive(Debug)]
+pub(super) struct Taken {
+    key: usize,
+    /// There are several kinds among them.
+    mixed: bool,
+    polls: u64,
+    since: Option<Instant>,
+}
+
+impl Taken {
+    pub(super) const fn new() -> Self {
+        Self {
+            key: 0,
+            mixed: false,
+            polls: 0,
+            since: None,
+        }
+    }
+}
+
+impl Window<'_> {
+    /// An estimate is new: the budget is checked, and whether help pays.
+    #[cold]
+    pub(super) fn consider(&mut self) {
+        let core = self.core;
+        if let Some(now) = self.policy.looked() {
+            self.check_time(now);
+        } else if self.policy.estimate() >= policy::BIG {
+            self.check_time(Instant::now());
+        }
+        let forced = here::lending() == Lending::Forced;
+        if forced && core.may_lend() {
+            core.lend(0);
+            return self.await_help();
+        }
+        let pool = core.pool();
+        let left = core.owner.local.len();
+        // The next one says that it pays; the others may be of other kinds.
+        let pays = self.policy.pays(left, || pool.is_hot())
+            && policy::is_worth(policy::worth(&core.owner.local, self.policy.mean()), || {
+                pool.is_hot()
+            });
+        if pays && core.may_lend() {
+            core.lend(self.policy.mean());
+        } else if self.policy.estimate() >= policy::BIG && core.may_lend() && pool.is_used() {
+            // Nothing to lend yet; mail that comes during a long poll may ask for a helper.
+            core.owner.lent.set(true);
+            core.share(0);
+            core.set_big(true);
+        }
+    }
+
+    /// Lending is forced for tests: gives a helper the time to come, so that it really takes part.
+    #[cold]
+    fn await_help(&self) {
+        let news = self.core.monitor.news();
+        let from = Instant::now();
+        while self.core.monitor.news() == news && from.elapsed() < policy::NAP {
+            spin_loop();
+        }
+    }
+
+    /// While lending: the next child of the owner's packet, or of a new one.
+    pub(super) fn next_lent(&mut self) -> Option<*const Header> {
+        if let Some(header) = self.packet.pop_front() {
+            return Some(self.take_lent(header));
+        }
+        let now = Instant::now();
+        self.check_time(now);
+        if self.spent || self.core.owner.turns.is_body_due() {
+            return None;
+        }
+        let taken = &mut self.taken;
+        let since = taken.since.replace(now);
+        let polls = std::mem::take(&mut taken.polls);
+        let key = (!taken.mixed).then_some(taken.key);
+        if let (Some(since), true) = (since, polls > 0) {
+            // Children that turned out cheap are not left to helpers: those that are inside leave.
+            if self.policy.lent(key, polls, since, now) && here::lending() != Lending::Forced {
+                self.core.monitor.drain();
+                self.withdraws = true;
+            }
+        }
+        if self.collect(policy::PACKET_MOST) == 0 && self.withdraws {
+            self.end_lending();
+            return None;
+        }
+        self.taken.mixed = false;
+        self.taken.key = 0;
+        let header = self.packet.pop_front()?;
+        Some(self.take_lent(header))
+    }
+
+    /// A child of the owner's packet is about to be polled.
+    fn take_lent(&mut self, header: *const Header) -> *const Header {
+        // SAFETY: queued children are alive.
+        let key = unsafe { (*header).key() };
+        let taken = &mut self.taken;
+        taken.mixed |= taken.key != 0 && taken.key != key;
+        taken.key = key;
+        taken.polls += 1;
+        header
+    }
+
+    /// Exchanges with the helpers: what came up here goes behind what is shared, a packet and the news come back.
+    fn collect(&mut self, most: usize) -> usize {
+        let core = self.core;
+        let forced = here::lending() == Lending::Forced;
+        let most = if forced { most.min(1) } else { most };
+        let news = self.exchange(&core.owner.local, most);
+        core.owner.ahead.set(self.packet.len() + news.left);
+        if news.left > 0
+            && news.inside + news.asked == 0
+            && (forced || policy::is_worth(news.worth, || true))
+        {
+            core.ask();
+        }
+        news.inside
+    }
+
+    /// Puts `back` and the mail behind what is shared, takes a packet, and takes in the news: newborns are
+    /// registered before any child that has ended is retired (rule L4).
+    pub(super) fn exchange(&self, back: &List, most: usize) -> News {
+        let core = self.core;
+        let mail = &core.owner.turns.mail;
+        let size = Size {
+            most,
+            least: self.policy.mean(),
+        };
+        let done = &core.owner.done;
+        let news = core.monitor.collect(back, mail, &self.packet, size, done);
+        self.take_in(&news);
+        news
+    }
+
+    /// What helpers have brought, besides the children that have ended.
+    pub(super) fn take_in(&self, news: &News) {
+        let core = self.core;
+        core.register_newborns(news.newborn);
+        if news.body {
+            core.owner.wake_body();
+        }
+        if news.notice {
+            core.owner.noticed.set(true);
+        }
+        core.retire_done();
+    }
+
+    /// While lending, with nothing ready here: waits for helpers or closes the monitor. `true`: look again.
+    pub(super) fn settle(&mut self) -> bool {
+        let core = self.core;
+        let seen = core.monitor.news();
+        if self.collect(1) > 0 {
+            let idle = self.packet.is_empty() && !core.owner.turns.is_body_ready();
+            if idle && !core.hear_at_last() && !core.owner.noticed.get() {
+                self.wait(seen);
+            }
+            return true;
+        }
+        if !self.packet.is_empty() || core.owner.has_work() {
+            return true;
+        }
+        // What a helper left behind between the last collection and its leaving is taken here.
+        self.end_lending();
+        core.owner.has_work() || core.owner.lent.get()
+    }
+}

@@ -1,0 +1,317 @@
+//! Tokio's budget of 128 operations a poll of a task: a scope gives way once it is spent, so that nobody is polled in
+//! vain; it goes on with a new one; and a helper has one as well, so that a child with an endless supply yields there.
+//! Counted, on each of tokio's runtimes.
+#![cfg(all(feature = "tokio", not(selvedge_loom)))]
+
+mod common;
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use common::{burn, guarded, pool, yields};
+use selvedge_scope::lending::{Lending, with};
+use selvedge_scope::{join, scope};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Semaphore, mpsc};
+
+/// Operations of tokio's that one poll of a task may make.
+const BUDGET: usize = 128;
+
+#[derive(Clone, Copy, Debug)]
+enum Host {
+    Main,
+    Task,
+    Current,
+}
+
+const HOSTS: [Host; 3] = [Host::Main, Host::Task, Host::Current];
+
+impl Host {
+    fn run(self, future: impl Future<Output = ()> + Send + 'static) {
+        let multi = || {
+            Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+        };
+        let runtime: Runtime = match self {
+            Self::Main | Self::Task => multi().unwrap(),
+            Self::Current => Builder::new_current_thread().enable_all().build().unwrap(),
+        };
+        match self {
+            Self::Main | Self::Current => runtime.block_on(future),
+            Self::Task => runtime.block_on(runtime.spawn(future)).unwrap(),
+        }
+    }
+}
+
+/// A channel with so many messages in it, and no more to come.
+fn filled(messages: usize) -> mpsc::UnboundedReceiver<usize> {
+    let (send, receive) = mpsc::unbounded_channel();
+    for n in 0..messages {
+        send.send(n).unwrap();
+    }
+    receive
+}
+
+async fn empty(mut from: mpsc::UnboundedReceiver<usize>) {
+    while from.recv().await.is_some() {}
+}
+
+/// Counts the polls of a future.
+async fn counted(polls: &AtomicUsize, future: impl Future<Output = ()>) {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        polls.fetch_add(1, Ordering::Relaxed);
+        future.as_mut().poll(cx)
+    })
+    .await;
+}
+
+#[test]
+fn child_that_has_spent_the_budget_is_not_polled_in_vain() {
+    guarded(|| {
+        for host in HOSTS {
+            let polls = Arc::new(AtomicUsize::new(0));
+            let seen = Arc::clone(&polls);
+            host.run(async move {
+                scope(async |s| drop(s.spawn(counted(&seen, empty(filled(100 * BUDGET))))))
+                    .inline()
+                    .await;
+            });
+            let polls = polls.load(Ordering::Relaxed);
+            // One for each budget, and one more where it was spent at the end of a poll.
+            assert!((100..=250).contains(&polls), "{host:?}: {polls} polls");
+        }
+    });
+}
+
+#[test]
+fn children_with_full_channels_take_linear_time() {
+    guarded(|| {
+        for host in HOSTS {
+            for children in [100, 1000] {
+                let polls = Arc::new(AtomicUsize::new(0));
+                let seen = Arc::clone(&polls);
+                host.run(async move {
+                    scope(async |s| {
+                        for _ in 0..children {
+                            s.spawn(counted(&seen, empty(filled(100))));
+                        }
+                    })
+                    .inline()
+                    .await;
+                });
+                let polls = polls.load(Ordering::Relaxed);
+                assert!(
+                    polls <= 3 * children,
+                    "{host:?}: {polls} polls of {children}"
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn members_of_a_join_and_of_a_nested_scope_are_not_polled_in_vain() {
+    guarded(|| {
+        for host in HOSTS {
+            let polls = Arc::new(AtomicUsize::new(0));
+            let seen = Arc::clone(&polls);
+            host.run(async move {
+                let (send, mut receive) = mpsc::channel(16);
+                let sends = async {
+                    for n in 0..10_000_usize {
+                        send.send(n).await.unwrap();
+                    }
+                    drop(send);
+                };
+                let receives = async {
+                    while receive.recv().await.is_some() {}
+                    scope(async |s| drop(s.spawn(counted(&seen, empty(filled(50 * BUDGET))))))
+                        .await;
+                };
+                join((counted(&seen, sends), counted(&seen, receives))).await;
+            });
+            let polls = polls.load(Ordering::Relaxed);
+            // Each fills the channel, or empties it, in a poll: some 1,300, and no more again for the budget.
+            assert!(polls <= 6_000, "{host:?}: {polls} polls");
+        }
+    });
+}
+
+/// The others are not starved by one who computes and lets others run, and who needs no budget.
+#[test]
+fn child_with_a_channel_has_a_budget_a_turn_beside_one_who_computes() {
+    guarded(|| {
+        for host in HOSTS {
+            let rounds = Arc::new(AtomicUsize::new(0));
+            let seen = Arc::clone(&rounds);
+            host.run(async move {
+                scope(async |s| {
+                    let busy = s.spawn_with(async |s| {
+                        while !s.is_cancelled() {
+                            burn(Duration::from_micros(20));
+                            seen.fetch_add(1, Ordering::Relaxed);
+                            yields(1).await;
+                        }
+                    });
+                    let reads = s.spawn(empty(filled(200 * BUDGET)));
+                    reads.await;
+                    s.cancel();
+                    busy.await;
+                })
+                .inline()
+                .await;
+            });
+            let rounds = rounds.load(Ordering::Relaxed);
+            assert!(rounds <= 1000, "{host:?}: {rounds} rounds for 200 budgets");
+        }
+    });
+}
+
+/// A semaphore that is always ready.
+async fn greedy(semaphore: &Semaphore, turns: &AtomicUsize) {
+    loop {
+        let _permit = semaphore.acquire().await.unwrap();
+        turns.fetch_add(1, Ordering::Relaxed);
+        burn(Duration::from_micros(3));
+    }
+}
+
+/// The rest of a future that takes no budget is polled once a turn, and ends the whole.
+#[test]
+fn child_with_an_endless_supply_yields_on_a_helper_too() {
+    for mode in [Lending::Adaptive, Lending::Forced] {
+        for host in HOSTS {
+            guarded(move || {
+                with(mode, || {
+                    host.run(async move {
+                        let pool = pool(2);
+                        let semaphore = Semaphore::new(10);
+                        let turns = AtomicUsize::new(0);
+                        let whole = scope(async |s| {
+                            s.spawn(greedy(&semaphore, &turns));
+                            s.spawn(greedy(&semaphore, &turns));
+                        });
+                        let mut whole = Box::pin(whole.on(&pool));
+                        // As in a `select!`: it ends only if each poll of the scope does.
+                        let mut polls = 0;
+                        poll_fn(|cx| {
+                            polls += 1;
+                            assert!(whole.as_mut().poll(cx).is_pending());
+                            if turns.load(Ordering::Relaxed) > 10 * BUDGET && polls > 3 {
+                                return Poll::Ready(());
+                            }
+                            Poll::Pending
+                        })
+                        .await;
+                        std::mem::drop(selvedge_cancel::select_safe(whole));
+                    });
+                });
+            });
+        }
+    }
+}
+
+/// Somebody in the same task has spent the budget before the scope is polled, each time.
+#[test]
+fn scope_goes_on_beside_somebody_who_spends_the_budget_first() {
+    guarded(|| {
+        for host in HOSTS {
+            host.run(async move {
+                let semaphore = Semaphore::new(10);
+                let turns = AtomicUsize::new(0);
+                let mut greedy = pin!(greedy(&semaphore, &turns));
+                let count = AtomicUsize::new(0);
+                let whole = scope(async |s| {
+                    for _ in 0..100 {
+                        s.spawn(async {
+                            yields(3).await;
+                            count.fetch_add(1, Ordering::Relaxed);
+                        });
+                    }
+                });
+                let mut whole = pin!(whole.inline());
+                let mut polls = 0;
+                poll_fn(|cx| {
+                    polls += 1;
+                    let _ = greedy.as_mut().poll(cx);
+                    whole.as_mut().poll(cx)
+                })
+                .await;
+                assert_eq!(count.load(Ordering::Relaxed), 100);
+                // Whoever is ready has one turn a poll at least.
+                assert!(polls <= 10, "{host:?}: {polls} polls");
+            });
+        }
+    });
+}
+
+/// A waker in between does not hide it: a helper's child that yields is found by the owner.
+#[test]
+fn pipeline_on_helpers_and_owner_passes_every_message() {
+    guarded(|| {
+        for host in HOSTS {
+            with(Lending::Forced, || {
+                host.run(async move {
+                    let pool = pool(2);
+                    let sum = AtomicUsize::new(0);
+                    scope(async |s| {
+                        let (first, mut next) = mpsc::channel(8);
+                        s.spawn(async move {
+                            for n in 0..2_000_usize {
+                                first.send(n).await.unwrap();
+                            }
+                        });
+                        for _ in 0..3 {
+                            let (to, after) = mpsc::channel(8);
+                            let mut from = std::mem::replace(&mut next, after);
+                            s.spawn(async move {
+                                while let Some(n) = from.recv().await {
+                                    to.send(n).await.unwrap();
+                                }
+                            });
+                        }
+                        while let Some(n) = next.recv().await {
+                            sum.fetch_add(n, Ordering::Relaxed);
+                        }
+                    })
+                    .on(&pool)
+                    .await;
+                    assert_eq!(sum.into_inner(), 2_000 * 1_999 / 2);
+                });
+            });
+        }
+    });
+}
+
+/// What a helper's child calls is inside the runtime, whichever flavour, and its timers and tasks work.
+#[test]
+fn children_on_helpers_are_inside_the_runtime() {
+    guarded(|| {
+        for host in HOSTS {
+            with(Lending::Forced, || {
+                host.run(async move {
+                    let pool = pool(2);
+                    scope(async |s| {
+                        for n in 0..20_u32 {
+                            s.spawn(async move {
+                                yields(2).await;
+                                let spawned = tokio::spawn(async move { n });
+                                assert_eq!(spawned.await.unwrap(), n);
+                                tokio::time::sleep(Duration::from_millis(1)).await;
+                            });
+                        }
+                    })
+                    .on(&pool)
+                    .await;
+                });
+            });
+        }
+    });
+}
