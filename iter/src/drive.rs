@@ -4,10 +4,12 @@
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
+use selvedge_cancel::quietly;
 use selvedge_scope::Pool;
 use selvedge_scope::batch::Batch;
 
@@ -86,7 +88,13 @@ impl<P: Pipe, S: Sink<P::Item, Out = O>, O> Future for Drive<P, S, O> {
             .shared
             .take()
             .expect("lanes and what they share start together");
-        Poll::Ready(shared.sink.finish(shares))
+        let out = shared.sink.finish(shares);
+        // Before it is in the caller's place, where a panic of what the pipeline captured would leak it.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(shared))) {
+            quietly(|| drop(out));
+            resume_unwind(payload);
+        }
+        Poll::Ready(out)
     }
 }
 

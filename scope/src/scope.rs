@@ -147,7 +147,7 @@ impl<F: Future, G> Scoped<'_, F, G> {
                 resume_unwind(payload)
             }
             (None, output, Some(left)) => {
-                drop(output);
+                crate::task::quietly(|| drop(output));
                 Poll::Ready(Err((left, this.place)))
             }
             (None, Some(output), None) => Poll::Ready(Ok(output)),

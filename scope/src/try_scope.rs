@@ -202,6 +202,7 @@ impl<T, E, F: Future<Output = Result<T, E>>, P> TryScoped<'_, F, E, P> {
             drop_all(cancelled);
             resume_unwind(payload);
         }
+        let mut output = finished.output;
         let followed = this.following.iter().any(|(token, _)| token.is_cancelled());
         let primary = if !others.is_empty() {
             // What members pass on of a cancellation from outside says nothing of this failure.
@@ -211,7 +212,7 @@ impl<T, E, F: Future<Output = Result<T, E>>, P> TryScoped<'_, F, E, P> {
             let error = error(cut(left, this.place));
             TaskError::new(error, this.engine.as_ref().body_id())
         } else {
-            match finished.output {
+            match &output {
                 // One that was cancelled itself absorbs it; one cancelled from outside passes it on.
                 Some(Ok(_))
                     if !cancelled.is_empty()
@@ -219,11 +220,13 @@ impl<T, E, F: Future<Output = Result<T, E>>, P> TryScoped<'_, F, E, P> {
                 {
                     cancelled.remove(0)
                 }
-                Some(Ok(value)) => {
+                Some(_) => {
                     drop_all(cancelled);
-                    return Poll::Ready(Ok(value));
+                    match output.take() {
+                        Some(Ok(value)) => return Poll::Ready(Ok(value)),
+                        _ => unreachable!("the error of a body goes to the scope"),
+                    }
                 }
-                Some(Err(_)) => unreachable!("the error of a body goes to the scope"),
                 // The body's own cancellation is returned as it is.
                 None => {
                     let body = this.engine.as_ref().body_id();
@@ -232,6 +235,9 @@ impl<T, E, F: Future<Output = Result<T, E>>, P> TryScoped<'_, F, E, P> {
                 }
             }
         };
+        // A value beside the error, whose destructor may panic, before there is something in the caller's place to lose.
+        let output = output.take();
+        quietly(|| drop(output));
         Poll::Ready(Err(ScopeErrors {
             primary,
             others,

@@ -1,7 +1,7 @@
 //! What the fallible terminals share: which of several errors is the result. Also
 //! `try_for_each`, which keeps nothing else.
 
-use selvedge_cancel::{CancelSource, ambient};
+use selvedge_cancel::{CancelSource, ambient, quietly};
 
 use super::{Origin, Sink, SinkShape, Verdict};
 use crate::pipe::sealed::Sealed;
@@ -67,7 +67,7 @@ impl<E> FirstError<E> {
         };
         // Unlocked first: the loser's destructor is user code.
         drop(first);
-        drop(loser);
+        quietly(|| drop(loser));
         if echo { Verdict::More } else { Verdict::Fail }
     }
 

@@ -3,8 +3,9 @@
 //! pipeline is ordered. No allocation an item, no lock while items are made.
 
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use selvedge_cancel::CancelSource;
+use selvedge_cancel::{CancelSource, quietly};
 
 use super::attempt::FirstError;
 use super::{Origin, Sink, SinkShape, Verdict};
@@ -63,6 +64,29 @@ struct Mark {
     from: usize,
 }
 
+/// One after the other: a destructor that panics leaves the others to be dropped, and the first panic is raised.
+impl<T> Drop for Heap<T> {
+    fn drop(&mut self) {
+        if !std::mem::needs_drop::<T>() {
+            return;
+        }
+        let mut first = None;
+        for item in std::mem::take(&mut self.items) {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(item))) {
+                match &first {
+                    None => first = Some(payload),
+                    Some(_) => quietly(|| drop(payload)),
+                }
+            }
+        }
+        match first {
+            Some(payload) if std::thread::panicking() => quietly(|| drop(payload)),
+            Some(payload) => resume_unwind(payload),
+            None => {}
+        }
+    }
+}
+
 impl<T> Heap<T> {
     const EMPTY: Self = Self {
         items: Vec::new(),
@@ -85,8 +109,8 @@ fn merge<T, C: Default + Extend<T>>(mut heaps: Vec<Heap<T>>) -> C {
     heaps.retain(|heap| !heap.items.is_empty());
     if heaps.iter().all(|heap| heap.runs.is_empty()) {
         // Unordered: any order will do.
-        for heap in heaps {
-            out.extend(heap.items);
+        for mut heap in heaps {
+            out.extend(std::mem::take(&mut heap.items));
         }
         return out;
     }
@@ -108,7 +132,7 @@ fn merge<T, C: Default + Extend<T>>(mut heaps: Vec<Heap<T>>) -> C {
         // Each lane went forwards, so its vector is consumed front to back.
         let mut lanes: Vec<_> = heaps
             .into_iter()
-            .map(|heap| heap.items.into_iter())
+            .map(|mut heap| std::mem::take(&mut heap.items).into_iter())
             .collect();
         for (_, lane, _, count) in runs {
             out.extend(lanes[lane].by_ref().take(count));
@@ -117,7 +141,12 @@ fn merge<T, C: Default + Extend<T>>(mut heaps: Vec<Heap<T>>) -> C {
         // Some lane took up items that another had given back: pick runs by their place.
         let mut lanes: Vec<Vec<_>> = heaps
             .into_iter()
-            .map(|heap| heap.items.into_iter().map(Some).collect())
+            .map(|mut heap| {
+                std::mem::take(&mut heap.items)
+                    .into_iter()
+                    .map(Some)
+                    .collect()
+            })
             .collect();
         for (_, lane, from, count) in runs {
             out.extend(
@@ -192,7 +221,11 @@ impl<T: Send, E: Send, C: Default + Extend<T>> Sink<Result<T, E>> for TryCollect
 
     fn finish(&self, shares: Vec<Heap<T>>) -> Result<C, E> {
         match self.errors.take() {
-            Some(error) => Err(error),
+            Some(error) => {
+                // Before the error is in the caller's place, where a panic would lose it.
+                quietly(|| drop(shares));
+                Err(error)
+            }
             None => Ok(merge(shares)),
         }
     }

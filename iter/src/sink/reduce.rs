@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 
-use selvedge_cancel::CancelSource;
+use selvedge_cancel::{CancelSource, quietly};
 
 use super::attempt::FirstError;
 use super::{Origin, Sink, SinkShape, Verdict};
@@ -138,9 +138,15 @@ impl<T, V: Send, E: Send, J: Join<T, Value = V, Error = E>> Sink<T> for Reduce<J
 
     #[inline]
     fn feed(&self, share: &mut Self::Share, from: Origin, item: T) -> Verdict {
-        let joined = match (self.join.value(item), share.value.take()) {
+        let left = share.value.take();
+        let joined = match (self.join.value(item), left) {
             (Ok(right), Some(left)) => self.join.join(left, right),
-            (one, _) => one,
+            (Ok(one), None) => Ok(one),
+            (Err(error), left) => {
+                // Whatever its destructor does, the error arrives.
+                quietly(|| drop(left));
+                Err(error)
+            }
         };
         match joined {
             Ok(value) => {
@@ -161,10 +167,13 @@ impl<T, V: Send, E: Send, J: Join<T, Value = V, Error = E>> Sink<T> for Reduce<J
     }
 
     fn finish(&self, shares: Vec<Self::Share>) -> J::Out {
+        let runs = std::mem::take(&mut *lock(&self.done));
         if let Some(error) = self.errors.take() {
+            // One by one, and before the error is in the caller's place, where a panic would lose it.
+            runs.into_iter().for_each(|run| quietly(|| drop(run)));
+            shares.into_iter().for_each(|share| quietly(|| drop(share)));
             return self.join.out(Err(error));
         }
-        let runs = std::mem::take(&mut *lock(&self.done));
         let all = runs
             .into_iter()
             .map(|run| run.value)

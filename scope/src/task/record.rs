@@ -4,6 +4,7 @@
 //! user code; they are dropped one by one, each caught, before the record is freed (rule W4).
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::sync::OnceLock;
 use std::task::Waker;
 
@@ -34,6 +35,19 @@ pub(crate) struct Record {
     listening: Mutex<Listening>,
     /// Who waits for the task's end besides its handle; when the end takes them, the life word says.
     pub(crate) waiters: Waiters,
+}
+
+std::thread_local! {
+    /// While this thread frees a record: those that came up meanwhile.
+    static FREED: Cell<Option<Vec<Box<Record>>>> = const { Cell::new(None) };
+}
+
+/// The next one, or the end of this.
+fn more(freed: &Cell<Option<Vec<Box<Record>>>>) -> Option<Box<Record>> {
+    let mut others = freed.take()?;
+    let next = others.pop();
+    freed.set(next.is_some().then_some(others));
+    next
 }
 
 impl Record {
@@ -84,12 +98,25 @@ impl Record {
         }
     }
 
-    /// The task is being freed. A wait that was forgotten has left its waker here.
+    /// The task is being freed. A wait that was forgotten has left its waker here, which may be the last that keeps
+    /// another task, and so on: one record after another, not one inside another.
     fn free(self: Box<Self>) {
-        for waker in self.waiters.close() {
-            quietly(|| drop(waker));
+        let mut next = Some(self);
+        // In a destructor of a thread-local value there may be no list any more; then they are inside one another.
+        let _ = FREED.try_with(|freed| match freed.take() {
+            Some(mut others) => {
+                others.extend(next.take());
+                freed.set(Some(others));
+            }
+            None => freed.set(Some(Vec::new())),
+        });
+        while let Some(record) = next {
+            for waker in record.waiters.close() {
+                quietly(|| drop(waker));
+            }
+            quietly(|| drop(record));
+            next = FREED.try_with(more).ok().flatten();
         }
-        quietly(|| drop(self));
     }
 
     /// The first name given stays.

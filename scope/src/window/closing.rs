@@ -68,7 +68,11 @@ impl Window<'_> {
                 if core.owner.noticed.get() {
                     core.take_notice();
                 }
-                if !self.poll_one(body) {
+                // What is left after a grace is to be dropped, and not polled.
+                if core.owner.aborted.get() {
+                    core.sort(core.inbox.take());
+                    self.wait_out(|| false);
+                } else if !self.poll_one(body) {
                     self.wait_out(|| core.owner.is_stirred());
                 }
             }
@@ -111,6 +115,8 @@ impl Window<'_> {
         while core.owner.lent.get() {
             core.monitor.drain();
             while !core.monitor.is_empty() {
+                // Or the wait would end at once, again and again.
+                core.sort(core.inbox.take());
                 self.wait_out(|| false);
             }
             self.end_lending();

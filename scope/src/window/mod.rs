@@ -31,6 +31,8 @@ mod owner;
 mod panics;
 mod parent;
 mod policy;
+#[cfg(all(test, not(selvedge_loom)))]
+mod put_aside;
 #[cfg(all(test, selvedge_loom))]
 pub(crate) mod seam;
 mod sinks;

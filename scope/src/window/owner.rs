@@ -108,19 +108,24 @@ impl<'a> Window<'a> {
         let owner = &core.owner;
         loop {
             // Before anybody is polled: what is to be dropped is not.
+            let mut again = false;
             if owner.noticed.get() {
                 core.take_notice();
+                // There may be another one already. Somebody who gives notice on and on keeps nobody from a turn, nor the
+                // poll from its end.
+                again = owner.noticed.get();
+                self.count(1);
             }
             // The notice may have been taken while an earlier window gave way.
             if owner.aborted.get() {
                 self.close();
                 return Run::Abort;
             }
-            self.poll_children();
+            self.poll_children(again);
             if self.spent && !self.has_ended() {
                 return self.give_way(cx, body);
             }
-            if owner.noticed.get() || self.poll_body(body) {
+            if (owner.noticed.get() && !again) || self.poll_body(body) {
                 continue;
             }
             if core.inbox.has_mail() {
@@ -208,8 +213,9 @@ impl<'a> Window<'a> {
         }
     }
 
-    /// Polls ready children until there are none, or something else has its turn.
-    fn poll_children(&mut self) {
+    /// Polls ready children until there are none, or something else has its turn. With `again`, a notice has had its
+    /// turn just now.
+    fn poll_children(&mut self, mut again: bool) {
         let core = self.core;
         let owner = &core.owner;
         loop {
@@ -218,7 +224,7 @@ impl<'a> Window<'a> {
             if core.inbox.has_mail() {
                 core.sort(core.inbox.take());
             }
-            if owner.noticed.get() || self.spent {
+            if self.spent || (owner.noticed.get() && !std::mem::take(&mut again)) {
                 return;
             }
             if owner.lent.get() {

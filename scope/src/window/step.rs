@@ -42,19 +42,24 @@ pub(super) unsafe fn step(header: *const Header, side: Side<'_>) -> Stepped {
     let task = unsafe { Header::task(header) };
     if let Some(own) = task.and_then(Task::own_if_any) {
         // SAFETY: handed on from the caller; the poll is the cell's own.
-        return under(own, || unsafe { step_by(header, vtable.poll, side) });
+        return under(own.clone(), || unsafe {
+            step_by(header, vtable.poll, side)
+        });
     }
     // SAFETY: handed on from the caller; the poll is the cell's own.
     unsafe { step_by(header, vtable.poll, side) }
 }
 
-/// Polls a child that has a token of its own under that.
+/// Polls a child that has a token of its own under that. The token is counted here: a child that has come to rest may
+/// be polled elsewhere at once, end, and be freed with its record and all that is in it.
 #[cold]
-fn under(own: &CancelToken, step: impl FnOnce() -> Stepped) -> Stepped {
+fn under(own: CancelToken, step: impl FnOnce() -> Stepped) -> Stepped {
     let outer = ambient::replace(Some(own.clone()));
     // Nothing unwinds through a step (rule W4).
     let stepped = step();
-    drop(ambient::leave(own, outer));
+    #[cfg(all(test, not(selvedge_loom)))]
+    super::put_aside::here();
+    drop(ambient::leave(&own, outer));
     stepped
 }
 
