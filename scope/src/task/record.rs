@@ -39,11 +39,11 @@ pub(crate) struct Record {
 
 std::thread_local! {
     /// While this thread frees a record: those that came up meanwhile.
-    static FREED: Cell<Option<Vec<Box<Record>>>> = const { Cell::new(None) };
+    static FREED: Cell<Option<Vec<Record>>> = const { Cell::new(None) };
 }
 
 /// The next one, or the end of this.
-fn more(freed: &Cell<Option<Vec<Box<Record>>>>) -> Option<Box<Record>> {
+fn more(freed: &Cell<Option<Vec<Record>>>) -> Option<Record> {
     let mut others = freed.take()?;
     let next = others.pop();
     freed.set(next.is_some().then_some(others));
@@ -100,7 +100,7 @@ impl Record {
 
     /// The task is being freed. A wait that was forgotten has left its waker here, which may be the last that keeps
     /// another task, and so on: one record after another, not one inside another.
-    fn free(self: Box<Self>) {
+    fn free(self) {
         let mut next = Some(self);
         // In a destructor of a thread-local value there may be no list any more; then they are inside one another.
         let _ = FREED.try_with(|freed| match freed.take() {

@@ -3,12 +3,11 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::lending::{Lending, with};
+use crate::sync::plain::{AtomicU32, Mutex, Ordering};
 use crate::{Pool, block_on, scope, shield_unbounded};
 
 /// The child is at rest, and the helper that polled it put aside.
