@@ -49,12 +49,17 @@ impl Drop for CallbacksElsewhere {
     }
 }
 
+/// Whether requests of this thread have their functions called on another one.
+pub(crate) fn are_elsewhere() -> bool {
+    ELSEWHERE.get()
+}
+
 /// Calls all functions that a request reached: here, or on a thread of their own if this one must go on.
 pub(crate) fn call(calls: Calls) {
     if calls.is_empty() {
         return;
     }
-    if !ELSEWHERE.get() {
+    if !are_elsewhere() {
         return call_here(calls);
     }
     let (ours, users): (Calls, Calls) = calls.into_iter().partition(|(call, _)| call.is_ours());

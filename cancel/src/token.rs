@@ -224,8 +224,8 @@ impl CancelToken {
     /// the cancelled token was marked. Where a deadline cancels, or Ctrl-C, that thread has to go
     /// on: then the function is called on a thread that is started for it, and may take long or
     /// block. (If no thread can be started, it is called on the timer's or the listener's thread,
-    /// which waits for it.) Dropping the guard takes the function back, unless its
-    /// call has begun by then. A panic of the function is reported by the panic hook and goes
+    /// which waits for it.) Dropping the guard takes the function back, unless its call has begun by then, or one of
+    /// those has cancelled. A panic of the function is reported by the panic hook and goes
     /// no further, so that the other functions run.
     ///
     /// # Examples
@@ -415,7 +415,8 @@ impl fmt::Debug for CancelToken {
 
 /// Keeps a function registered with [`CancelToken::on_cancel`]; dropping it takes it back.
 ///
-/// Dropping never waits for a call that has begun on another thread.
+/// Where a deadline has cancelled the token, or Ctrl-C, the function is called on another thread, soon, and dropping the
+/// guard is too late, as it is for a call that has begun. Dropping never waits for a call.
 #[must_use = "dropping the guard takes the function back"]
 pub struct OnCancel {
     node: Arc<Node>,

@@ -13,6 +13,8 @@ pub(crate) trait Callback: Send + Sync + fmt::Debug {
     fn call(&self, cause: &Cause);
     /// Drops the function; it will not be called unless the call has begun.
     fn disarm(&self);
+    /// It is going to be called, by a thread that is not there yet: as if the call had begun.
+    fn summon(&self) {}
     /// Whether it is code of this crate, which takes no longer than a waker.
     fn is_ours(&self) -> bool {
         false
@@ -20,15 +22,19 @@ pub(crate) trait Callback: Send + Sync + fmt::Debug {
 }
 
 /// The function itself, in a lock that is held only to take it out.
-pub(crate) struct Armed<F>(Mutex<Option<F>>);
+pub(crate) struct Armed<F>(Mutex<State<F>>);
+
+struct State<F> {
+    function: Option<F>,
+    summoned: bool,
+}
 
 impl<F> Armed<F> {
     pub(crate) fn new(function: F) -> Self {
-        Self(Mutex::new(Some(function)))
-    }
-
-    fn take(&self) -> Option<F> {
-        lock(&self.0).take()
+        Self(Mutex::new(State {
+            function: Some(function),
+            summoned: false,
+        }))
     }
 }
 
@@ -40,13 +46,25 @@ impl<F> fmt::Debug for Armed<F> {
 
 impl<F: FnOnce(&Cause) + Send> Callback for Armed<F> {
     fn call(&self, cause: &Cause) {
-        if let Some(function) = self.take() {
+        let function = lock(&self.0).function.take();
+        if let Some(function) = function {
             quietly(|| function(cause));
         }
     }
 
     fn disarm(&self) {
-        let_go(self.take());
+        let function = {
+            let mut state = lock(&self.0);
+            match state.summoned {
+                true => None,
+                false => state.function.take(),
+            }
+        };
+        let_go(function);
+    }
+
+    fn summon(&self) {
+        lock(&self.0).summoned = true;
     }
 }
 

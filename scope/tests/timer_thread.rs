@@ -245,3 +245,24 @@ fn slow_waker_is_reported_once_and_a_quick_one_is_not() {
         );
     }
 }
+
+/// A function whose guard is a local of the body that the cancellation ends: it is called all the same.
+#[test]
+fn function_is_called_although_its_guard_goes_with_the_cancelled_body() {
+    guarded(|| {
+        let called = Arc::new(AtomicUsize::new(0));
+        for _ in 0..20 {
+            let seen = Arc::clone(&called);
+            let limited = scope(async |s| {
+                let _guard = s.token().on_cancel(move |_| {
+                    seen.fetch_add(1, Ordering::SeqCst);
+                });
+                sleep(LONG).await.is_err()
+            });
+            assert!(block_on(limited.timeout(SHORT)));
+        }
+        while called.load(Ordering::SeqCst) < 20 {
+            std::thread::yield_now();
+        }
+    });
+}

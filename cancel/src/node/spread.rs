@@ -110,6 +110,10 @@ impl Rounds {
                 Watcher::Waker(_, waker) => self.wakers.push(waker),
                 Watcher::Callback(callback) => {
                     if let Some(cause) = &news.cause {
+                        // Before anybody is woken, who might end and take it back.
+                        if callbacks::are_elsewhere() {
+                            callback.summon();
+                        }
                         self.calls.push((callback, cause.clone()));
                     }
                 }

@@ -6,7 +6,10 @@
 //! of it. So limits, `select!` and whatever else may wake it keep it out. What is noted is named by addresses, which
 //! are compared and never followed; a note goes when its task is polled again or ends, so none outlives what it names.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::panic::Location;
 use std::sync::PoisonError;
 use std::task::Waker;
 
@@ -38,19 +41,45 @@ struct Wait {
     end_of: usize,
     /// The scope it is a member of.
     scope: usize,
-    who: String,
+    who: Who,
+    /// The other members of that scope that are entered, by their addresses; zero is none.
+    before: usize,
+    after: usize,
     /// The poll in which it asked.
     stamp: u64,
     /// It came to rest after that poll.
     rests: bool,
 }
 
+/// A member, by what is there without asking for memory at each rest.
+#[derive(Debug)]
+struct Who {
+    is_body: bool,
+    name: Option<Cow<'static, str>>,
+    place: &'static Location<'static>,
+}
+
+impl std::fmt::Display for Who {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let place = self.place;
+        match (&self.name, self.is_body) {
+            (Some(name), false) => write!(f, "child `{name}` spawned at {place}"),
+            (None, false) => write!(f, "the child spawned at {place}"),
+            (Some(name), true) => write!(f, "the body of scope `{name}` opened at {place}"),
+            (None, true) => write!(f, "the body of the scope opened at {place}"),
+        }
+    }
+}
+
+/// Tables keep their room, so a wait that comes and goes costs no allocation.
+type Table<V> = HashMap<usize, V, BuildHasherDefault<DefaultHasher>>;
+
 #[derive(Debug)]
 struct Waits {
     /// By the address of the task; a body has that of its core, and so of its scope.
-    by: BTreeMap<usize, Wait>,
-    /// The children among them, behind their scope.
-    members: BTreeSet<(usize, usize)>,
+    by: Table<Wait>,
+    /// The last child entered of each scope, from which a chain leads to the others.
+    members: Table<usize>,
     stamps: u64,
 }
 
@@ -65,8 +94,8 @@ pub(super) struct Entered {
 const MOST: usize = 256;
 
 static WAITS: plain::Mutex<Waits> = plain::Mutex::new(Waits {
-    by: BTreeMap::new(),
-    members: BTreeSet::new(),
+    by: HashMap::with_hasher(BuildHasherDefault::new()),
+    members: HashMap::with_hasher(BuildHasherDefault::new()),
     stamps: 0,
 });
 
@@ -75,16 +104,23 @@ fn waits() -> std::sync::MutexGuard<'static, Waits> {
 }
 
 impl Waits {
-    fn enter(&mut self, task: usize, scope: usize, end_of: usize, who: String) -> Entered {
+    fn enter(&mut self, task: usize, scope: usize, end_of: usize, who: Who) -> Entered {
+        self.remove(task);
         self.stamps += 1;
         let stamp = self.stamps;
-        if scope != task {
-            self.members.insert((scope, task));
+        let before = match scope == task {
+            true => 0,
+            false => self.members.insert(scope, task).unwrap_or(0),
+        };
+        if let Some(other) = self.by.get_mut(&before) {
+            other.after = task;
         }
         let wait = Wait {
             end_of,
             scope,
             who,
+            before,
+            after: 0,
             stamp,
             rests: false,
         };
@@ -93,8 +129,19 @@ impl Waits {
     }
 
     fn remove(&mut self, task: usize) {
-        if let Some(wait) = self.by.remove(&task) {
-            self.members.remove(&(wait.scope, task));
+        let Some(wait) = self.by.remove(&task) else {
+            return;
+        };
+        if let Some(other) = self.by.get_mut(&wait.before) {
+            other.after = wait.after;
+        }
+        if let Some(other) = self.by.get_mut(&wait.after) {
+            other.before = wait.before;
+        } else if wait.scope != task {
+            match wait.before {
+                0 => drop(self.members.remove(&wait.scope)),
+                before => drop(self.members.insert(wait.scope, before)),
+            }
         }
     }
 
@@ -105,12 +152,12 @@ impl Waits {
         wait.rests = true;
         let end_of = wait.end_of;
         let mut path = Vec::new();
-        if !self.leads(end_of, task, &mut BTreeSet::new(), &mut path) {
+        if !self.leads(end_of, task, &mut HashSet::new(), &mut path) {
             return None;
         }
         path.push(task);
         let names = path.iter().rev().filter_map(|task| self.by.get(task));
-        let names: Vec<_> = names.map(|wait| wait.who.as_str()).collect();
+        let names: Vec<_> = names.map(|wait| wait.who.to_string()).collect();
         Some(names.join(", for "))
     }
 
@@ -119,24 +166,35 @@ impl Waits {
         &self,
         at: usize,
         goal: usize,
-        seen: &mut BTreeSet<usize>,
+        seen: &mut HashSet<usize>,
         path: &mut Vec<usize>,
     ) -> bool {
         if at == goal {
             return true;
         }
+        let wait = self.by.get(&at).filter(|wait| wait.rests);
+        // Mostly it leads nowhere, and nothing has to be remembered of it.
+        if wait.is_none() && !self.members.contains_key(&at) {
+            return false;
+        }
         if seen.len() >= MOST || !seen.insert(at) {
             return false;
         }
-        if let Some(wait) = self.by.get(&at).filter(|wait| wait.rests) {
+        if let Some(wait) = wait {
             if self.leads(wait.end_of, goal, seen, path) {
                 path.push(at);
                 return true;
             }
         }
         // A scope ends when all of its members have.
-        let mut members = self.members.range((at, 0)..=(at, usize::MAX));
-        members.any(|&(_, member)| self.leads(member, goal, seen, path))
+        let mut member = self.members.get(&at).copied().unwrap_or(0);
+        while let Some(wait) = self.by.get(&member) {
+            if self.leads(member, goal, seen, path) {
+                return true;
+            }
+            member = wait.before;
+        }
+        false
     }
 }
 
@@ -212,7 +270,12 @@ pub(super) fn rest(node: &Node, child: Option<&Task>) -> Option<Entered> {
     let child = child.filter(|child| ON && !child.select_safe)?;
     let end_of = asked(node, &child.header)?;
     child.waits.set(true);
-    let who = child.describe();
+    let name = child.record.peek().and_then(|record| record.name());
+    let who = Who {
+        is_body: false,
+        name: name.map(|name| Cow::Owned(name.to_owned())),
+        place: child.place,
+    };
     let scope = child.header.core as usize;
     Some(waits().enter(std::ptr::from_ref(child) as usize, scope, end_of, who))
 }
@@ -225,7 +288,11 @@ pub(super) fn rest_body(core: &Core) -> Option<Entered> {
     let end_of = asked(&core.owner.node, &core.body)?;
     core.owner.body_waits.set(true);
     let scope = core.as_ptr() as usize;
-    let who = format!("the body of {}", core.describe());
+    let who = Who {
+        is_body: true,
+        name: core.settings.name.get().cloned(),
+        place: core.place,
+    };
     Some(waits().enter(scope, scope, end_of, who))
 }
 

@@ -5,6 +5,7 @@ use std::task::Context;
 use std::time::Instant;
 
 use super::context::{in_the_open, long_wait};
+use super::coop;
 use super::core::Core;
 use super::owner::{Body, Run, Window};
 use super::{policy, stats};
@@ -81,7 +82,11 @@ impl Window<'_> {
         // The thread is no owner any more when the parent is told: what `wake` does is any stranger's doing,
         // and on another thread the next poll may have begun.
         drop(self.frame.take());
-        quietly(|| cx.waker().wake_by_ref());
+        if !self.broke.get() {
+            // A budget of tokio's that is spent says that a worker is there.
+            quietly(|| core.owner.alarm.set(coop::alarm(cx.waker())));
+        }
+        quietly(|| coop::wake_after_others(cx.waker()));
         Run::Rest
     }
 

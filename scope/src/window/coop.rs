@@ -9,7 +9,16 @@
 //! Other runtimes have no such budget. Without the feature `tokio` nothing of this is there.
 
 #[cfg(feature = "tokio")]
-use std::{future::poll_fn, task::Poll};
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use std::task::Waker;
+
+use selvedge_cancel::Ticket;
 
 /// Whether tokio's operations may still succeed in this poll.
 #[inline]
@@ -18,6 +27,44 @@ pub(super) fn has_budget() -> bool {
     return tokio::task::coop::has_budget_remaining();
     #[cfg(not(feature = "tokio"))]
     true
+}
+
+/// How long a worker of tokio's may take to look at what was put off.
+#[cfg(feature = "tokio")]
+const PATIENCE: Duration = Duration::from_millis(1);
+
+/// Whether the wake of the task around may be put off: not where that is a member of another window, which polls it
+/// in its turn and gives way itself.
+#[cfg(feature = "tokio")]
+fn may_put_off() -> bool {
+    !super::here::in_window()
+        && !crate::rt::in_block_on()
+        && tokio::runtime::Handle::try_current().is_ok()
+}
+
+/// An alarm that wakes the task around, should [`wake_after_others`] not do so soon: somebody may block this worker in
+/// another executor, so that it never comes to look at what it has put off. To be cancelled at the next poll.
+#[must_use]
+pub(super) fn alarm(waker: &Waker) -> Option<Ticket> {
+    #[cfg(feature = "tokio")]
+    if may_put_off() {
+        let at = selvedge_cancel::Instant::from_std(Instant::now() + PATIENCE);
+        return Some(crate::rt::embedded().schedule(at, waker));
+    }
+    let _ = waker;
+    None
+}
+
+/// Wakes the task around as one that yields: on a worker of tokio's after those who are ready, and after a look at its
+/// sockets and timers, which it would take otherwise after 61 polls only.
+pub(super) fn wake_after_others(waker: &Waker) {
+    #[cfg(feature = "tokio")]
+    if may_put_off() {
+        // Its one poll puts the waker off, or wakes it at once where there is no worker.
+        let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(waker));
+        return;
+    }
+    waker.wake_by_ref();
 }
 
 /// The runtime that a window is in, as helpers know it.

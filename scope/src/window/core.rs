@@ -9,7 +9,7 @@ use std::panic::Location;
 use std::ptr;
 use std::sync::OnceLock;
 
-use selvedge_cancel::{CancelToken, TaskId};
+use selvedge_cancel::{CancelToken, TaskId, Ticket};
 
 use super::body::BODY;
 use super::core_ref::CoreRef;
@@ -39,6 +39,8 @@ pub(crate) struct Owner {
     pub(crate) all: AllList,
     pub(crate) arena: Arena,
     pub(crate) body_done: Cell<bool>,
+    /// Wakes the task around, should the wake of the last window that gave way come late.
+    pub(super) alarm: Cell<Option<Ticket>>,
     /// In debug builds: the body is at rest and known to wait for one end.
     pub(super) body_waits: Cell<bool>,
     /// There is a notice to take.
@@ -141,6 +143,7 @@ impl Core {
                 all: AllList::new(),
                 arena: Arena::new(),
                 body_done: Cell::new(!body),
+                alarm: Cell::new(None),
                 body_waits: Cell::new(false),
                 noticed: Cell::new(false),
                 aborted: Cell::new(false),

@@ -143,9 +143,17 @@ impl Core {
         }
     }
 
+    /// The task around is polled, or will not be: nothing has to wake it.
+    pub(super) fn silence(&self) {
+        if let Some(alarm) = self.owner.alarm.take() {
+            quietly(|| crate::rt::embedded().cancel(alarm));
+        }
+    }
+
     /// The scope is over: it lets go of what may refer to it.
     pub(super) fn finish(&self) {
         self.deafen();
+        self.silence();
         self.parent.clear();
         if let Some(limits) = self.settings.limits.get() {
             // It runs code of the timer.

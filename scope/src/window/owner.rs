@@ -77,6 +77,7 @@ impl<'a> Window<'a> {
     pub(super) fn open(core: &'a Core) -> Self {
         let frame = Frame::owner(core);
         core.owner.may_lend.set(None);
+        core.silence();
         let mut window = Self {
             core,
             policy: Policy::new(here::next_window()),
