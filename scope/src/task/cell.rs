@@ -73,8 +73,9 @@ unsafe fn cut_short<T>(output: *mut (), cancelled: Cancelled) {
     unsafe { output.cast::<Result<T, Cancelled>>().write(Err(cancelled)) }
 }
 
-/// The future, then its output. Which one it is stands in the task word.
-#[repr(C)]
+/// The future, then its output. Which one it is stands in the task word. At a multiple of 16 bytes, as an allocation of
+/// its own would be: moves of 16 bytes that lie across lines of the cache cost a loop over a channel a tenth.
+#[repr(C, align(16))]
 pub(super) union Stage<F, T> {
     future: ManuallyDrop<F>,
     output: ManuallyDrop<T>,

@@ -2,11 +2,10 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::future::join_all;
 use futures::stream::{FuturesUnordered, StreamExt};
-use selvedge::{Scope, scope};
+use selvedge::{JoinHandle, Scope, scope};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
@@ -110,17 +109,14 @@ impl Seat {
     }
 }
 
-struct Ours<'a, 'env> {
+struct Ours<'env> {
     scope: Scope<'env>,
-    sum: &'a AtomicU64,
+    handles: Vec<JoinHandle<'env, u64>>,
 }
 
-impl<'env> Nest for Ours<'env, 'env> {
+impl Nest for Ours<'_> {
     fn spawn(&mut self, child: impl Future<Output = u64> + Send + 'static) {
-        let sum = self.sum;
-        drop(self.scope.spawn(async move {
-            sum.fetch_add(child.await, Ordering::Relaxed);
-        }));
+        self.handles.push(self.scope.spawn(child));
     }
 }
 
@@ -149,9 +145,17 @@ impl Nest for Vec<Boxed> {
 async fn by(way: Way, load: Load) -> u64 {
     match way {
         Way::Scope => {
-            let sum = AtomicU64::new(0);
-            scope(async |scope| load.fill(&mut Ours { scope, sum: &sum })).await;
-            sum.into_inner()
+            scope(async |scope| {
+                let handles = Vec::new();
+                let mut ours = Ours { scope, handles };
+                load.fill(&mut ours);
+                let mut sum = 0;
+                for child in ours.handles {
+                    sum += child.await;
+                }
+                sum
+            })
+            .await
         }
         Way::JoinSet => {
             let mut set = JoinSet::new();
