@@ -54,11 +54,28 @@ impl Window<'_> {
             });
         if pays && core.may_lend() {
             core.lend(self.policy.mean());
+        } else if self.policy.is_unknown()
+            && policy::may_be_long(&core.owner.local)
+            && core.may_lend()
+        {
+            // Who knows how long this takes: the others shall not wait for it. Once a kind; if it is over soon, they
+            // are taken back.
+            core.lend(0);
+            self.guessed = true;
         } else if self.policy.estimate() >= policy::BIG && core.may_lend() && pool.is_used() {
             // Nothing to lend yet; mail that comes during a long poll may ask for a helper.
             core.owner.lent.set(true);
             core.share(0);
             core.set_big(true);
+        }
+    }
+
+    /// What was lent for want of knowledge has turned out cheap, as far as can be told by now.
+    pub(super) fn check_guess(&mut self) {
+        if std::mem::take(&mut self.guessed) && self.policy.is_cheap() && self.core.owner.lent.get()
+        {
+            self.core.monitor.drain();
+            self.withdraws = true;
         }
     }
 

@@ -59,6 +59,8 @@ pub(super) struct Window<'a> {
     pub(super) alone: u32,
     /// What was lent has turned out cheap: it is taken back as soon as the helpers have left.
     pub(super) withdraws: bool,
+    /// It was lent because nothing is known of who is polled next.
+    pub(super) guessed: bool,
     /// When the budget ends; set when the clock is first read.
     pub(super) until: Option<Instant>,
     pub(super) spent: bool,
@@ -88,6 +90,7 @@ impl<'a> Window<'a> {
             most_polls: policy::BUDGET_POLLS,
             alone: 1,
             withdraws: false,
+            guessed: false,
             until: None,
             spent: false,
             budgeted: true,
@@ -311,6 +314,9 @@ impl<'a> Window<'a> {
         }
         owner.turns.take();
         self.poll_with_care(header);
+        if self.guessed {
+            self.check_guess();
+        }
         self.count(1);
     }
 

@@ -196,6 +196,16 @@ pub(super) fn worth(queue: &List, least: u64) -> u64 {
     }
 }
 
+/// Whether there is somebody among the first of a queue whom a helper could do well to have: of a kind that is not
+/// known, or heavy.
+pub(super) fn may_be_long(queue: &List) -> bool {
+    let mut keys = queue.keys().take(WORTH_LOOK);
+    keys.any(|key| match expected(key) {
+        0 => true,
+        known => known >= BIG,
+    })
+}
+
 fn nanos(since: Instant, until: Instant) -> u64 {
     u64::try_from(until.saturating_duration_since(since).as_nanos()).unwrap_or(u64::MAX)
 }
@@ -376,6 +386,16 @@ impl Policy {
             return self.mean();
         }
         self.site.max(self.mean())
+    }
+
+    /// Nothing is known of the kind that comes up.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.site == 0 && !self.withdrawn
+    }
+
+    /// It is known by now, and too cheap for help.
+    pub(super) fn is_cheap(&self) -> bool {
+        self.site != 0 && self.site < HEAVY
     }
 
     /// Whether help pays for so many children; `hot` tells whether a pool thread is awake.
