@@ -38,6 +38,8 @@ pub(crate) fn bars(setting: &Setting, report: &mut Report) {
     }
 }
 
+/// Children of a kind that nothing is known of are shared before the first poll, once a kind: each load is run once
+/// before asks are counted.
 fn asked(report: &mut Report, what: &str, before: u64) {
     let asks = help_counts().asks - before;
     report.count(
@@ -50,6 +52,8 @@ fn asked(report: &mut Report, what: &str, before: u64) {
 fn no_op_children(setting: &Setting, report: &mut Report) {
     let n = 10_000;
     let fleet = &setting.fleet;
+    load::ours(&fleet.ours, n, false, no_op);
+    load::ours_awaited(&fleet.ours, n, false, no_op);
     let asks = help_counts().asks;
     let results = Contest::new(10_000)
         .add("dropped", || load::ours(&fleet.ours, n, false, no_op))
@@ -128,6 +132,7 @@ fn join_all(setting: &Setting, report: &mut Report) {
 fn yield_once_children(setting: &Setting, report: &mut Report) {
     let n = 10_000;
     let fleet = &setting.fleet;
+    load::ours(&fleet.ours, n, false, yielding);
     let asks = help_counts().asks;
     let results = Contest::new(10_000)
         .add("dropped", || load::ours(&fleet.ours, n, false, yielding))
@@ -149,6 +154,7 @@ fn yield_once_children(setting: &Setting, report: &mut Report) {
 fn small_scopes(setting: &Setting, report: &mut Report, children: u64) {
     let n = 4000;
     let fleet = &setting.fleet;
+    load::small_scopes(&fleet.ours, n, children, false, no_op);
     let asks = help_counts().asks;
     let results = Contest::new(4000)
         .add("allowed", || {
@@ -176,6 +182,7 @@ fn small_scopes(setting: &Setting, report: &mut Report, children: u64) {
 
 fn quiet_scope(setting: &Setting, report: &mut Report) {
     let fleet = &setting.fleet;
+    quiet::ours(&fleet.ours, 1000, false);
     let asks = help_counts().asks;
     let results = Contest::new(1000)
         .add_part("allowed", || quiet::ours(&fleet.ours, 1000, false))
