@@ -315,3 +315,72 @@ fn children_on_helpers_are_inside_the_runtime() {
         }
     });
 }
+
+/// Whoever yields for long lets the runtime look at its timers: on a current-thread runtime a worker would look at them
+/// after 61 polls of the scope only, each of which lasts for its budget.
+#[test]
+fn timer_beside_a_scope_that_computes_is_served_between_its_polls() {
+    guarded(|| {
+        for (task, helpers) in [(false, 0), (false, 2), (true, 0), (true, 2)] {
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            let ticks = Arc::new(AtomicUsize::new(0));
+            let polls = Arc::new(AtomicUsize::new(0));
+            let (ticked, polled) = (Arc::clone(&ticks), Arc::clone(&polls));
+            let whole = async move {
+                let ticker = tokio::spawn(async move {
+                    let mut every = tokio::time::interval(Duration::from_millis(5));
+                    loop {
+                        every.tick().await;
+                        ticked.fetch_add(1, Ordering::SeqCst);
+                    }
+                });
+                let pool = pool(helpers);
+                let whole = scope(async |s| {
+                    for _ in 0..4 {
+                        s.spawn(async {
+                            for _ in 0..100 {
+                                burn(Duration::from_millis(1));
+                                tokio::task::yield_now().await;
+                            }
+                        });
+                    }
+                });
+                counted(&polled, whole.on(&pool)).await;
+                ticker.abort();
+            };
+            if task {
+                runtime.block_on(async { tokio::spawn(whole).await.unwrap() });
+            } else {
+                runtime.block_on(whole);
+            }
+            let (ticks, polls) = (ticks.load(Ordering::SeqCst), polls.load(Ordering::SeqCst));
+            // One at each look, and a look after each poll of the scope, of which there are two in 100 ms at least.
+            assert!(
+                ticks >= 20,
+                "task: {task}, {helpers} helpers: {ticks} ticks, {polls} polls"
+            );
+        }
+    });
+}
+
+/// Another executor blocks tokio's worker, which never comes to look at what was put off.
+#[test]
+fn scope_in_a_foreign_executor_on_a_worker_ends() {
+    guarded(|| {
+        for host in HOSTS {
+            host.run(async {
+                let whole = scope(async |s| {
+                    for _ in 0..4 {
+                        s.spawn(async {
+                            for _ in 0..30 {
+                                burn(Duration::from_micros(500));
+                                yields(1).await;
+                            }
+                        });
+                    }
+                });
+                futures::executor::block_on(whole.inline());
+            });
+        }
+    });
+}

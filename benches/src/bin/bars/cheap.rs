@@ -182,7 +182,7 @@ fn small_scopes(setting: &Setting, report: &mut Report, children: u64) {
 
 fn quiet_scope(setting: &Setting, report: &mut Report) {
     let fleet = &setting.fleet;
-    quiet::ours(&fleet.ours, 1000, false);
+    let _ = quiet::ours(&fleet.ours, 1000, false);
     let asks = help_counts().asks;
     let results = Contest::new(1000)
         .add_part("allowed", || quiet::ours(&fleet.ours, 1000, false))
