@@ -20,6 +20,9 @@ pub mod deadlines {}
 #[doc = include_str!("../docs/guide/select.md")]
 pub mod select {}
 
+#[doc = include_str!("../docs/guide/tokio.md")]
+pub mod tokio {}
+
 #[doc = include_str!("../docs/guide/patterns.md")]
 pub mod patterns {}
 

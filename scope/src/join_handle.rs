@@ -35,8 +35,8 @@ use crate::task::{Ending, Fault, RawJoin, Task};
 ///
 /// # Panics
 /// Awaiting it panics with the child's own payload if the child panicked; with a message that names the
-/// child if its scope was dropped before the child ended, if a child awaits its own handle, and if the
-/// handle has yielded before.
+/// child if its scope was dropped before the child ended, and if a child awaits its own handle; and with one that
+/// has no name to tell if the handle has yielded before.
 ///
 /// # Deadlocks
 /// Two children that await each other's handles never end, as with any executor. A debug build says so on standard

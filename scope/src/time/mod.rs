@@ -1,5 +1,6 @@
 //! Time for programs: sleeping, and the `Instant` of the current clock. The clock is the ambient
-//! timer where one is installed (a runtime's, a test's), and the embedded one elsewhere.
+//! timer where one is installed (a test's virtual clock), and the embedded one elsewhere. Tokio's timer is never asked:
+//! `tokio::time::pause` does not stop it.
 
 mod clock;
 mod sleep;
