@@ -1,9 +1,11 @@
 //! Runs one load again and again, for a profiler: `profile LOAD ROUNDS`, as in
 //! `valgrind --tool=callgrind target/release/profile no-op 20`. Measures nothing itself.
 
+use std::future::ready;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use selvedge::Pool;
+use selvedge::{Pool, block_on};
 use selvedge_benches::work::yield_once;
 use selvedge_benches::{load, quiet};
 
@@ -14,6 +16,18 @@ async fn no_op(i: u64) -> u64 {
 async fn yielding(i: u64) -> u64 {
     yield_once().await;
     i
+}
+
+const LONG: Duration = Duration::from_secs(3600);
+
+/// A thousand of them, one after the other.
+fn many(one: impl AsyncFn()) -> u64 {
+    block_on(async {
+        for _ in 0..1000 {
+            one().await;
+        }
+    });
+    1000
 }
 
 fn main() -> ExitCode {
@@ -31,6 +45,14 @@ fn main() -> ExitCode {
         "small-2" => &|| load::small_scopes(&pool, 4000, 2, false, no_op),
         "small-8" => &|| load::small_scopes(&pool, 4000, 8, false, no_op),
         "small-2-unordered" => &|| load::small_unordered(4000, 2, no_op),
+        "empty" => &|| many(async || selvedge::scope(async |_| ()).await),
+        "join-ready" => {
+            &|| many(async || assert_eq!(selvedge::join((ready(1), ready(2))).await, (1, 2)))
+        }
+        "join-ready-futures" => {
+            &|| many(async || assert_eq!(futures::join!(ready(1), ready(2)), (1, 2)))
+        }
+        "timeout-ready" => &|| many(async || drop(selvedge::timeout(LONG, ready(1)).await)),
         "quiet" => &|| quiet::ours(&pool, 1000, false) as u64,
         "join-all" => &|| load::join_all(10_000, no_op),
         _ => {

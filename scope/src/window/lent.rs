@@ -46,16 +46,17 @@ impl Window<'_> {
             return self.await_help();
         }
         let pool = core.pool();
-        let left = core.owner.local.len();
+        let (local, mail) = (&core.owner.local, &core.owner.turns.mail);
+        let left = local.len() + mail.len();
         // The next one says that it pays; the others may be of other kinds.
         let pays = self.policy.pays(left, || pool.is_hot())
-            && policy::is_worth(policy::worth(&core.owner.local, self.policy.mean()), || {
+            && policy::is_worth(self.worth(local).saturating_add(self.worth(mail)), || {
                 pool.is_hot()
             });
         if pays && core.may_lend() {
             core.lend(self.policy.mean());
         } else if self.policy.is_unknown()
-            && policy::may_be_long(&core.owner.local)
+            && (policy::may_be_long(local) || policy::may_be_long(mail))
             && core.may_lend()
         {
             // Who knows how long this takes: the others shall not wait for it. Once a kind; if it is over soon, they
@@ -68,6 +69,10 @@ impl Window<'_> {
             core.share(0);
             core.set_big(true);
         }
+    }
+
+    fn worth(&self, queue: &List) -> u64 {
+        policy::worth(queue, self.policy.mean())
     }
 
     /// What was lent for want of knowledge has turned out cheap, as far as can be told by now.

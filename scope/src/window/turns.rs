@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use super::core::Owner;
-use super::policy::{BODY_EVERY, BODY_EVERY_LENT, BODY_WAIT, MAIL_MOST};
+use super::policy::{BODY_EVERY, BODY_EVERY_LENT, BODY_WAIT, MAIL_EVERY, MAIL_MOST};
 use crate::task::List;
 
 /// The body is not ready.
@@ -143,7 +143,10 @@ impl Turns {
             return;
         }
         if queue.is_empty() && !self.is_body_ready() {
-            queue.append(&self.mail);
+            // Not all: what comes later would be put in front of those who are waiting.
+            let some = List::new();
+            self.mail.split_to(MAIL_EVERY as usize, &some);
+            queue.append(&some);
         } else {
             self.place_some_mail(queue);
         }
