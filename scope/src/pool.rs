@@ -190,6 +190,11 @@ impl Pool {
         }
     }
 
+    /// Whether it has other users, who gave it.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.0.workers, Workers::Given(_))
+    }
+
     /// Whether this is a worker of somebody else's rayon pool.
     pub(crate) fn on_foreign_worker(&self) -> bool {
         self.worker() == Worker::Foreign

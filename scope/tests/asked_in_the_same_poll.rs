@@ -430,3 +430,25 @@ fn requests_in_a_batch_a_limit_and_a_shield_are_seen_inside_at_once() {
         }));
     });
 }
+
+/// The timer rings for an earlier moment at the same time: whoever sets a deadline that has passed finds it acted upon.
+#[test]
+fn deadline_that_has_passed_cancels_at_once_beside_a_timer_that_rings() {
+    guarded_for(Duration::from_secs(120), || {
+        for round in 0..3000_u32 {
+            let limited = scope(async |s| {
+                s.set_deadline(Instant::now() + Duration::from_micros(100));
+                // Spins, so that the two meet.
+                while Instant::now() < s.token().deadline().unwrap() {
+                    std::hint::spin_loop();
+                }
+                for _ in 0..round % 64 * 16 {
+                    std::hint::spin_loop();
+                }
+                s.set_deadline(Instant::now());
+                assert!(s.is_cancelled(), "round {round}");
+            });
+            block_on(limited);
+        }
+    });
+}

@@ -174,15 +174,16 @@ impl Drop for Exchanging<'_> {
 }
 
 impl Bell {
-    /// Acts if the time has come, once for each target; a timer may ring too often, never too seldom. The answer is
-    /// whether there is something left to do, later.
+    /// Acts if the time has come; a timer may ring too often, never too seldom. The answer is whether there is something
+    /// left to do, later. The target stays until it was acted upon, so that whoever finds none, and another thread that
+    /// looks at the same time, can rely on that; both may act, which is the same as once.
     fn look(&self) -> bool {
         let now = self.clock.now();
         let due = {
-            let mut state = lock(&self.state);
-            match state.target.take_if(|target| target.at <= now) {
-                Some(due) => due,
-                None => return state.target.is_some(),
+            let state = lock(&self.state);
+            match state.target {
+                Some(due) if due.at <= now => due,
+                other => return other.is_some(),
             }
         };
         let Target { at, place } = due;
@@ -198,6 +199,8 @@ impl Bell {
                 .abort_with(Cause::new(CauseKind::GraceExpired).with_place(place)),
             Act::Lower => self.token.lower_shield(),
         }
+        let mut state = lock(&self.state);
+        state.target.take_if(|target| target.at == at);
         false
     }
 }

@@ -215,6 +215,13 @@ pub(super) fn asks_for_scope(core: &Core, waker: &Waker) {
     }
 }
 
+/// The present task is told of a cancellation, which ends its wait.
+pub(super) fn asks_for_more() {
+    if ON {
+        here::with_polled(|_, node, _| node.asked.set(Asked::More));
+    }
+}
+
 fn asks_for(end_of: usize, waker: &Waker, lasts: bool) {
     here::with_polled(|core, node, task| {
         // SAFETY: a task that is being polled is alive.

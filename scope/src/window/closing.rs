@@ -82,10 +82,7 @@ impl Window<'_> {
         // The thread is no owner any more when the parent is told: what `wake` does is any stranger's doing,
         // and on another thread the next poll may have begun.
         drop(self.frame.take());
-        if !self.broke.get() {
-            // A budget of tokio's that is spent says that a worker is there.
-            quietly(|| core.owner.alarm.set(coop::alarm(cx.waker())));
-        }
+        quietly(|| core.owner.alarm.set(coop::alarm(cx.waker())));
         quietly(|| coop::wake_after_others(cx.waker()));
         Run::Rest
     }

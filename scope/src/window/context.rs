@@ -44,15 +44,15 @@ impl Drop for Restore {
 
 impl Carried {
     /// What the thread of the owner has, between two polls or in one that changed nothing of it. The token is
-    /// the scope's in any case.
-    pub(crate) fn capture(token: &CancelToken) -> Self {
+    /// the scope's in any case. `shared`: its pool has other users.
+    pub(crate) fn capture(token: &CancelToken, shared: bool) -> Self {
         Self {
             ambient: ambient::Context {
                 token: Some(token.clone()),
                 timer: ambient::timer(),
             },
             lending: here::lending(),
-            runtime: Runtime::current(),
+            runtime: Runtime::current(shared),
         }
     }
 

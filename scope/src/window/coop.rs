@@ -72,14 +72,45 @@ pub(super) fn wake_after_others(waker: &Waker) {
 pub(super) struct Runtime {
     #[cfg(feature = "tokio")]
     tokio: Option<tokio::runtime::Handle>,
+    /// Helpers are inside, as in a poll of the runtime's, and have a budget. Not where the scope is polled by our own
+    /// `block_on`, with a runtime entered beside it: there a task may block on the runtime, and so it may on a helper.
+    /// And not in a pool that has other users, whose jobs a task may run while it waits for some of its own.
+    #[cfg(feature = "tokio")]
+    inside: bool,
+}
+
+/// Whether this thread is in a runtime of somebody's. It is no helper then: what budget it has may be spent for good.
+pub(super) fn in_runtime() -> bool {
+    #[cfg(feature = "tokio")]
+    return tokio::runtime::Handle::try_current().is_ok();
+    #[cfg(not(feature = "tokio"))]
+    false
+}
+
+/// A number of the runtime that this thread is in.
+#[cfg(feature = "tokio")]
+pub(super) type RuntimeId = Option<tokio::runtime::Id>;
+#[cfg(not(feature = "tokio"))]
+pub(super) type RuntimeId = ();
+
+/// The runtime that this thread is in.
+#[inline]
+pub(super) fn runtime_id() -> RuntimeId {
+    #[cfg(feature = "tokio")]
+    return tokio::runtime::Handle::try_current()
+        .ok()
+        .map(|runtime| runtime.id());
 }
 
 impl Runtime {
-    /// That of this thread.
-    pub(super) fn current() -> Self {
+    /// That of this thread, for helpers of this kind of pool.
+    pub(super) fn current(shared: bool) -> Self {
+        let _ = shared;
         Self {
             #[cfg(feature = "tokio")]
             tokio: tokio::runtime::Handle::try_current().ok(),
+            #[cfg(feature = "tokio")]
+            inside: !shared && !crate::rt::in_block_on(),
         }
     }
 
@@ -87,7 +118,7 @@ impl Runtime {
     pub(super) fn turns(&self, mut turn: impl FnMut() -> bool) {
         #[cfg(feature = "tokio")]
         if let Some(runtime) = &self.tokio {
-            if tokio::runtime::Handle::try_current().is_err() {
+            if self.inside {
                 return runtime.block_on(poll_fn(|cx| {
                     if turn() {
                         // The thread does not sleep: this is how to have a poll more.
@@ -97,7 +128,6 @@ impl Runtime {
                     Poll::Ready(())
                 }));
             }
-            // A thread of somebody's, which is in a runtime already, and may not block on one.
             let inside = runtime.enter();
             while turn() {}
             // A child that has left a runtime of its own entered makes this panic.

@@ -20,7 +20,7 @@ use super::notice::Notice;
 use super::panics::Panics;
 use super::parent::Parent;
 use super::turns::Turns;
-use super::{helper, host, policy, stats, step};
+use super::{coop, helper, host, policy, stats, step};
 use crate::limit::Limits;
 use crate::pool::Pool;
 use crate::sync::{AtomicU32, AtomicUsize, Ordering};
@@ -41,6 +41,8 @@ pub(crate) struct Owner {
     pub(crate) body_done: Cell<bool>,
     /// Wakes the task around, should the wake of the last window that gave way come late.
     pub(super) alarm: Cell<Option<Ticket>>,
+    /// The runtime that the window was opened in.
+    pub(super) runtime: Cell<coop::RuntimeId>,
     /// In debug builds: the body is at rest and known to wait for one end.
     pub(super) body_waits: Cell<bool>,
     /// There is a notice to take.
@@ -144,6 +146,7 @@ impl Core {
                 arena: Arena::new(),
                 body_done: Cell::new(!body),
                 alarm: Cell::new(None),
+                runtime: Cell::new(Default::default()),
                 body_waits: Cell::new(false),
                 noticed: Cell::new(false),
                 aborted: Cell::new(false),
@@ -280,7 +283,7 @@ impl Core {
     pub(super) fn share(&self, least: u64) {
         let forced = here::lending() == Lending::Forced;
         let most = if forced { 1 } else { policy::PACKET_MOST };
-        let context = || super::context::Carried::capture(&self.token);
+        let context = || super::context::Carried::capture(&self.token, self.pool().is_shared());
         let owner = &self.owner;
         let size = Size { most, least };
         self.monitor

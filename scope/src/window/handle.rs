@@ -13,6 +13,7 @@ use std::ptr::NonNull;
 
 use selvedge_cancel::{CancelToken, Cancelled, Cause, Instant, Phase, ambient};
 
+use super::coop;
 use super::core::Core;
 use super::core_ref::CoreRef;
 use super::here::{self, Lending, Role};
@@ -289,7 +290,7 @@ unsafe fn refuse<P: Passed<Into = F>, F: Future, S: Settle<F::Output>>(
 fn lend_while_spawning(core: &Core, header: *const Header) {
     // This is in a poll. Helpers are to run the siblings under what the window has, not under a time limit, a
     // shield or a clock of the spawning task's own.
-    if !ambient::is_bare(&core.token) {
+    if !ambient::is_bare(&core.token) || core.owner.runtime.get() != coop::runtime_id() {
         return;
     }
     // SAFETY: the child was queued just now.

@@ -129,7 +129,8 @@ impl Drop for Leave<'_> {
 /// `on_top`: the thread has other work on its stack already.
 pub(super) fn help(core: &Core, on_top: bool) {
     // A job that starts on top of another poll just returns (rule L1).
-    let Some(context) = core.monitor.enter(here::in_window() || on_top) else {
+    let busy = here::in_window() || on_top || coop::in_runtime();
+    let Some(context) = core.monitor.enter(busy) else {
         return;
     };
     let leave = Leave(&core.monitor);

@@ -7,6 +7,7 @@ use selvedge_cancel::ambient::Look;
 use selvedge_cancel::{CancelToken, Cause, TaskId, ambient};
 
 use super::body::is_body_waker;
+use super::circle;
 use super::core::Core;
 use super::here;
 use crate::task::{Header, Kind, Task, is_waker_of, with_waker};
@@ -115,6 +116,8 @@ impl ambient::Host for Engine {
             Look::Cancelled
         } else if running.is_behind(waker) && (scopes || own.is_some_and(|own| own.is_same(token)))
         {
+            // A cancellation ends its wait.
+            circle::asks_for_more();
             Look::Carried
         } else {
             Look::Alone

@@ -57,6 +57,8 @@ pub(super) struct Window<'a> {
     pub(super) most_polls: u32,
     /// How many budgets the window has had so far, see [`may_go_on`](Self::may_go_on).
     pub(super) alone: u32,
+    /// Notices taken.
+    notices: u32,
     /// What was lent has turned out cheap: it is taken back as soon as the helpers have left.
     pub(super) withdraws: bool,
     /// It was lent because nothing is known of who is polled next.
@@ -80,6 +82,7 @@ impl<'a> Window<'a> {
         let frame = Frame::owner(core);
         core.owner.may_lend.set(None);
         core.silence();
+        core.owner.runtime.set(coop::runtime_id());
         let mut window = Self {
             core,
             policy: Policy::new(here::next_window()),
@@ -89,6 +92,7 @@ impl<'a> Window<'a> {
             bodies: 0,
             most_polls: policy::BUDGET_POLLS,
             alone: 1,
+            notices: 0,
             withdraws: false,
             guessed: false,
             until: None,
@@ -118,7 +122,7 @@ impl<'a> Window<'a> {
                 // There may be another one already. Somebody who gives notice on and on keeps nobody from a turn, nor the
                 // poll from its end.
                 again = owner.noticed.get();
-                self.count(1);
+                self.notices += 1;
             }
             // The notice may have been taken while an earlier window gave way.
             if owner.aborted.get() {
@@ -129,7 +133,10 @@ impl<'a> Window<'a> {
             if self.spent && !self.has_ended() {
                 return self.give_way(cx, body);
             }
-            if (owner.noticed.get() && !again) || self.poll_body(body) {
+            let polled = (!owner.noticed.get() || again) && self.poll_body(body);
+            // Only now: in each window all who are ready have had a turn.
+            self.spent |= self.notices >= policy::NOTICES;
+            if polled || owner.noticed.get() {
                 continue;
             }
             if core.inbox.has_mail() {

@@ -81,6 +81,8 @@ pub(super) const BUDGET_TIME: Duration = if cfg!(selvedge_loom) {
 } else {
     Duration::from_millis(5)
 };
+/// Notices that one window takes.
+pub(super) const NOTICES: u32 = 4096;
 /// Polls while lending after which cheap children are taken back.
 const LENT_LOOK: u64 = 512;
 /// Polls of a cheap body between two looks at the clock: most windows poll it a few times only.

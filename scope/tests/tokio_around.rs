@@ -1,0 +1,211 @@
+//! Runtimes of tokio's around, beside and inside what polls a scope: a foreign executor on a worker, our own `block_on`
+//! with a runtime entered, one that is entered while children are spawned, and pools whose threads are in one.
+#![cfg(all(feature = "tokio", not(selvedge_loom)))]
+
+mod common;
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use common::{burn, guarded, pool, yields};
+use selvedge_scope::lending::{Lending, with};
+use selvedge_scope::scope;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Semaphore, mpsc};
+
+/// Operations of tokio's that one poll of a task may make.
+const BUDGET: usize = 128;
+
+#[derive(Clone, Copy, Debug)]
+enum Host {
+    Main,
+    Task,
+    Current,
+}
+
+const HOSTS: [Host; 3] = [Host::Main, Host::Task, Host::Current];
+
+impl Host {
+    fn run(self, future: impl Future<Output = ()> + Send + 'static) {
+        let multi = || {
+            Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+        };
+        let runtime: Runtime = match self {
+            Self::Main | Self::Task => multi().unwrap(),
+            Self::Current => Builder::new_current_thread().enable_all().build().unwrap(),
+        };
+        match self {
+            Self::Main | Self::Current => runtime.block_on(future),
+            Self::Task => runtime.block_on(runtime.spawn(future)).unwrap(),
+        }
+    }
+}
+
+/// A channel with so many messages in it, and no more to come.
+fn filled(messages: usize) -> mpsc::UnboundedReceiver<usize> {
+    let (send, receive) = mpsc::unbounded_channel();
+    for n in 0..messages {
+        send.send(n).unwrap();
+    }
+    receive
+}
+
+async fn empty(mut from: mpsc::UnboundedReceiver<usize>) {
+    while from.recv().await.is_some() {}
+}
+
+/// A semaphore that is always ready.
+async fn greedy(semaphore: &Semaphore, turns: &AtomicUsize) {
+    loop {
+        let _permit = semaphore.acquire().await.unwrap();
+        turns.fetch_add(1, Ordering::Relaxed);
+        burn(Duration::from_micros(3));
+    }
+}
+
+/// The same where the budget is spent, and nobody asks for more.
+#[test]
+fn scope_in_a_foreign_executor_that_has_spent_the_budget_ends() {
+    guarded(|| {
+        for host in HOSTS {
+            host.run(async {
+                let mut messages = filled(BUDGET);
+                let whole = scope(async |s| {
+                    s.spawn(async move {
+                        for _ in 0..BUDGET {
+                            messages.recv().await.unwrap();
+                        }
+                        yields(3).await;
+                    });
+                    s.spawn(yields(10));
+                });
+                futures::executor::block_on(whole.inline());
+            });
+        }
+    });
+}
+
+/// Notices and no budget, each time: the body has its turn in each poll all the same.
+#[test]
+fn body_has_turns_beside_somebody_who_spends_the_budget_and_gives_notice() {
+    guarded(|| {
+        for host in HOSTS {
+            host.run(async move {
+                let semaphore = Semaphore::new(10);
+                let turns = AtomicUsize::new(0);
+                let mut greedy = pin!(greedy(&semaphore, &turns));
+                let handle = std::sync::Mutex::new(None);
+                let whole = scope(async |s| {
+                    *handle.lock().unwrap() = Some(s.clone());
+                    yields(20).await;
+                });
+                let mut whole = pin!(whole.inline());
+                let mut polls = 0;
+                poll_fn(|cx| {
+                    polls += 1;
+                    let _ = greedy.as_mut().poll(cx);
+                    if let Some(s) = &*handle.lock().unwrap() {
+                        s.set_deadline(selvedge_cancel::Instant::now() + Duration::from_secs(3600));
+                    }
+                    whole.as_mut().poll(cx)
+                })
+                .await;
+                assert!(polls <= 50, "{host:?}: {polls} polls");
+            });
+        }
+    });
+}
+
+/// Under our own `block_on` a child may block on the runtime that is entered beside it, on a helper as on the owner.
+#[test]
+fn children_under_our_block_on_may_block_on_helpers() {
+    guarded(|| {
+        let runtime = Builder::new_multi_thread().enable_all().build().unwrap();
+        let _entered = runtime.enter();
+        for mode in [Lending::Never, Lending::Adaptive, Lending::Forced] {
+            let pool = pool(2);
+            let count = AtomicUsize::new(0);
+            with(mode, || {
+                selvedge_scope::block_on(
+                    scope(async |s| {
+                        for _ in 0..50 {
+                            s.spawn(async {
+                                burn(Duration::from_micros(100));
+                                yields(1).await;
+                                tokio::runtime::Handle::current().block_on(async {});
+                                count.fetch_add(1, Ordering::Relaxed);
+                            });
+                        }
+                    })
+                    .on(&pool),
+                );
+            });
+            assert_eq!(count.into_inner(), 50, "{mode:?}");
+        }
+    });
+}
+
+/// The body enters another runtime while it spawns: what is lent meanwhile is none of that.
+#[test]
+fn children_that_are_lent_while_another_runtime_is_entered_are_in_their_own() {
+    guarded(|| {
+        for mode in [Lending::Never, Lending::Adaptive, Lending::Forced] {
+            Host::Task.run(async move {
+                let mut whole = pin!(async {
+                    let own = tokio::runtime::Handle::current().id();
+                    let other = Builder::new_current_thread().build().unwrap();
+                    let pool = pool(2);
+                    scope(async |s| {
+                        let _entered = other.enter();
+                        for _ in 0..64 {
+                            s.spawn(async {
+                                burn(Duration::from_micros(100));
+                                assert_eq!(tokio::runtime::Handle::current().id(), own);
+                            });
+                        }
+                    })
+                    .on(&pool)
+                    .await;
+                    other.shutdown_background();
+                });
+                poll_fn(|cx| with(mode, || whole.as_mut().poll(cx))).await;
+            });
+        }
+    });
+}
+
+/// Threads of a pool that are inside a runtime themselves, or have one entered: they have no budget of their own.
+#[test]
+fn pool_whose_threads_are_in_a_runtime_changes_nothing() {
+    guarded(|| {
+        let entered = Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()
+            .unwrap();
+        let handle = entered.handle().clone();
+        let pool = selvedge_scope::Pool::builder()
+            .threads(1)
+            .start_handler(move |_| std::mem::forget(Box::leak(Box::new(handle.clone())).enter()))
+            .build();
+        for mode in [Lending::Adaptive, Lending::Forced] {
+            let pool = pool.clone();
+            Host::Task.run(async move {
+                let mut whole = pin!(async {
+                    scope(async |s| {
+                        for _ in 0..8 {
+                            s.spawn(empty(filled(5 * BUDGET)));
+                        }
+                    })
+                    .on(&pool)
+                    .await;
+                });
+                poll_fn(|cx| with(mode, || whole.as_mut().poll(cx))).await;
+            });
+        }
+    });
+}
