@@ -87,19 +87,24 @@ pub(super) fn in_runtime() -> bool {
     false
 }
 
-/// A number of the runtime that this thread is in.
-#[cfg(feature = "tokio")]
-pub(super) type RuntimeId = Option<tokio::runtime::Id>;
-#[cfg(not(feature = "tokio"))]
-pub(super) type RuntimeId = ();
-
-/// The runtime that this thread is in.
-#[inline]
-pub(super) fn runtime_id() -> RuntimeId {
+/// Which runtime a thread is in, if it is in one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct RuntimeId {
     #[cfg(feature = "tokio")]
-    return tokio::runtime::Handle::try_current()
-        .ok()
-        .map(|runtime| runtime.id());
+    tokio: Option<tokio::runtime::Id>,
+}
+
+impl RuntimeId {
+    /// This thread's.
+    #[inline]
+    pub(super) fn current() -> Self {
+        Self {
+            #[cfg(feature = "tokio")]
+            tokio: tokio::runtime::Handle::try_current()
+                .ok()
+                .map(|runtime| runtime.id()),
+        }
+    }
 }
 
 impl Runtime {

@@ -146,7 +146,7 @@ impl Core {
                 arena: Arena::new(),
                 body_done: Cell::new(!body),
                 alarm: Cell::new(None),
-                runtime: Cell::new(Default::default()),
+                runtime: Cell::new(coop::RuntimeId::default()),
                 body_waits: Cell::new(false),
                 noticed: Cell::new(false),
                 aborted: Cell::new(false),

@@ -82,7 +82,7 @@ impl<'a> Window<'a> {
         let frame = Frame::owner(core);
         core.owner.may_lend.set(None);
         core.silence();
-        core.owner.runtime.set(coop::runtime_id());
+        core.owner.runtime.set(coop::RuntimeId::current());
         let mut window = Self {
             core,
             policy: Policy::new(here::next_window()),
