@@ -318,7 +318,9 @@ impl<F: Future> BatchEngine<F> {
             this.outputs.reserve_exact(this.len);
             this.stage = Stage::Running;
         }
-        this.core.parent.register(cx.waker());
+        if this.core.parent.register(cx.waker()) {
+            this.core.silence();
+        }
         let ambient = Ambient::enter(&this.core, &mut this.token);
         let mut window = Window::open(&this.core);
         let mut starter: Starter<'_, F> = Starter {

@@ -82,7 +82,10 @@ impl Window<'_> {
         // The thread is no owner any more when the parent is told: what `wake` does is any stranger's doing,
         // and on another thread the next poll may have begun.
         drop(self.frame.take());
-        quietly(|| core.owner.alarm.set(coop::alarm(cx.waker())));
+        quietly(|| {
+            let alarm = &core.owner.alarm;
+            alarm.set(coop::alarm(cx.waker(), alarm.get()));
+        });
         quietly(|| coop::wake_after_others(cx.waker()));
         Run::Rest
     }

@@ -43,16 +43,21 @@ fn may_put_off() -> bool {
 }
 
 /// An alarm that wakes the task around, should [`wake_after_others`] not do so soon: somebody may block this worker in
-/// another executor, so that it never comes to look at what it has put off. To be cancelled at the next poll.
+/// another executor, so that it never comes to look at what it has put off. One that is set already stays until it is due: to set it costs more than
+/// a short window, and to be woken once too often in a millisecond costs little.
 #[must_use]
-pub(super) fn alarm(waker: &Waker) -> Option<Ticket> {
+pub(super) fn alarm(waker: &Waker, set: Option<Ticket>) -> Option<Ticket> {
     #[cfg(feature = "tokio")]
     if may_put_off() {
-        let at = selvedge_cancel::Instant::from_std(Instant::now() + PATIENCE);
+        let now = Instant::now();
+        if set.is_some_and(|set| set.at() > selvedge_cancel::Instant::from_std(now)) {
+            return set;
+        }
+        let at = selvedge_cancel::Instant::from_std(now + PATIENCE);
         return Some(crate::rt::embedded().schedule(at, waker));
     }
     let _ = waker;
-    None
+    set
 }
 
 /// Wakes the task around as one that yields: on a worker of tokio's after those who are ready, and after a look at its

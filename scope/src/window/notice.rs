@@ -143,7 +143,7 @@ impl Core {
         }
     }
 
-    /// The task around is polled, or will not be: nothing has to wake it.
+    /// The task around is another one, or will not be polled any more: its alarm is of no use.
     pub(super) fn silence(&self) {
         if let Some(alarm) = self.owner.alarm.take() {
             quietly(|| crate::rt::embedded().cancel(alarm));

@@ -81,7 +81,6 @@ impl<'a> Window<'a> {
     pub(super) fn open(core: &'a Core) -> Self {
         let frame = Frame::owner(core);
         core.owner.may_lend.set(None);
-        core.silence();
         core.owner.runtime.set(coop::RuntimeId::current());
         let mut window = Self {
             core,

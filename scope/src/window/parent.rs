@@ -15,17 +15,18 @@ impl Parent {
     }
 
     /// Notes the waker of the present poll, before the window opens. Panics if its `clone` does; nothing
-    /// has happened by then.
-    pub(crate) fn register(&self, waker: &Waker) {
+    /// has happened by then. `true`: it is not known to be the one of the poll before.
+    pub(crate) fn register(&self, waker: &Waker) -> bool {
         if lock(&self.0)
             .as_ref()
             .is_some_and(|known| known.will_wake(waker))
         {
-            return;
+            return false;
         }
         let fresh = waker.clone();
         let old = lock(&self.0).replace(fresh);
         quietly(|| drop(old));
+        true
     }
 
     /// Wakes the parent: the caller's last act, since the scope may be gone before it returns.
