@@ -31,7 +31,7 @@ pub(super) fn has_budget() -> bool {
 
 /// How long a worker of tokio's may take to look at what was put off.
 #[cfg(feature = "tokio")]
-const PATIENCE: Duration = Duration::from_millis(1);
+const PATIENCE: Duration = Duration::from_millis(10);
 
 /// Whether the wake of the task around may be put off: not where that is a member of another window, which polls it
 /// in its turn and gives way itself.
@@ -44,7 +44,7 @@ fn may_put_off() -> bool {
 
 /// An alarm that wakes the task around, should [`wake_after_others`] not do so soon: somebody may block this worker in
 /// another executor, so that it never comes to look at what it has put off. One that is set already stays until it is due: to set it costs more than
-/// a short window, and to be woken once too often in a millisecond costs little.
+/// a short window, and to be woken once too often in ten milliseconds costs little.
 #[must_use]
 pub(super) fn alarm(waker: &Waker, set: Option<Ticket>) -> Option<Ticket> {
     #[cfg(feature = "tokio")]
