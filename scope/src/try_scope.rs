@@ -236,7 +236,6 @@ impl<T, E, F: Future<Output = Result<T, E>>, P> TryScoped<'_, F, E, P> {
             }
         };
         // A value beside the error, whose destructor may panic, before there is something in the caller's place to lose.
-        let output = output.take();
         quietly(|| drop(output));
         Poll::Ready(Err(ScopeErrors {
             primary,

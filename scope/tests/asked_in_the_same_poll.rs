@@ -10,23 +10,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use common::{guarded_for, on_a_thread, on_helper, pool, turn, yields};
+use common::{PLACES, Place, guarded_for, on_a_thread, on_helper, pool, turn, yields};
 use selvedge_cancel::{self as cancel, Instant};
 use selvedge_scope::lending::{Lending, with};
 use selvedge_scope::{Scope, TryScope, block_on, join_all, scope, shield, timeout, try_scope};
 
 const HOUR: Duration = Duration::from_secs(3600);
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Place {
-    Body,
-    Child,
-    /// A child, while a helper polls it.
-    Helper,
-    Thread,
-}
-
-const PLACES: [Place; 4] = [Place::Body, Place::Child, Place::Helper, Place::Thread];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Request {

@@ -7,20 +7,9 @@ mod common;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::{guarded_for, on_a_thread, on_helper, pool, turn, yields};
+use common::{PLACES, Place, guarded_for, on_a_thread, on_helper, pool, turn, yields};
 use selvedge_scope::lending::{Lending, with};
 use selvedge_scope::{Scope, block_on, scope};
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Place {
-    Body,
-    Child,
-    /// A child, while a helper polls it.
-    Helper,
-    Thread,
-}
-
-const PLACES: [Place; 4] = [Place::Body, Place::Child, Place::Helper, Place::Thread];
 
 fn assert_len(s: &Scope<'_>, len: usize) {
     assert_eq!((s.len(), s.is_empty()), (len, len == 0));

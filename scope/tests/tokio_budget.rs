@@ -12,55 +12,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use common::hosts::{BUDGET, HOSTS, empty, filled, greedy};
 use common::{burn, guarded, pool, yields};
 use selvedge_scope::lending::{Lending, with};
 use selvedge_scope::{join, scope};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, mpsc};
-
-/// Operations of tokio's that one poll of a task may make.
-const BUDGET: usize = 128;
-
-#[derive(Clone, Copy, Debug)]
-enum Host {
-    Main,
-    Task,
-    Current,
-}
-
-const HOSTS: [Host; 3] = [Host::Main, Host::Task, Host::Current];
-
-impl Host {
-    fn run(self, future: impl Future<Output = ()> + Send + 'static) {
-        let multi = || {
-            Builder::new_multi_thread()
-                .worker_threads(2)
-                .enable_all()
-                .build()
-        };
-        let runtime: Runtime = match self {
-            Self::Main | Self::Task => multi().unwrap(),
-            Self::Current => Builder::new_current_thread().enable_all().build().unwrap(),
-        };
-        match self {
-            Self::Main | Self::Current => runtime.block_on(future),
-            Self::Task => runtime.block_on(runtime.spawn(future)).unwrap(),
-        }
-    }
-}
-
-/// A channel with so many messages in it, and no more to come.
-fn filled(messages: usize) -> mpsc::UnboundedReceiver<usize> {
-    let (send, receive) = mpsc::unbounded_channel();
-    for n in 0..messages {
-        send.send(n).unwrap();
-    }
-    receive
-}
-
-async fn empty(mut from: mpsc::UnboundedReceiver<usize>) {
-    while from.recv().await.is_some() {}
-}
 
 /// Counts the polls of a future.
 async fn counted(polls: &AtomicUsize, future: impl Future<Output = ()>) {
@@ -172,15 +129,6 @@ fn child_with_a_channel_has_a_budget_a_turn_beside_one_who_computes() {
             assert!(rounds <= 1000, "{host:?}: {rounds} rounds for 200 budgets");
         }
     });
-}
-
-/// A semaphore that is always ready.
-async fn greedy(semaphore: &Semaphore, turns: &AtomicUsize) {
-    loop {
-        let _permit = semaphore.acquire().await.unwrap();
-        turns.fetch_add(1, Ordering::Relaxed);
-        burn(Duration::from_micros(3));
-    }
 }
 
 /// The rest of a future that takes no budget is polled once a turn, and ends the whole.

@@ -11,20 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use common::alone::{rests_once, wake_all};
-use common::{guarded_for, on_a_thread, on_helper, pool, turn, yields};
+use common::{PLACES, Place, guarded_for, on_a_thread, on_helper, pool, turn, yields};
 use selvedge_scope::lending::{Lending, with};
 use selvedge_scope::{Pool, scope};
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Place {
-    Body,
-    Child,
-    /// A child, while a helper polls it.
-    Helper,
-    Thread,
-}
-
-const PLACES: [Place; 4] = [Place::Body, Place::Child, Place::Helper, Place::Thread];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Whom {

@@ -7,7 +7,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use selvedge::{IntoPar, Pool, block_on, join_all, scope};
+use selvedge::{IntoPar, block_on, join_all, scope};
 
 const TASKS: u32 = 8;
 const WORK: Duration = Duration::from_millis(50);
@@ -75,6 +75,5 @@ fn main() -> ExitCode {
             took.as_secs_f64() / best.as_secs_f64()
         );
     }
-    let _ = Pool::global();
     ExitCode::SUCCESS
 }

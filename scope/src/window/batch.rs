@@ -145,8 +145,7 @@ impl<F: Future> Body for Starter<'_, F> {
         }
         let key = BatchCell::<F>::fresh_key();
         let known = policy::estimate(key);
-        let unknown = known == 0 && left > 1 && core.may_lend();
-        if unknown || core.may_lend_now(known, left) {
+        if core.may_lend_now(known, left) {
             let ended = self.queue_rest(core);
             if !ended {
                 // Behind those that were queued just now.

@@ -43,8 +43,8 @@ fn may_put_off() -> bool {
 }
 
 /// An alarm that wakes the task around, should [`wake_after_others`] not do so soon: somebody may block this worker in
-/// another executor, so that it never comes to look at what it has put off. One that is set already stays until it is due: to set it costs more than
-/// a short window, and to be woken once too often in ten milliseconds costs little.
+/// another executor, so that it never comes to look at what it has put off. One that is set already stays until it is
+/// due: to set it costs more than a short window, and to be woken once too often in ten milliseconds costs little.
 #[must_use]
 pub(super) fn alarm(waker: &Waker, set: Option<Ticket>) -> Option<Ticket> {
     #[cfg(feature = "tokio")]

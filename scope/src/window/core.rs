@@ -260,10 +260,13 @@ impl Core {
         may
     }
 
-    /// Whether lending that many children of this cost pays, and is allowed. Owner only.
+    /// Whether lending that many children of this cost pays, or may if nothing is known of them, and is allowed. Owner
+    /// only.
     pub(crate) fn may_lend_now(&self, estimate: u64, left: usize) -> bool {
         let forced = here::lending() == Lending::Forced;
-        (forced || policy::pays(estimate, left, || self.pool().is_hot())) && self.may_lend()
+        let unknown = estimate == 0 && left > 1;
+        let pays = || policy::pays(estimate, left, || self.pool().is_hot());
+        (forced || unknown || pays()) && self.may_lend()
     }
 
     /// Shares what is ready, of which each is taken to cost `least` at least, and asks for one helper. Owner only,

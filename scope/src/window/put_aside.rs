@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::lending::{Lending, with};
 use crate::sync::plain::{AtomicU32, Mutex, Ordering};
+use selvedge_cancel::checkpoint;
+
 use crate::{Pool, block_on, scope, shield_unbounded};
 
 /// The child is at rest, and the helper that polled it put aside.
@@ -44,18 +46,6 @@ fn on_helper() -> bool {
         .is_some_and(|name| name.starts_with("selvedge-"))
 }
 
-async fn again() {
-    let mut yielded = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
-
 #[test]
 fn token_of_a_child_that_ends_elsewhere_meanwhile_is_left_in_one_piece() {
     let pool = Pool::builder().threads(1).build();
@@ -69,7 +59,7 @@ fn token_of_a_child_that_ends_elsewhere_meanwhile_is_left_in_one_piece() {
                     // It has a token of its own from here on: something hung below it.
                     shield_unbounded(async {}).await;
                     while !on_helper() {
-                        again().await;
+                        let _ = checkpoint().await;
                     }
                     let mut polled = false;
                     poll_fn(|cx| {
@@ -86,13 +76,13 @@ fn token_of_a_child_that_ends_elsewhere_meanwhile_is_left_in_one_piece() {
                 // Only the owner is left to poll this one, and then the other.
                 drop(s.spawn(async move {
                     while STATE.load(Ordering::SeqCst) != AT_REST {
-                        again().await;
+                        let _ = checkpoint().await;
                     }
                     slot.lock().unwrap().take().unwrap().wake();
                     while ended.load(Ordering::SeqCst) == 0 {
-                        again().await;
+                        let _ = checkpoint().await;
                     }
-                    again().await;
+                    let _ = checkpoint().await;
                     STATE.store(GONE, Ordering::SeqCst);
                 }));
             })

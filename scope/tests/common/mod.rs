@@ -7,6 +7,7 @@
 )]
 
 pub mod alone;
+pub mod hosts;
 pub mod said;
 
 use std::future::{Future, poll_fn};
@@ -22,6 +23,18 @@ use selvedge_scope::lending::Lending;
 
 pub const MODES: [Lending; 3] = [Lending::Never, Lending::Adaptive, Lending::Forced];
 pub const POOLS: [usize; 4] = [0, 1, 2, 4];
+
+/// Where something happens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Place {
+    Body,
+    Child,
+    /// A child, while a helper polls it.
+    Helper,
+    Thread,
+}
+
+pub const PLACES: [Place; 4] = [Place::Body, Place::Child, Place::Helper, Place::Thread];
 
 pub fn pool(threads: usize) -> Pool {
     Pool::builder().threads(threads).build()
