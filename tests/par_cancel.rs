@@ -176,7 +176,8 @@ fn cancellation_from_outside_is_the_error_if_nothing_else_failed() {
 
 #[test]
 fn token_of_the_items_own_does_not_make_its_failure_an_echo() {
-    // Item 2 fails for its own reasons before anybody is asked to stop, and answers after.
+    // Item 2 fails for its own reasons in a poll before anybody is asked to stop, and answers after. (In the same
+    // poll nobody could tell the two apart by an error that keeps neither.)
     let met = AtomicUsize::new(0);
     let run = (0..ITEMS)
         .into_par()
@@ -192,6 +193,7 @@ fn token_of_the_items_own_does_not_make_its_failure_an_echo() {
                 let own = CancelToken::new();
                 own.cancel();
                 let refused = Cancelled::new(own.cause().expect("it is cancelled"));
+                yields(1).await;
                 met.fetch_add(1, SeqCst);
                 cancel::cancelled().await;
                 return Err(refused.into());

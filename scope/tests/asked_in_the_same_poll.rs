@@ -378,12 +378,14 @@ fn cancelled_child_sees_it_at_once_and_its_siblings_do_not() {
 #[test]
 fn requests_in_a_batch_a_limit_and_a_shield_are_seen_inside_at_once() {
     guarded_for(Duration::from_secs(60), || {
+        let turns = &AtomicUsize::new(0);
         let futures = (0..4).map(|n| async move {
             if n == 0 {
                 // The token of the batch: that of a scope's body, for a future that is no child.
                 cancel::current().cancel();
+                turns.store(1, Ordering::SeqCst);
             } else {
-                yields(1).await;
+                turn(turns, 1, false).await;
             }
             ask_around()
         });

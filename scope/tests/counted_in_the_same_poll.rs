@@ -127,3 +127,60 @@ fn child_that_has_ended_on_a_helper_is_not_counted_before_the_owner_has_heard_of
         panic!("no helper ever held the child");
     });
 }
+
+/// Counts again and again until `until`, and lets others run in between; what it counts never goes the wrong way.
+async fn count(s: &Scope<'_>, until: usize, may_follow: fn(&usize, &usize) -> bool) {
+    let mut last = s.len();
+    while last != until {
+        for _ in 0..200 {
+            let now = s.len();
+            assert!(may_follow(&last, &now), "{now} after {last}");
+            last = now;
+        }
+        yields(1).await;
+    }
+}
+
+// The owner takes in what others spawned and ended: that is no moment at which one is counted twice, or not at all.
+#[test]
+fn count_only_rises_while_children_are_spawned_and_only_falls_while_they_end() {
+    const MANY: usize = 300;
+    guarded_for(Duration::from_secs(120), || {
+        let pool = pool(2);
+        let mut helped = 0;
+        for _ in 0..20 {
+            let (stage, away) = (&AtomicUsize::new(0), &AtomicUsize::new(0));
+            let counted = scope(async |s| {
+                for _ in 0..2 {
+                    drop(s.spawn_with(async move |s| {
+                        turn(stage, 1, true).await;
+                        for _ in 0..MANY {
+                            drop(s.spawn(async move {
+                                while stage.load(Ordering::SeqCst) < 2 {
+                                    yields(1).await;
+                                }
+                                away.fetch_add(usize::from(on_helper()), Ordering::SeqCst);
+                            }));
+                            yields(1).await;
+                        }
+                        while stage.load(Ordering::SeqCst) < 3 {
+                            yields(1).await;
+                        }
+                    }));
+                }
+                let watcher = s.spawn_with(async move |s| {
+                    count(&s, 2 * MANY + 3, usize::le).await;
+                    stage.fetch_add(1, Ordering::SeqCst);
+                    count(&s, 3, usize::ge).await;
+                    stage.store(3, Ordering::SeqCst);
+                    count(&s, 1, usize::ge).await;
+                });
+                stage.store(1, Ordering::SeqCst);
+                watcher.await;
+            });
+            with(Lending::Forced, || block_on(counted.on(&pool)));
+            helped += away.load(Ordering::SeqCst);
+        }
+        assert!(helped > 0, "none has ended on a helper");
+    });
+}

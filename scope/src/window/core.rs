@@ -13,6 +13,7 @@ use selvedge_cancel::{CancelToken, TaskId, Ticket};
 
 use super::body::BODY;
 use super::core_ref::CoreRef;
+use super::count::Count;
 use super::here::{self, Lending, Node, Role};
 use super::inbox::{Chain, Inbox, Pushed};
 use super::monitor::{LazyMonitor, Size};
@@ -95,12 +96,7 @@ pub(crate) struct Core {
     /// What hangs below the body, and what failed in it, is counted here; made when somebody asks.
     pub(super) own: OnceLock<(CancelToken, TaskId)>,
     pub(super) panics: Panics,
-    /// Children registered and not ended: written by the owner only.
-    pub(super) live: AtomicUsize,
-    /// Children spawned from outside the window's thread that the owner has not registered yet.
-    pub(super) newborns: AtomicUsize,
-    /// Children that have ended on helpers, and that the owner has not retired yet.
-    pub(super) away: AtomicUsize,
+    pub(super) count: Count,
     /// A big child is being polled, so that mail from outside is worth a helper.
     big: AtomicU32,
     /// The scope is being dropped: spawns are refused silently.
@@ -133,9 +129,7 @@ impl Core {
             token: CancelToken::new(),
             own: OnceLock::new(),
             panics: Panics::new(),
-            live: AtomicUsize::new(0),
-            newborns: AtomicUsize::new(0),
-            away: AtomicUsize::new(0),
+            count: Count::new(),
             big: AtomicU32::new(0),
             dying: AtomicU32::new(0),
             owner: Owner {
@@ -206,19 +200,6 @@ impl Core {
             // SAFETY: it came from a box in `make`, and nobody refers to it any more.
             unsafe { Box::from_raw(core.cast_mut()) }.free();
         }
-    }
-
-    #[inline]
-    pub(crate) fn live(&self) -> usize {
-        // Relaxed: the owner reads what it wrote.
-        self.live.load(Ordering::Relaxed)
-    }
-
-    /// Owner only.
-    #[inline]
-    pub(crate) fn set_live(&self, live: usize) {
-        // Relaxed: others read it as a snapshot only.
-        self.live.store(live, Ordering::Relaxed);
     }
 
     pub(crate) fn is_dying(&self) -> bool {
@@ -335,13 +316,12 @@ impl Core {
         pushed
     }
 
-    /// Registers a child in the list of all tasks (rule L4). Owner only.
+    /// Registers a child, which is counted, in the list of all tasks (rule L4). Owner only.
     ///
     /// # Safety
     /// `task` is alive and not registered.
     #[inline]
     pub(crate) unsafe fn register(&self, task: *const Task) {
-        self.set_live(self.live() + 1);
         // SAFETY: handed on from the caller.
         if unsafe { &*task }.solo {
             // SAFETY: it is alive and not registered, so in no list.
@@ -462,10 +442,11 @@ impl Core {
     pub(crate) unsafe fn retire(&self, header: *const Header) {
         // SAFETY: the scope's reference keeps it alive.
         let kind = unsafe { (*header).vtable.kind };
-        if kind == Kind::Child && !self.is_dying() {
+        if kind == Kind::Child {
             self.came_back();
+        } else {
+            self.set_live(self.live() - 1);
         }
-        self.set_live(self.live() - 1);
         if kind == Kind::Batch {
             // SAFETY: handed on from the caller.
             return unsafe { leave_seat(self, header) };

@@ -1,37 +1,85 @@
-//! How many children a scope has, for whoever asks. The owner counts those it has registered and not retired; here is
-//! what it does not know yet. Snapshots only: the window decides nothing by them.
+//! How many children a scope has: exactly for the owner, and for whoever asks, whom each spawn and each end changes
+//! by one step, so that nobody ever sees half of one.
+
+use std::cell::Cell;
 
 use super::core::Core;
-use crate::sync::Ordering;
+use crate::sync::{AtomicUsize, Ordering};
+
+/// All counts wrap: only their sums are numbers of children.
+#[derive(Debug)]
+pub(super) struct Count {
+    /// What the owner spawned, less what ended with it.
+    here: AtomicUsize,
+    /// What was spawned from outside the window's thread, less what ended outside its polls: on helpers, or dropped.
+    elsewhere: AtomicUsize,
+    /// As much of `elsewhere` as the owner has taken in: registered, or retired. The owner's own.
+    taken_in: Cell<usize>,
+}
+
+impl Count {
+    pub(super) fn new() -> Self {
+        Self {
+            here: AtomicUsize::new(0),
+            elsewhere: AtomicUsize::new(0),
+            taken_in: Cell::new(0),
+        }
+    }
+}
 
 impl Core {
     /// Children that have not ended, those not registered yet included.
     pub(crate) fn len(&self) -> usize {
-        // Relaxed: a snapshot, which another thread's spawns and ends make stale at once.
-        let known = self.live.load(Ordering::Relaxed) + self.newborns.load(Ordering::Relaxed);
-        known.saturating_sub(self.away.load(Ordering::Relaxed))
+        // Relaxed: a snapshot, which another thread's spawns and ends make stale at once. What ended there may have
+        // been spawned here after the first was read.
+        let here = self.count.here.load(Ordering::Relaxed);
+        let len = here.wrapping_add(self.count.elsewhere.load(Ordering::Relaxed));
+        if len > usize::MAX / 2 { 0 } else { len }
     }
 
-    /// A child is about to end on a helper.
+    /// Children registered and not retired. Owner only.
+    #[inline]
+    pub(crate) fn live(&self) -> usize {
+        // Relaxed: the owner reads what it wrote.
+        let here = self.count.here.load(Ordering::Relaxed);
+        here.wrapping_add(self.count.taken_in.get())
+    }
+
+    /// Owner only.
+    #[inline]
+    pub(crate) fn set_live(&self, live: usize) {
+        // Relaxed: others read it as a snapshot only.
+        let here = live.wrapping_sub(self.count.taken_in.get());
+        self.count.here.store(here, Ordering::Relaxed);
+    }
+
+    /// A child is about to end on a helper, or is dropped with its scope.
     pub(super) fn ends_away(&self) {
-        // Relaxed: who learns of the end, by its release, sees this too.
-        self.away.fetch_add(1, Ordering::Relaxed);
+        // Relaxed, wrapping: who learns of the end, by its release, sees this too.
+        self.count.elsewhere.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// A child is about to be pushed from outside the window's thread, or was refused (`-1`).
+    /// A child is about to be pushed from outside the window's thread.
     pub(crate) fn expect_newborn(&self) {
         // Relaxed: a snapshot for `len`.
-        self.newborns.fetch_add(1, Ordering::Relaxed);
+        self.count.elsewhere.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn newborn_came(&self) {
+    /// It was refused.
+    pub(crate) fn expect_no_newborn(&self) {
         // Relaxed: a snapshot for `len`.
-        self.newborns.fetch_sub(1, Ordering::Relaxed);
+        self.count.elsewhere.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// The owner retires one that ended on a helper.
+    /// The owner registers one that was spawned from outside the window's thread.
+    pub(super) fn newborn_came(&self) {
+        let taken_in = &self.count.taken_in;
+        taken_in.set(taken_in.get().wrapping_add(1));
+    }
+
+    /// The owner retires one that ended so.
     pub(super) fn came_back(&self) {
-        // Relaxed: a snapshot for `len`.
-        self.away.fetch_sub(1, Ordering::Relaxed);
+        let taken_in = &self.count.taken_in;
+        taken_in.set(taken_in.get().wrapping_sub(1));
     }
 }

@@ -373,6 +373,7 @@ pub(super) fn end_early(core: &Core, drop_body: impl FnOnce() -> Option<Payload>
     let drop_and_retire = |header: *const Header| {
         // SAFETY: the scope's reference keeps the cell of a registered child.
         if unsafe { &*header }.word.ended().is_none() {
+            core.ends_away();
             // SAFETY: it has not ended, and is in no poll.
             unsafe { drop_child(core, header) };
         }

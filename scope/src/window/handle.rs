@@ -226,6 +226,7 @@ unsafe fn spawn<P: Passed<Into = F>, F: Future, S: Settle<F::Output>>(
     let header = task.cast::<Header>().cast_const();
     match role {
         Role::Owner => {
+            core.set_live(core.live() + 1);
             // SAFETY: the child is alive and new.
             unsafe { core.register(task) };
             // SAFETY: a new child holds its token and is in no queue.
@@ -251,7 +252,7 @@ unsafe fn spawn<P: Passed<Into = F>, F: Future, S: Settle<F::Output>>(
             core.expect_newborn();
             // SAFETY: the child is alive until it is taken out; the caller's handle keeps the core.
             if unsafe { core.push(header) } == Pushed::Dead {
-                core.newborn_came();
+                core.expect_no_newborn();
                 // SAFETY: the child was refused, so the cell is whole and ours alone.
                 unsafe { refuse(cell, stage, future) };
                 return Err(Refusal {
