@@ -48,14 +48,16 @@ fn a_hundred_thousand_futures_cost_as_many_allocations_as_ten() {
 fn lending_costs_allocations_by_the_request_for_help_not_by_the_future() {
     with(Lending::Forced, || {
         allocations(MANY);
-        let asks = help_counts().asks;
-        let got = allocations_once(MANY);
-        let asks = help_counts().asks - asks;
-        println!("{got} allocations for {MANY} lent futures, {asks} requests for help");
-        assert!(asks > 0, "forced lending asks for help");
-        assert!(
-            got as u64 <= 20 + 4 * asks.min(1000),
-            "{got} allocations, {asks} requests"
-        );
+        // The least of a few runs, as above: the pool's threads allocate, too.
+        let besides = (0..5).map(|_| {
+            let asks = help_counts().asks;
+            let got = allocations_once(MANY);
+            let asks = help_counts().asks - asks;
+            println!("{got} allocations for {MANY} lent futures, {asks} requests for help");
+            assert!(asks > 0, "forced lending asks for help");
+            (got as u64).saturating_sub(4 * asks.min(1000))
+        });
+        let besides = besides.min().expect("there were runs");
+        assert!(besides <= 20, "{besides} allocations besides requests");
     });
 }

@@ -9,7 +9,7 @@ use std::mem::ManuallyDrop;
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
-use crate::{CancelToken, Cancelled, Cause, Instant, TaskId, Timer};
+use crate::{CallbacksElsewhere, CancelToken, Cancelled, Cause, Instant, TaskId, Timer};
 
 /// What an engine knows of the task that is polled on this thread, which this crate does not.
 ///
@@ -213,6 +213,8 @@ pub(crate) fn shown() -> Option<CancelToken> {
 pub fn is_over_before(at: Instant, clock: Option<&Arc<dyn Timer>>) -> bool {
     // Cloned only where there is a limit: whoever hears of a cancellation may look at what is in force.
     let limited = with_token(|token| token.has_limit().then(|| token.clone()));
+    // Whoever finds it, functions that a deadline reaches do not run here.
+    let _elsewhere = CallbacksElsewhere::begin();
     limited.is_some_and(|token| token.end_before(at, clock))
 }
 

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
-use common::{Count, burn, guarded, poll_once, poll_times, pool, yields};
+use common::{Count, attempts, burn, guarded, poll_once, poll_times, pool, yields};
 use selvedge_cancel::{
     Cancelled, FutureCancelExt, Instant, Ticket, Timer, ambient, check, deadline,
 };
@@ -23,8 +23,6 @@ use selvedge_scope::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 const SIBLINGS: usize = 32;
-/// So often a situation is tried that needs a helper to come in time.
-const ROUNDS: usize = 50;
 
 async fn rest() -> Result<(), Cancelled> {
     pending().or_cancel().await
@@ -58,7 +56,7 @@ impl Seen {
 /// Runs `spawns`, whose scope lends while it spawns, until a helper took part.
 fn with_helpers(spawns: impl Fn(&Pool, &Seen)) {
     let pool = pool(2);
-    for _ in 0..ROUNDS {
+    for () in attempts() {
         let seen = Seen::default();
         with(Lending::Forced, || spawns(&pool, &seen));
         assert_eq!(seen.wrong.into_inner(), 0, "under the limit of another");
@@ -144,7 +142,7 @@ fn job_that_a_waiting_worker_takes_sees_no_token_of_the_scope() {
                 .unwrap(),
         );
         let pool = Pool::from_rayon(Arc::clone(&rayon));
-        for _ in 0..ROUNDS {
+        for () in attempts() {
             let (ran, wrong) = (
                 Arc::new(AtomicBool::new(false)),
                 Arc::new(AtomicBool::new(false)),

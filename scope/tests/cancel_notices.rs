@@ -12,7 +12,9 @@ use std::sync::mpsc::channel;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use common::{Bell, MODES, burn, guarded, poll_once, poll_times, poll_to_rest, pool, yields};
+use common::{
+    Bell, MODES, attempts, burn, guarded, poll_once, poll_times, poll_to_rest, pool, yields,
+};
 use selvedge_cancel::{CancelToken, CauseKind, FutureCancelExt, ambient, check};
 use selvedge_scope::lending::{Lending, with};
 use selvedge_scope::{Scope, block_on, join_all, scope};
@@ -21,9 +23,6 @@ use selvedge_scope::{Scope, block_on, join_all, scope};
 const LONG: Duration = Duration::from_millis(12);
 /// So long something is waited for that comes at once, if it comes.
 const MOST: Duration = Duration::from_millis(20);
-/// So often a situation is tried that needs a helper to come in time.
-const ROUNDS: usize = 400;
-
 fn on_owner(owner: std::thread::ThreadId) -> bool {
     std::thread::current().id() == owner
 }
@@ -50,7 +49,7 @@ fn newborn_that_rests_on_a_helper_before_it_is_registered_is_told() {
     guarded(|| {
         let pool = pool(1);
         let reached = AtomicUsize::new(0);
-        for _ in 0..ROUNDS {
+        for () in attempts() {
             if reached.load(Ordering::SeqCst) > 0 {
                 return;
             }
@@ -230,7 +229,7 @@ impl Meeting {
 fn abort_that_is_heard_of_while_the_owner_drains_is_not_forgotten() {
     guarded(|| {
         let pool = pool(1);
-        for _ in 0..ROUNDS {
+        for () in attempts() {
             let (meeting, met) = (Meeting::new(), AtomicBool::new(false));
             let child = async |s: Scope<'_>| match meeting.side().await {
                 Side::Held => pending().await,
@@ -266,7 +265,7 @@ fn abort_that_is_heard_of_while_the_owner_drains_is_not_forgotten() {
 /// was polled and freed before it was registered, and then registered.
 fn newborn_is_woken_while_the_owner_drains(by_thread: bool) {
     let pool = pool(1);
-    for _ in 0..ROUNDS {
+    for () in attempts() {
         let meeting = Meeting::new();
         let (begun, reached) = (AtomicBool::new(false), AtomicBool::new(false));
         let waker = Mutex::new(None::<Waker>);
@@ -371,7 +370,7 @@ fn owner_that_drains_with_a_notice_waits_and_does_not_spin() {
     const HELD: Duration = Duration::from_millis(200);
     guarded(|| {
         let pool = pool(1);
-        for _ in 0..ROUNDS {
+        for () in attempts() {
             let (meeting, from) = (Meeting::new(), Mutex::new(None));
             let child = async |s: Scope<'_>| match meeting.side().await {
                 Side::Held => std::thread::sleep(HELD),

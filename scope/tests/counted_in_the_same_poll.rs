@@ -7,7 +7,7 @@ mod common;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::{PLACES, Place, guarded_for, on_a_thread, on_helper, pool, turn, yields};
+use common::{PLACES, Place, attempts, guarded_for, on_a_thread, on_helper, pool, turn, yields};
 use selvedge_scope::lending::{Lending, with};
 use selvedge_scope::{Scope, block_on, scope};
 
@@ -87,7 +87,7 @@ fn spawned_and_ended_children_are_counted_by_whoever_asks_next() {
 fn child_that_has_ended_on_a_helper_is_not_counted_before_the_owner_has_heard_of_it() {
     guarded_for(Duration::from_secs(120), || {
         let pool = pool(1);
-        for _ in 0..200 {
+        for () in attempts() {
             let stage = AtomicUsize::new(0);
             let counted = scope(async |s| {
                 let stage = &stage;

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
-use common::{Count, Data, Noisy, guarded, on_helper, pool, yields};
+use common::{Count, Data, Noisy, attempts, guarded, on_helper, pool, yields};
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, Yielder};
 use selvedge_cancel as cancel;
@@ -282,7 +282,7 @@ fn leave_one_open(count: &Arc<Count>, data: &Arc<Data>) {
 fn helper_leaves_below_a_window_that_is_torn_down_with_its_thread() {
     guarded(|| {
         let mut helped = 0;
-        for _ in 0..100 {
+        for () in attempts() {
             let (count, data) = (Count::new(), Arc::new(Data::new()));
             let pool = pool(2);
             let on_helpers = &AtomicUsize::new(0);

@@ -52,7 +52,7 @@ async fn one_long_poll(pool: &Pool, message: &Mutex<Receiver<()>>) -> bool {
 async fn until_helped(pool: &Pool, send: impl Fn()) {
     let (sender, receiver) = channel();
     let receiver = Mutex::new(receiver);
-    for _ in 0..1000 {
+    for () in common::attempts() {
         let sender = sender.clone();
         send();
         sender.send(()).unwrap();
@@ -60,7 +60,7 @@ async fn until_helped(pool: &Pool, send: impl Fn()) {
             return;
         }
     }
-    panic!("no helper came in a thousand windows");
+    panic!("no helper came in time");
 }
 
 // Without the feature nobody knows of tokio, and the wait holds the worker.
@@ -71,7 +71,7 @@ fn other_tasks_of_a_worker_go_on_during_a_long_poll() {
         let pool = Pool::builder().threads(1).build();
         multi(1).block_on(async {
             let task = tokio::spawn(async move {
-                for _ in 0..1000 {
+                for () in common::attempts() {
                     let (sender, receiver) = channel();
                     let receiver = Mutex::new(receiver);
                     // The sender is a task of the only worker, which the scope's poll is about to hold.
@@ -84,7 +84,7 @@ fn other_tasks_of_a_worker_go_on_during_a_long_poll() {
                 }
                 false
             });
-            assert!(task.await.unwrap(), "no helper came in a thousand windows");
+            assert!(task.await.unwrap(), "no helper came in time");
         });
     });
 }

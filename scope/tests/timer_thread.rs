@@ -71,6 +71,27 @@ fn callback_of_a_deadline_may_sleep_and_have_limits() {
     });
 }
 
+// A moment that has passed when it is set is found by the thread that sets it, and acted upon before that goes on.
+#[test]
+fn callback_of_a_deadline_that_has_passed_when_it_is_set_may_wait_for_who_set_it() {
+    guarded(|| {
+        let (both, set) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+        let (in_callback, in_scope) = (both.clone(), set.clone());
+        let limited = scope(async |s| {
+            let guard = s.token().on_cancel(move |_| {
+                in_scope.wait();
+                in_callback.wait();
+            });
+            s.set_deadline(selvedge_cancel::Instant::now());
+            assert!(s.is_cancelled());
+            set.wait();
+            guard
+        });
+        let _guard = block_on(limited);
+        both.wait();
+    });
+}
+
 #[test]
 fn callbacks_of_many_deadlines_that_wait_for_each_other_all_get_there() {
     const MANY: usize = 24;

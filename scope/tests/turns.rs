@@ -4,17 +4,18 @@
 
 mod common;
 
-use std::future::Future;
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use common::{burn, everywhere, guarded, on_helper, poll_once, pool, yields};
 use selvedge_cancel::checkpoint;
 use selvedge_scope::lending::{Lending, with};
-use selvedge_scope::{block_on, join, join_all, scope};
+use selvedge_scope::{Pool, block_on, join, join_all, scope};
 
 const STEP: Duration = Duration::from_micros(300);
 
@@ -252,8 +253,9 @@ fn two_big_members_of_an_unknown_kind_run_at_the_same_time() {
 fn cheap_child_in_front_of_big_ones_keeps_nobody_from_helping() {
     guarded(|| {
         let pool = pool(1);
-        let (polls, helped) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let (polls, helped) = (&polls, &helped);
+        let (polls, helped) = (&AtomicUsize::new(0), &AtomicUsize::new(0));
+        // What the owner polls: a helper may go on while the system has put the owner aside.
+        let own = || polls.load(Ordering::SeqCst) - helped.load(Ordering::SeqCst);
         let big = move || async move {
             polls.fetch_add(1, Ordering::SeqCst);
             helped.fetch_add(on_helper().into(), Ordering::SeqCst);
@@ -275,9 +277,9 @@ fn cheap_child_in_front_of_big_ones_keeps_nobody_from_helping() {
             helped.store(0, Ordering::SeqCst);
             let (mut scoped, mut most) = (pin!(run(bigs)), 0);
             loop {
-                let before = polls.load(Ordering::SeqCst);
+                let before = own();
                 let ended = poll_once(scoped.as_mut()).is_ready();
-                most = most.max(polls.load(Ordering::SeqCst) - before);
+                most = most.max(own() - before);
                 if ended {
                     break;
                 }
@@ -342,5 +344,104 @@ fn budget_holds_before_anything_is_known() {
             .await;
         });
         assert_eq!(most(batch), 1);
+    });
+}
+
+// The owner learns by an exchange what helpers put back and what it has shared itself. A body that was always due kept it
+// from that until the window was over, for some ten thousand polls.
+#[test]
+fn child_is_polled_beside_a_body_that_yields_on_and_on_while_helpers_are_awaited() {
+    guarded(|| {
+        // The only helper never comes.
+        let busy = Arc::new(
+            rayon_core::ThreadPoolBuilder::new()
+                .num_threads(1)
+                .build()
+                .unwrap(),
+        );
+        let (free, held) = mpsc::channel::<()>();
+        busy.spawn(move || assert!(held.recv().is_err()));
+        let pool = Pool::from_rayon(busy);
+        for begin in [0, 1, 2, 3] {
+            let (began, polls, worst) = (Cell::new(false), AtomicUsize::new(0), Cell::new(0));
+            let (began, polls, worst) = (&began, &polls, &worst);
+            let counted = scope(async |s| {
+                let child = s.spawn(async {
+                    for _ in 0..100 {
+                        polls.fetch_add(1, Ordering::SeqCst);
+                        yields(1).await;
+                    }
+                });
+                // Lending begins with the child, before or after some turns.
+                yields(begin).await;
+                began.set(true);
+                let (mut seen, mut alone) = (0, 0);
+                while !child.is_finished() {
+                    let now = polls.load(Ordering::SeqCst);
+                    alone = if now > seen { 0 } else { alone + 1 };
+                    worst.set(alone.max(worst.get()));
+                    seen = now;
+                    yields(1).await;
+                }
+            });
+            with(Lending::Forced, || block_on(counted.on(&pool)));
+            assert!(
+                began.get() && worst.get() <= 2,
+                "{} polls of the body alone",
+                worst.get()
+            );
+        }
+        drop(free);
+    });
+}
+
+// Without the others' turns in between, a thread that wakes the body as soon as it rests has it polled on and on.
+#[test]
+fn children_have_turns_beside_a_body_that_another_thread_wakes_on_and_on() {
+    const POLLS: usize = 3000;
+    everywhere(|_, pool| {
+        for children in [1, 3] {
+            let (waker, over) = (OnceLock::<Waker>::new(), AtomicBool::new(false));
+            let (polls, worst) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let (waker, over, polls, worst) = (&waker, &over, &polls, &worst);
+            std::thread::scope(|threads| {
+                threads.spawn(|| {
+                    while !over.load(Ordering::SeqCst) {
+                        match waker.get() {
+                            Some(waker) => waker.wake_by_ref(),
+                            None => std::thread::yield_now(),
+                        }
+                    }
+                });
+                let woken = scope(async |s| {
+                    for _ in 0..children {
+                        drop(s.spawn(async move {
+                            while !over.load(Ordering::SeqCst) {
+                                polls.fetch_add(1, Ordering::SeqCst);
+                                yields(1).await;
+                            }
+                        }));
+                    }
+                    let (mut left, mut seen, mut alone) = (POLLS, 0, 0);
+                    poll_fn(|cx| {
+                        let now = polls.load(Ordering::SeqCst);
+                        alone = if now > seen { 0 } else { alone + 1 };
+                        worst.fetch_max(alone, Ordering::SeqCst);
+                        seen = now;
+                        left -= 1;
+                        if left == 0 {
+                            return Poll::Ready(());
+                        }
+                        waker.get_or_init(|| cx.waker().clone());
+                        Poll::Pending
+                    })
+                    .await;
+                    over.store(true, Ordering::SeqCst);
+                });
+                block_on(woken.on(pool));
+            });
+            let worst = worst.load(Ordering::SeqCst);
+            assert!(worst <= 2, "{worst} polls of the body alone");
+        }
     });
 }

@@ -6,7 +6,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
-use selvedge_cancel::{CancelToken, Cause, CauseKind, Instant, Ticket};
+use selvedge_cancel::{CallbacksElsewhere, CancelToken, Cause, CauseKind, Instant, Ticket};
 
 use crate::sync::plain::{AtomicU32, Ordering};
 use crate::sync::{Mutex, lock};
@@ -99,7 +99,7 @@ impl Alarm {
 
     /// The second half: acts if it is time, and brings the timer's entry in line with the target.
     pub(crate) fn settle(&self) {
-        self.bell.look();
+        self.bell.look_for_the_timer();
         self.align();
     }
 
@@ -111,7 +111,7 @@ impl Alarm {
         if early.load(Ordering::Relaxed) == 0 || early.swap(0, Ordering::Relaxed) == 0 {
             return;
         }
-        if self.bell.look() {
+        if self.bell.look_for_the_timer() {
             lock(&self.bell.state).renew = true;
             self.align();
         }
@@ -206,6 +206,13 @@ impl Bell {
 }
 
 impl Bell {
+    /// As [`look`](Self::look), on the thread of a task that set the limit: functions that the deadline reaches run where
+    /// they would if the timer had found it.
+    fn look_for_the_timer(&self) -> bool {
+        let _elsewhere = CallbacksElsewhere::begin();
+        self.look()
+    }
+
     /// The timer's call.
     fn ring(&self) {
         if self.look() {

@@ -24,6 +24,8 @@ pub(crate) struct Turns {
     body_due: Cell<u64>,
     /// The present stretch of polls ends when so many were taken; never after the body's turn.
     stop: Cell<u64>,
+    /// How many polls were taken when the body had its last turn, that one included.
+    body_had: Cell<u64>,
     /// When a look at the clock first found the body waiting.
     body_waits: Cell<Option<Instant>>,
     /// Children that came through the inbox and have no place in the queue yet.
@@ -39,6 +41,7 @@ impl Turns {
             taken: Cell::new(0),
             body_due: Cell::new(if ready { 0 } else { NEVER }),
             stop: Cell::new(0),
+            body_had: Cell::new(0),
             body_waits: Cell::new(None),
             mail: List::new(),
             mail_due: Cell::new(0),
@@ -96,6 +99,13 @@ impl Turns {
         }
     }
 
+    /// Another thread woke the body. It goes in front, as mail does, but not before `others` had turns since its last.
+    fn body_called(&self, before: usize, others: usize) {
+        let earliest = self.body_had.get() + others as u64;
+        let ahead = earliest.saturating_sub(self.taken.get());
+        self.body_woken(before.max(ahead as usize));
+    }
+
     /// A child was told of a cancellation: whoever cancelled it, the body perhaps, did so before the body's turn, and
     /// is to find that it had its own.
     pub(super) fn told_before_body(&self) {
@@ -119,7 +129,11 @@ impl Turns {
     /// The body is about to be polled, or has ended. Whether it was ready.
     pub(super) fn take_body(&self) -> bool {
         self.body_waits.set(None);
-        self.body_due.replace(NEVER) != NEVER
+        let was_ready = self.body_due.replace(NEVER) != NEVER;
+        if was_ready {
+            self.body_had.set(self.taken.get() + 1);
+        }
+        was_ready
     }
 
     /// The clock was read: a body that has waited for long is next.
@@ -180,7 +194,8 @@ impl Owner {
             return;
         }
         let before = self.turns.mail.len().min(MAIL_MOST as usize);
-        self.turns.body_woken(before);
+        let others = self.others().min(MAIL_MOST as usize);
+        self.turns.body_called(before, others);
     }
 
     /// The body is ready; its turn comes after that of those who are.
@@ -189,12 +204,17 @@ impl Owner {
             // A wake that came with its end.
             return;
         }
-        let ahead = if self.lent.get() {
-            self.ahead.get().min(BODY_EVERY_LENT)
+        self.turns.body_woken(self.others());
+    }
+
+    /// How many others are ready, or may be. While lending, children come back by an exchange, which the owner makes
+    /// when it has no other turn to take: so there is always room for one.
+    fn others(&self) -> usize {
+        if self.lent.get() {
+            self.ahead.get().clamp(1, BODY_EVERY_LENT)
         } else {
             self.local.len()
-        };
-        self.turns.body_woken(ahead);
+        }
     }
 
     /// Something is ready for the owner.

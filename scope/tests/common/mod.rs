@@ -273,6 +273,12 @@ pub fn panic_of<R>(f: impl FnOnce() -> R) -> String {
     }
 }
 
+/// Attempts at what needs another thread to come at the right moment: as many as fit into half a minute.
+pub fn attempts() -> impl Iterator<Item = ()> {
+    let until = std::time::Instant::now() + Duration::from_secs(30);
+    std::iter::from_fn(move || (std::time::Instant::now() < until).then_some(()))
+}
+
 /// Whether this thread helps a pool of ours.
 pub fn on_helper() -> bool {
     std::thread::current()
