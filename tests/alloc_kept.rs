@@ -114,25 +114,21 @@ fn stock() -> Vec<Waker> {
     wakers.into_inner().unwrap()
 }
 
-/// How many bytes the waker of one future keeps after everything has ended. Measured again if it is too much: a thread of
-/// the pool that comes for the first time allocates what it will always have; what a waker keeps is there each time.
+/// How many bytes the waker of one future keeps after everything has ended. Measured again if it is too much: threads of
+/// the pool allocate and free meanwhile, as late as a busy machine lets them; what a waker keeps is there each time.
 fn kept(name: &str, run: impl Fn(&Case) -> usize, ended: usize) {
-    let is_fine = || {
+    let mut left = 20;
+    loop {
         let (kept, after) = measure(name, &run, ended);
-        kept <= CHUNK + CORE + NOISE && after <= NOISE
-    };
-    if is_fine() || is_fine() {
-        return;
+        if kept <= CHUNK + CORE + NOISE && after <= NOISE {
+            return;
+        }
+        left -= 1;
+        assert!(
+            left > 0,
+            "{name}: {kept} bytes kept by one waker, and {after} when it has gone"
+        );
     }
-    let (kept, after) = measure(name, &run, ended);
-    assert!(
-        kept <= CHUNK + CORE + NOISE,
-        "{name}: {kept} bytes kept by one waker"
-    );
-    assert!(
-        after <= NOISE,
-        "{name}: {after} bytes stay when the waker has gone"
-    );
 }
 
 fn measure(name: &str, run: impl Fn(&Case) -> usize, ended: usize) -> (isize, isize) {
