@@ -15,7 +15,7 @@ use selvedge_scope::batch::Batch;
 
 use crate::lane::Lane;
 use crate::pipe::{Pipe, Shape};
-use crate::plan::{Knobs, Plan};
+use crate::plan::{Hint, Knobs, Plan};
 use crate::shared::Shared;
 use crate::sink::{Sink, SinkShape};
 use crate::source::Source;
@@ -119,6 +119,11 @@ fn start<P: Pipe, S: Sink<P::Item>>(shared: &Arc<Shared<P, S>>, knobs: Knobs) ->
     if let Some(name) = knobs.name {
         batch = batch.name(name);
     }
+    batch = match knobs.hint {
+        Some(Hint::Heavy) => batch.heavy(),
+        Some(Hint::Cheap) => batch.cheap(),
+        None => batch,
+    };
     shared.set_token(batch.token());
     batch
 }

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
+use selvedge_cancel::quietly;
 
 use crate::pace::{Pace, Watch};
 use crate::pipe::{Begun, Pipe, Shape};
@@ -348,7 +349,7 @@ fn work_through<P: Pipe, S: Sink<P::Item>>(
         let at = next;
         if (S::FAILS || P::SUSPENDS) && !shared.admits(at) {
             // Nor is anything behind it.
-            drop(item);
+            drop_each(item, chunk);
             chunk = Default::default();
             next = desk.end;
             break;
@@ -373,6 +374,17 @@ fn work_through<P: Pipe, S: Sink<P::Item>>(
     desk.chunk = chunk;
     desk.work = Some((state, share));
     waits
+}
+
+/// Drops items that nobody will see, each by itself: a destructor that panics takes neither the others' nor the failure.
+#[cold]
+fn drop_each<T>(first: T, others: impl Iterator<Item = T>) {
+    quietly(|| drop(first));
+    if std::mem::needs_drop::<T>() {
+        for other in others {
+            quietly(|| drop(other));
+        }
+    }
 }
 
 /// Hands what the stages kept on to the sink, up to an item that has to wait.

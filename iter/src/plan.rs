@@ -26,6 +26,14 @@ pub(crate) struct Knobs {
     pub(crate) ordered: bool,
     pub(crate) name: Option<Cow<'static, str>>,
     pub(crate) pool: Option<Pool>,
+    pub(crate) hint: Option<Hint>,
+}
+
+/// What the user knows of what items cost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Hint {
+    Cheap,
+    Heavy,
 }
 
 impl Default for Knobs {
@@ -36,6 +44,7 @@ impl Default for Knobs {
             ordered: true,
             name: None,
             pool: None,
+            hint: None,
         }
     }
 }

@@ -94,3 +94,17 @@ fn items_of_a_pipeline_that_panics_are_all_dropped() {
     assert!(ended.is_err());
     assert_eq!(alive.load(Ordering::SeqCst), 0);
 }
+
+/// A batch that is under way when an item of it fails: the rest of it is dropped, and bites. (What was never taken is
+/// dropped with the source, that is by a `Vec` of the standard library, in which two such destructors end the process.)
+#[test]
+fn error_arrives_beside_items_of_its_batch_that_panic_in_their_drop() {
+    let items: Vec<_> = (0..25).map(|n| (n, Bomb(n > 7))).collect();
+    let run = items.into_par().batch(25).map(|(n, bomb)| {
+        // Those that are worked on do not bite.
+        std::mem::forget(bomb);
+        if n == 7 { Err(n) } else { Ok(n) }
+    });
+    let collected: Result<Vec<_>, _> = block_on(run.try_collect());
+    assert_eq!(collected, Err(7));
+}

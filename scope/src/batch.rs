@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use selvedge_cancel::CancelToken;
 
 use crate::pool::Pool;
-use crate::window::BatchEngine;
+use crate::window::{BatchEngine, Hint};
 
 pin_project! {
     /// Runs a set of like futures as the children of one window.
@@ -46,6 +46,18 @@ impl<F: Future> Batch<F> {
     /// Polls everything on the thread that polls the batch.
     pub fn inline(self) -> Self {
         let _ = self.engine.settings().inline.set(());
+        self
+    }
+
+    /// Its polls are long.
+    pub fn heavy(self) -> Self {
+        let _ = self.engine.settings().hint.set(Hint::Heavy);
+        self
+    }
+
+    /// Its polls are short.
+    pub fn cheap(self) -> Self {
+        let _ = self.engine.settings().hint.set(Hint::Cheap);
         self
     }
 

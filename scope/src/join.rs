@@ -69,6 +69,20 @@ impl<F: Future<Output: Send> + Send> JoinAll<F> {
             batch: self.batch.on(pool),
         }
     }
+
+    /// Says that each poll computes for long, as [`Scoped::heavy`](crate::Scoped::heavy).
+    pub fn heavy(self) -> Self {
+        Self {
+            batch: self.batch.heavy(),
+        }
+    }
+
+    /// Says that polls are short, as [`Scoped::cheap`](crate::Scoped::cheap).
+    pub fn cheap(self) -> Self {
+        Self {
+            batch: self.batch.cheap(),
+        }
+    }
 }
 
 impl<F: Future<Output: Send> + Send> Future for JoinAll<F> {

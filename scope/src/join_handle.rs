@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use selvedge_cancel::{Cancelled, Cause, CauseKind, SelectSafe, TaskId};
 
 use crate::task::{Ending, Fault, RawJoin, Task};
+use crate::window::{Hint, learn_hint};
 
 /// Waits for a child and yields its output.
 ///
@@ -62,6 +63,38 @@ impl<T> JoinHandle<'_, T> {
     pub fn name(self, name: impl Into<Cow<'static, str>>) -> Self {
         if let Some(task) = self.raw.task() {
             task.record.get().set_name(name.into());
+        }
+        self
+    }
+
+    /// Says that each poll of this kind of child, that is of futures of its type, computes for long: 100 µs, or more.
+    ///
+    /// It holds until such a poll has been timed; what the engine knows by itself stays.
+    /// [`Scoped::heavy`](crate::Scoped::heavy) is the same for all children of a scope, and holds on.
+    ///
+    /// # Examples
+    /// ```
+    /// use selvedge_scope::{block_on, scope};
+    ///
+    /// let words = ["warp", "weft"];
+    /// block_on(scope(async |s| {
+    ///     for word in words {
+    ///         s.spawn_fn(move || word.repeat(100_000)).heavy();
+    ///     }
+    /// }));
+    /// ```
+    pub fn heavy(self) -> Self {
+        self.hint(Hint::Heavy)
+    }
+
+    /// Says that polls of this kind of child are short, as [`heavy`](Self::heavy) says that they are long.
+    pub fn cheap(self) -> Self {
+        self.hint(Hint::Cheap)
+    }
+
+    fn hint(self, hint: Hint) -> Self {
+        if let Some(task) = self.raw.task() {
+            learn_hint(task.header.key(), hint);
         }
         self
     }

@@ -16,6 +16,39 @@ macro_rules! knobs {
             self
         }
 
+        /// Says that each poll of its children computes for long: 100 µs, or more. The first hint of a scope stays.
+        ///
+        /// Nobody has to say so: the engine times polls, and learns what each kind of future costs. A hint spares it
+        /// what it does until it knows, and what it does where polls of one kind differ much: with this one it asks for
+        /// help before the first poll, hands children over one by one, and never takes them back for being cheap. If
+        /// it is wrong, that costs some 0.1 µs a child, and the threads of the pool are kept awake.
+        ///
+        /// # Examples
+        /// ```
+        /// use selvedge_scope::{block_on, scope};
+        ///
+        /// let sum: u64 = block_on(scope(async |s| {
+        ///     let parts = [0, 1].map(|n| s.spawn_fn(move || (n * 500_000..(n + 1) * 500_000).sum::<u64>()));
+        ///     let [low, high] = parts;
+        ///     low.await + high.await
+        /// }).heavy());
+        /// assert_eq!(sum, 499_999_500_000);
+        /// ```
+        pub fn heavy(self) -> Self {
+            let _ = self.engine.settings().hint.set(Hint::Heavy);
+            self
+        }
+
+        /// Says that the polls of its children are short, as those of most code are that waits for sockets and channels.
+        ///
+        /// As [`heavy`](Self::heavy), the other way round: no help is asked for because nothing is known of them. Those
+        /// that turn out to compute for long are shared as always. For a scope that opens for a moment in code where
+        /// waking a thread of the pool, some 10 µs, would be felt.
+        pub fn cheap(self) -> Self {
+            let _ = self.engine.settings().hint.set(Hint::Cheap);
+            self
+        }
+
         /// Lends children to this pool instead of the global one. The first pool given stays.
         pub fn on(self, pool: &Pool) -> Self {
             let _ = self.engine.settings().pool.set(pool.clone());

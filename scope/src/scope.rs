@@ -20,7 +20,7 @@ use crate::pool::Pool;
 use crate::refused::{Refused, Why, refused};
 use crate::state;
 use crate::task::{Kept, Plain, RawJoin};
-use crate::window::{Engine, Handle, Refusal};
+use crate::window::{Engine, Handle, Hint, Refusal};
 
 /// Opens a scope: a future that runs `body` and every child spawned into it, and ends with the body's value
 /// when all of them have ended.

@@ -22,7 +22,7 @@ use crate::refused::{Refused, Why, refused};
 use crate::scope::{cut, refuse};
 use crate::state;
 use crate::task::{Kept, Trying, quietly};
-use crate::window::{Classify, Engine, Errors, Failed, Handle};
+use crate::window::{Classify, Engine, Errors, Failed, Handle, Hint};
 
 /// Opens a scope whose members return `Result`s: the first error, of the body or a child, cancels the
 /// others and, once all have ended, becomes the result.

@@ -4,16 +4,18 @@
 
 mod common;
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use common::hosts::{BUDGET, HOSTS, Host, empty, filled, greedy};
-use common::{burn, guarded, pool, yields};
+use common::{attempts, burn, guarded, on_helper, pool, yields};
 use selvedge_scope::lending::{Lending, with};
-use selvedge_scope::scope;
-use tokio::runtime::Builder;
+use selvedge_scope::{Pool, block_on, scope};
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::Semaphore;
 
 /// The same where the budget is spent, and nobody asks for more.
@@ -153,6 +155,106 @@ fn pool_whose_threads_are_in_a_runtime_changes_nothing() {
                     .await;
                 });
                 poll_fn(|cx| with(mode, || whole.as_mut().poll(cx))).await;
+            });
+        }
+    });
+}
+
+/// Our own `block_on` inside a task: there is no new budget before the task's poll ends, and that waits for this.
+#[test]
+fn nested_block_on_ends_although_the_budget_around_it_is_spent() {
+    guarded(|| {
+        for host in HOSTS {
+            host.run(async { block_on(empty(filled(3 * BUDGET))) });
+            for lending in [Lending::Never, Lending::Forced] {
+                let pool = pool(1);
+                host.run(async move {
+                    let permits = &Semaphore::new(1);
+                    let children = scope(async |s| {
+                        for _ in 0..3 * BUDGET {
+                            drop(s.spawn(async move {
+                                block_on(async { drop(permits.acquire().await.unwrap()) });
+                            }));
+                        }
+                    });
+                    let mut children = pin!(children.on(&pool));
+                    poll_fn(|cx| with(lending, || children.as_mut().poll(cx))).await;
+                });
+            }
+        }
+    });
+}
+
+/// Whoever may block on the runtime where the scope is polled may do so on a helper.
+#[test]
+fn children_may_block_on_a_runtime_that_is_only_entered() {
+    async fn work(pool: &Pool) -> usize {
+        let blocks = async || {
+            assert_eq!(Handle::current().block_on(async { 1 }), 1);
+            yields(1).await;
+            usize::from(on_helper())
+        };
+        let children = scope(async |s| {
+            let children: Vec<_> = (0..20).map(|_| s.spawn(blocks())).collect();
+            let mut helped = 0;
+            for child in children {
+                helped += child.await;
+            }
+            helped
+        });
+        let mut children = pin!(children.on(pool));
+        poll_fn(|cx| with(Lending::Forced, || children.as_mut().poll(cx))).await
+    }
+    guarded(|| {
+        let multi = || Builder::new_multi_thread().worker_threads(1).build();
+        let runtime = multi().unwrap();
+        let pool = &pool(1);
+        let helped = |run: &dyn Fn() -> usize| assert!(attempts().any(|()| run() > 0));
+        {
+            let _inside = runtime.enter();
+            helped(&|| block_on(work(pool)));
+            helped(&|| futures::executor::block_on(work(pool)));
+        }
+        helped(&|| {
+            let pool = pool.clone();
+            let blocking = move || futures::executor::block_on(work(&pool));
+            runtime.block_on(async { tokio::task::spawn_blocking(blocking).await.unwrap() })
+        });
+        helped(&|| {
+            let pool = pool.clone();
+            let in_place = async move {
+                tokio::task::block_in_place(|| futures::executor::block_on(work(&pool)))
+            };
+            runtime.block_on(async { tokio::spawn(in_place).await.unwrap() })
+        });
+    });
+}
+
+/// A waker that bites when the worker wakes it, later and with nothing around it that catches.
+#[test]
+fn waker_that_panics_does_not_end_the_runtime_when_the_scope_yields() {
+    struct Bites(Waker);
+    impl Wake for Bites {
+        fn wake(self: Arc<Self>) {
+            self.0.wake_by_ref();
+            panic!("a waker");
+        }
+    }
+    guarded(|| {
+        for host in [Host::Current, Host::Main, Host::Task] {
+            host.run(async {
+                let steps = async {
+                    for _ in 0..20 {
+                        burn(Duration::from_millis(1));
+                        yields(1).await;
+                    }
+                };
+                let mut scoped = pin!(scope(async |s| s.spawn(steps).await).inline());
+                poll_fn(|cx| {
+                    let waker = Waker::from(Arc::new(Bites(cx.waker().clone())));
+                    scoped.as_mut().poll(&mut Context::from_waker(&waker))
+                })
+                .await;
             });
         }
     });

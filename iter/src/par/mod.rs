@@ -10,7 +10,7 @@ use std::fmt;
 use selvedge_scope::Pool;
 
 use crate::pipe::Pipe;
-use crate::plan::Knobs;
+use crate::plan::{Hint, Knobs};
 
 /// A parallel stream: a source, stages, and, once a terminal is awaited, lanes that take
 /// items from the source and send them through all stages on as many cores as pay.
@@ -187,6 +187,45 @@ impl<P: Pipe> ParStream<P> {
     /// ```
     pub fn on(mut self, pool: &Pool) -> Self {
         self.knobs.pool = Some(pool.clone());
+        self
+    }
+
+    /// Says that items are long to work on: help is asked for before the first one. The last hint holds.
+    ///
+    /// Nobody has to say so: the first items are timed. It is for a stream of few, which would have ended by then, or of
+    /// a cold start.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use selvedge_iter::IntoPar;
+    ///
+    /// # selvedge_scope::block_on(async {
+    /// let sums = (1..=4_u64).into_par().heavy().map(|n| (0..n * 100_000).sum::<u64>());
+    /// let sums: Vec<_> = sums.collect().await;
+    /// assert_eq!(sums[0], 4_999_950_000);
+    /// # });
+    /// ```
+    pub fn heavy(mut self) -> Self {
+        self.knobs.hint = Some(Hint::Heavy);
+        self
+    }
+
+    /// Says that items are short to work on, and perhaps few: no help is asked for before some have been timed and turned
+    /// out to be worth it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use selvedge_iter::IntoPar;
+    ///
+    /// # selvedge_scope::block_on(async {
+    /// let sum: u64 = (1..=4_u64).into_par().cheap().map(|n| n * n).sum().await;
+    /// assert_eq!(sum, 30);
+    /// # });
+    /// ```
+    pub fn cheap(mut self) -> Self {
+        self.knobs.hint = Some(Hint::Cheap);
         self
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use selvedge_cancel::{
-    CancelSource, CancelToken, CauseKind, Instant, SelectSafe, TimedOut, ambient,
+    CancelSource, CancelToken, CauseKind, Instant, SelectSafe, TimedOut, ambient, quietly,
 };
 
 use super::{Act, Alarm, Stretch, Target};
@@ -200,7 +200,8 @@ where
         let cut = needs_drop::<F::Output>()
             && cancelled.is_some_and(|token| token.has_live_own_in(&value));
         if cut {
-            drop(value);
+            // A destructor that panics does not replace the error.
+            quietly(|| drop(value));
             return Poll::Ready(Err(self.error.clone()));
         }
         Poll::Ready(Ok(value))

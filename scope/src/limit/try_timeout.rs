@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
-use selvedge_cancel::{CancelSource, Instant, SelectSafe, TimedOut};
+use selvedge_cancel::{CancelSource, Instant, SelectSafe, TimedOut, quietly};
 
 use super::Timeout;
 use super::timeout::Limit;
@@ -110,7 +110,8 @@ where
             if !cancelled.is_some_and(|token| token.has_live_own_in(&error)) {
                 return error;
             }
-            drop(error);
+            // A destructor that panics does not replace what comes of it.
+            quietly(|| drop(error));
             E::from(inner.error().clone())
         }))
     }

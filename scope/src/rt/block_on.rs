@@ -2,7 +2,7 @@
 //! ready. It has a parker of its own, because anybody may spend the token of `thread::park`.
 
 use std::cell::Cell;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -46,8 +46,9 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     let seat = seated.0.insert(Seat::take());
     let mut cx = Context::from_waker(&seat.waker);
     let _inside = Inside::enter();
+    let mut unlimited = pin!(unlimited(poll_fn(|cx| future.as_mut().poll(cx))));
     loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+        if let Poll::Ready(output) = unlimited.as_mut().poll(&mut cx) {
             return output;
         }
         // Should this be a child process, in the middle of a poll that began before the `fork`.
@@ -55,6 +56,15 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         // A wake-up of a poll before this one, or of an earlier `block_on`, costs one poll.
         seat.parker.park();
     }
+}
+
+/// Without the budget of the task of tokio's that this may be nested in. There is no new one before that task's poll
+/// ends, and it waits for this; nor is there anybody here to be fair to.
+fn unlimited<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    #[cfg(feature = "tokio")]
+    return tokio::task::coop::unconstrained(future);
+    #[cfg(not(feature = "tokio"))]
+    future
 }
 
 /// A parker and the waker that goes with it.

@@ -12,13 +12,17 @@
 use std::{
     future::{Future, poll_fn},
     pin::pin,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, Wake},
     time::{Duration, Instant},
 };
 
 use std::task::Waker;
 
 use selvedge_cancel::Ticket;
+
+#[cfg(feature = "tokio")]
+use crate::task::quietly;
 
 /// Whether tokio's operations may still succeed in this poll.
 #[inline]
@@ -66,10 +70,56 @@ pub(super) fn wake_after_others(waker: &Waker) {
     #[cfg(feature = "tokio")]
     if may_put_off() {
         // Its one poll puts the waker off, or wakes it at once where there is no worker.
-        let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(waker));
+        let caught = Waker::from(Arc::new(Caught(Some(waker.clone()))));
+        let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&caught));
         return;
     }
     waker.wake_by_ref();
+}
+
+/// A waker that the worker has for later. Should it panic there, that would end the runtime.
+#[cfg(feature = "tokio")]
+struct Caught(Option<Waker>);
+
+#[cfg(feature = "tokio")]
+impl Wake for Caught {
+    fn wake(self: Arc<Self>) {
+        if let Some(waker) = &self.0 {
+            quietly(|| waker.wake_by_ref());
+        }
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl Drop for Caught {
+    fn drop(&mut self) {
+        let waker = self.0.take();
+        quietly(|| drop(waker));
+    }
+}
+
+/// Whether this thread is in a poll of the runtime's, and not in one of some other executor that runs beside it, on a
+/// thread that has entered the runtime or may block. Only such a poll has a budget that ends: it is taken, operation by
+/// operation, and put back.
+#[cfg(feature = "tokio")]
+fn is_polled_by_tokio() -> bool {
+    /// More than a whole budget.
+    const MORE: usize = 256;
+    let mut taken = Vec::new();
+    let mut cx = Context::from_waker(Waker::noop());
+    let ends = loop {
+        if !has_budget() {
+            break true;
+        }
+        match tokio::task::coop::poll_proceed(&mut cx) {
+            Poll::Ready(one) if taken.len() < MORE => taken.push(one),
+            Poll::Ready(_) => break false,
+            Poll::Pending => break true,
+        }
+    };
+    // Each puts back what there was before it.
+    while taken.pop().is_some() {}
+    ends
 }
 
 /// The runtime that a window is in, as helpers know it.
@@ -77,8 +127,8 @@ pub(super) fn wake_after_others(waker: &Waker) {
 pub(super) struct Runtime {
     #[cfg(feature = "tokio")]
     tokio: Option<tokio::runtime::Handle>,
-    /// Helpers are inside, as in a poll of the runtime's, and have a budget. Not where the scope is polled by our own
-    /// `block_on`, with a runtime entered beside it: there a task may block on the runtime, and so it may on a helper.
+    /// Helpers are inside, as in a poll of the runtime's, and have a budget. Not where the scope is polled by another
+    /// executor, with a runtime entered beside it: there a task may block on the runtime, and so it may on a helper.
     /// And not in a pool that has other users, whose jobs a task may run while it waits for some of its own.
     #[cfg(feature = "tokio")]
     inside: bool,
@@ -120,7 +170,7 @@ impl Runtime {
             #[cfg(feature = "tokio")]
             tokio: tokio::runtime::Handle::try_current().ok(),
             #[cfg(feature = "tokio")]
-            inside: !shared && !crate::rt::in_block_on(),
+            inside: !shared && !crate::rt::in_block_on() && is_polled_by_tokio(),
         }
     }
 
@@ -141,7 +191,7 @@ impl Runtime {
             let inside = runtime.enter();
             while turn() {}
             // A child that has left a runtime of its own entered makes this panic.
-            return crate::task::quietly(|| drop(inside));
+            return quietly(|| drop(inside));
         }
         while turn() {}
     }

@@ -15,13 +15,14 @@ use super::body::BODY;
 use super::core_ref::CoreRef;
 use super::count::Count;
 use super::here::{self, Lending, Node, Role};
+use super::hint::Hint;
 use super::inbox::{Chain, Inbox, Pushed};
 use super::monitor::{LazyMonitor, Size};
 use super::notice::Notice;
 use super::panics::Panics;
 use super::parent::Parent;
 use super::turns::Turns;
-use super::{coop, helper, host, policy, stats, step};
+use super::{coop, helper, hint, host, policy, stats, step};
 use crate::limit::Limits;
 use crate::pool::Pool;
 use crate::sync::{AtomicU32, AtomicUsize, Ordering};
@@ -70,6 +71,8 @@ pub(crate) struct Owner {
 pub(crate) struct Settings {
     pub(crate) pool: OnceLock<Pool>,
     pub(crate) inline: OnceLock<()>,
+    /// What the user knows of what its polls cost.
+    pub(crate) hint: OnceLock<Hint>,
     pub(crate) name: OnceLock<Cow<'static, str>>,
     pub(crate) limits: OnceLock<Box<Limits>>,
     /// What is left some time after a cancellation is dropped.
@@ -245,6 +248,8 @@ impl Core {
     /// only.
     pub(crate) fn may_lend_now(&self, estimate: u64, left: usize) -> bool {
         let forced = here::lending() == Lending::Forced;
+        let hint = self.settings.hint.get().filter(|_| left > 1);
+        let estimate = hint::hinted(estimate, hint);
         let unknown = estimate == 0 && left > 1;
         let pays = || policy::pays(estimate, left, || self.pool().is_hot());
         (forced || unknown || pays()) && self.may_lend()

@@ -30,11 +30,18 @@ impl Count {
 impl Core {
     /// Children that have not ended, those not registered yet included.
     pub(crate) fn len(&self) -> usize {
-        // Relaxed: a snapshot, which another thread's spawns and ends make stale at once. What ended there may have
-        // been spawned here after the first was read.
-        let here = self.count.here.load(Ordering::Relaxed);
-        let len = here.wrapping_add(self.count.elsewhere.load(Ordering::Relaxed));
-        if len > usize::MAX / 2 { 0 } else { len }
+        // Acquire: in this order. A snapshot, which another thread's spawns and ends make stale at once; but one of a
+        // moment, for the two words were so together when the second was read.
+        let mut elsewhere = self.count.elsewhere.load(Ordering::Acquire);
+        loop {
+            let here = self.count.here.load(Ordering::Acquire);
+            let again = self.count.elsewhere.load(Ordering::Acquire);
+            if again == elsewhere {
+                let len = here.wrapping_add(elsewhere);
+                return if len > usize::MAX / 2 { 0 } else { len };
+            }
+            elsewhere = again;
+        }
     }
 
     /// Children registered and not retired. Owner only.

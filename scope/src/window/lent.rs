@@ -54,7 +54,7 @@ impl Window<'_> {
                 pool.is_hot()
             });
         if pays && core.may_lend() {
-            core.lend(self.policy.mean());
+            core.lend(self.policy.least());
         } else if self.policy.is_unknown()
             && (policy::may_be_long(local) || policy::may_be_long(mail))
             && core.may_lend()
@@ -72,7 +72,7 @@ impl Window<'_> {
     }
 
     fn worth(&self, queue: &List) -> u64 {
-        policy::worth(queue, self.policy.mean())
+        policy::worth(queue, self.policy.least())
     }
 
     /// What was lent for want of knowledge has turned out cheap, as far as can be told by now.
@@ -159,7 +159,7 @@ impl Window<'_> {
         let mail = &core.owner.turns.mail;
         let size = Size {
             most,
-            least: self.policy.mean(),
+            least: self.policy.least(),
         };
         let done = &core.owner.done;
         let news = core.monitor.collect(back, mail, &self.packet, size, done);

@@ -84,7 +84,7 @@ impl<'a> Window<'a> {
         core.owner.runtime.set(coop::RuntimeId::current());
         let mut window = Self {
             core,
-            policy: Policy::new(here::next_window()),
+            policy: Policy::new(here::next_window(), core.settings.hint.get().copied()),
             packet: List::new(),
             taken: Taken::new(),
             polls: 0,

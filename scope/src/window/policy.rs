@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::hint::{HINTED_HEAVY, Hint};
 use crate::sync::plain::{AtomicU32, Ordering};
 use crate::task::List;
 
@@ -124,7 +125,7 @@ pub(super) fn estimate(key: usize) -> u64 {
     u64::from(site(key).load(Ordering::Relaxed))
 }
 
-fn learn(key: usize, sample: u64) {
+pub(super) fn learn(key: usize, sample: u64) {
     let slot = site(key);
     let old = u64::from(slot.load(Ordering::Relaxed));
     let sample = sample.clamp(1, u64::from(u32::MAX));
@@ -239,11 +240,13 @@ pub(super) struct Policy {
     withdrawn: bool,
     polls: u64,
     time: u64,
+    hint: Option<Hint>,
 }
 
 impl Policy {
-    pub(super) fn new(window: u32) -> Self {
+    pub(super) fn new(window: u32, hint: Option<Hint>) -> Self {
         Self {
+            hint,
             key: 0,
             site: 0,
             run: 0,
@@ -381,8 +384,19 @@ impl Policy {
         }
     }
 
+    /// What each child is taken to cost at least.
+    pub(super) fn least(&self) -> u64 {
+        match self.hint {
+            Some(Hint::Heavy) => self.mean().max(HINTED_HEAVY),
+            Some(Hint::Cheap) | None => self.mean(),
+        }
+    }
+
     /// What the next children are taken to cost each.
     pub(super) fn estimate(&self) -> u64 {
+        if self.hint == Some(Hint::Heavy) {
+            return self.site.max(self.least());
+        }
         if self.withdrawn {
             // What was expected of these kinds has turned out wrong once.
             return self.mean();
@@ -392,7 +406,7 @@ impl Policy {
 
     /// Nothing is known of the kind that comes up.
     pub(super) fn is_unknown(&self) -> bool {
-        self.site == 0 && !self.withdrawn
+        self.site == 0 && !self.withdrawn && self.hint.is_none()
     }
 
     /// It is known by now, and too cheap for help.
@@ -422,7 +436,7 @@ impl Policy {
     ) -> bool {
         self.lent_time += nanos(from, until);
         self.lent_polls += polls;
-        if self.lent_polls < LENT_LOOK {
+        if self.lent_polls < LENT_LOOK || self.hint == Some(Hint::Heavy) {
             return false;
         }
         let mean = self.lent_time / self.lent_polls;
