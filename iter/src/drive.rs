@@ -82,15 +82,30 @@ impl<P: Pipe, S: Sink<P::Item, Out = O>, O> Future for Drive<P, S, O> {
             .as_mut()
             .as_pin_mut()
             .expect("a terminal was polled after its end");
-        let shares = ready!(lanes.poll(cx));
+        let polled = catch_unwind(AssertUnwindSafe(|| lanes.poll(cx)));
+        let shares = match polled {
+            Ok(polled) => ready!(polled),
+            Err(payload) => {
+                // What is left of the pipeline goes here, where a destructor that panics, too, does not end the process.
+                quietly(|| this.lanes.set(None));
+                quietly(|| drop(this.shared.take()));
+                resume_unwind(payload);
+            }
+        };
         this.lanes.set(None);
         let shared = this
             .shared
             .take()
             .expect("lanes and what they share start together");
         let out = shared.sink.finish(shares);
+        let has_failed = S::FAILS && !shared.takes();
         // Before it is in the caller's place, where a panic of what the pipeline captured would leak it.
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(shared))) {
+            if has_failed {
+                // The error comes first, and what comes with it is dropped.
+                quietly(|| drop(payload));
+                return Poll::Ready(out);
+            }
             quietly(|| drop(out));
             resume_unwind(payload);
         }

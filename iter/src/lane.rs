@@ -11,6 +11,7 @@ use std::time::Duration;
 use pin_project_lite::pin_project;
 use selvedge_cancel::quietly;
 
+use crate::one_by_one::{Rest, drop_all};
 use crate::pace::{Pace, Watch};
 use crate::pipe::{Begun, Pipe, Shape};
 use crate::shared::Shared;
@@ -342,15 +343,15 @@ fn work_through<P: Pipe, S: Sink<P::Item>>(
     // All of it is moved out, so that it lives in registers and not behind a pointer. If a
     // stage panics it is dropped here, and the lane is never polled again.
     let (mut state, mut share) = desk.work.take().expect("a lane at rest has its work");
-    let mut chunk = std::mem::take(&mut desk.chunk);
+    let mut chunk = Rest(std::mem::take(&mut desk.chunk));
     let mut next = desk.next;
     let mut waits = None;
-    while let Some(item) = chunk.next() {
+    while let Some(item) = chunk.0.next() {
         let at = next;
         if (S::FAILS || P::SUSPENDS) && !shared.admits(at) {
-            // Nor is anything behind it.
-            drop_each(item, chunk);
-            chunk = Default::default();
+            // Nor is anything behind it. A destructor that panics does not hide the failure.
+            quietly(|| drop(item));
+            quietly(|| drop_all(chunk.0.by_ref()));
             next = desk.end;
             break;
         }
@@ -371,20 +372,9 @@ fn work_through<P: Pipe, S: Sink<P::Item>>(
         }
     }
     desk.next = next;
-    desk.chunk = chunk;
+    desk.chunk = std::mem::take(&mut chunk.0);
     desk.work = Some((state, share));
     waits
-}
-
-/// Drops items that nobody will see, each by itself: a destructor that panics takes neither the others' nor the failure.
-#[cold]
-fn drop_each<T>(first: T, others: impl Iterator<Item = T>) {
-    quietly(|| drop(first));
-    if std::mem::needs_drop::<T>() {
-        for other in others {
-            quietly(|| drop(other));
-        }
-    }
 }
 
 /// Hands what the stages kept on to the sink, up to an item that has to wait.

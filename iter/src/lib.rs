@@ -15,6 +15,7 @@
 mod biting;
 mod drive;
 mod lane;
+mod one_by_one;
 mod pace;
 mod par;
 mod pipe;

@@ -95,16 +95,45 @@ fn items_of_a_pipeline_that_panics_are_all_dropped() {
     assert_eq!(alive.load(Ordering::SeqCst), 0);
 }
 
-/// A batch that is under way when an item of it fails: the rest of it is dropped, and bites. (What was never taken is
-/// dropped with the source, that is by a `Vec` of the standard library, in which two such destructors end the process.)
+/// Items that nobody works on any more, in a batch that is under way and in the source: they bite when they are dropped.
 #[test]
-fn error_arrives_beside_items_of_its_batch_that_panic_in_their_drop() {
-    let items: Vec<_> = (0..25).map(|n| (n, Bomb(n > 7))).collect();
-    let run = items.into_par().batch(25).map(|(n, bomb)| {
-        // Those that are worked on do not bite.
-        std::mem::forget(bomb);
-        if n == 7 { Err(n) } else { Ok(n) }
-    });
-    let collected: Result<Vec<_>, _> = block_on(run.try_collect());
-    assert_eq!(collected, Err(7));
+fn error_arrives_beside_items_that_were_never_begun_and_panic_in_their_drop() {
+    for bombs in [8..9, 8..50, 49..50, 90..91, 90..100] {
+        for batch in [1, 25, 100] {
+            let items = || -> Vec<_> { (0..100).map(|n| (n, Bomb(bombs.contains(&n)))).collect() };
+            let work = |(n, bomb): (i32, Bomb)| {
+                // Those that are worked on do not bite.
+                std::mem::forget(bomb);
+                if n == 7 { Err(n) } else { Ok(n) }
+            };
+            let run = items().into_par().batch(batch).map(work);
+            let collected: Result<Vec<_>, _> = block_on(run.try_collect());
+            assert_eq!(collected, Err(7), "{bombs:?} in batches of {batch}");
+            let run = items().into_par().then(async |item| work(item));
+            let collected: Result<Vec<_>, _> = block_on(run.try_collect());
+            assert_eq!(collected, Err(7), "{bombs:?}, asynchronous");
+            let run = items()
+                .into_par()
+                .batch(batch)
+                .try_for_each(|item| work(item).map(drop));
+            assert_eq!(block_on(run), Err(7), "{bombs:?} in batches of {batch}");
+        }
+    }
+}
+
+/// The same where a stage panics: that is what is raised, and the process goes on.
+#[test]
+fn panic_of_a_stage_arrives_beside_items_that_were_never_begun_and_panic_in_their_drop() {
+    for bombs in [8..9, 8..50, 90..91, 90..100] {
+        for batch in [1, 25, 100] {
+            let items: Vec<_> = (0..100).map(|n| (n, Bomb(bombs.contains(&n)))).collect();
+            let run = items.into_par().batch(batch).for_each(|(n, bomb)| {
+                std::mem::forget(bomb);
+                assert!(n != 7, "a stage");
+            });
+            let raised = catch_unwind(AssertUnwindSafe(|| block_on(run))).expect_err("it panics");
+            let text = raised.downcast_ref::<&str>();
+            assert_eq!(text, Some(&"a stage"), "{bombs:?} in batches of {batch}");
+        }
+    }
 }

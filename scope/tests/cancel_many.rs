@@ -2,9 +2,10 @@
 
 mod common;
 
-use std::future::{Future, pending};
+use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use futures::stream::FuturesUnordered;
 use selvedge_cancel::{CancelToken, Cancelled, FutureCancelExt, select_safe};
 use selvedge_scope::lending::with;
 use selvedge_scope::time::sleep;
-use selvedge_scope::{TryScope, block_on, scope, try_scope};
+use selvedge_scope::{JoinHandle, TryScope, block_on, scope, try_scope};
 
 const MANY: usize = if cfg!(debug_assertions) {
     20_000
@@ -206,5 +207,51 @@ fn leaves_polled_by_foreign_wakers_register_in_bodies_children_and_further_down(
                 assert_eq!(told, (true, true, true, (true, true)), "{mode:?}");
             }
         }
+    });
+}
+
+// What is cancelled already is not cancelled again: neither does it keep the body from its turn, nor is anything kept of it.
+#[test]
+fn children_of_a_cancelled_scope_that_cancel_each_other_on_and_on_let_the_body_have_its_turn() {
+    static POLLS: AtomicUsize = AtomicUsize::new(0);
+    static OVER: AtomicBool = AtomicBool::new(false);
+    static WAKERS: Mutex<Vec<Waker>> = Mutex::new(Vec::new());
+
+    guarded(|| {
+        let handles = Arc::new(Mutex::new(Vec::<JoinHandle<'static, ()>>::new()));
+        block_on(
+            scope(async |s| {
+                for n in 0..2 {
+                    let both = handles.clone();
+                    // It never wakes itself: the other one has it polled again, if anybody.
+                    let child = s.spawn(poll_fn(move |cx| {
+                        WAKERS.lock().unwrap().push(cx.waker().clone());
+                        POLLS.fetch_add(1, Ordering::SeqCst);
+                        if OVER.load(Ordering::SeqCst) {
+                            return Poll::Ready(());
+                        }
+                        if let Some(other) = both.lock().unwrap().get(1 - n) {
+                            other.cancel();
+                        }
+                        Poll::Pending
+                    }));
+                    handles.lock().unwrap().push(child);
+                }
+                s.cancel();
+                for _ in 0..3 {
+                    let before = POLLS.load(Ordering::SeqCst);
+                    yields(1).await;
+                    let between = POLLS.load(Ordering::SeqCst) - before;
+                    assert!(between <= 256, "{between} polls of two children");
+                }
+                OVER.store(true, Ordering::SeqCst);
+                // A request of their own wakes nobody any more.
+                for wake in WAKERS.lock().unwrap().drain(..) {
+                    wake.wake();
+                }
+            })
+            .inline(),
+        );
+        handles.lock().unwrap().clear();
     });
 }

@@ -3,12 +3,12 @@
 //! pipeline is ordered. No allocation an item, no lock while items are made.
 
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use selvedge_cancel::{CancelSource, quietly};
 
 use super::attempt::FirstError;
 use super::{Origin, Sink, SinkShape, Verdict};
+use crate::one_by_one::drop_all;
 use crate::pipe::sealed::Sealed;
 
 /// The terminal behind [`ParStream::collect`](crate::ParStream::collect).
@@ -67,23 +67,7 @@ struct Mark {
 /// One after the other: a destructor that panics leaves the others to be dropped, and the first panic is raised.
 impl<T> Drop for Heap<T> {
     fn drop(&mut self) {
-        if !std::mem::needs_drop::<T>() {
-            return;
-        }
-        let mut first = None;
-        for item in std::mem::take(&mut self.items) {
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(item))) {
-                match &first {
-                    None => first = Some(payload),
-                    Some(_) => quietly(|| drop(payload)),
-                }
-            }
-        }
-        match first {
-            Some(payload) if std::thread::panicking() => quietly(|| drop(payload)),
-            Some(payload) => resume_unwind(payload),
-            None => {}
-        }
+        drop_all(std::mem::take(&mut self.items).into_iter());
     }
 }
 

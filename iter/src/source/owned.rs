@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use std::task::Poll;
 
 use super::{Ask, Buffer, Pulled, Source, source_shape};
+use crate::one_by_one::drop_all;
 use crate::sync::{Mutex, lock};
 
 /// The source behind the `into_par` of most collections of the standard library.
@@ -14,6 +15,8 @@ use crate::sync::{Mutex, lock};
 /// Items that are never taken are dropped with it.
 pub struct FromOwned<I, T> {
     inner: Mutex<Inner<I>>,
+    /// Drops what is left. A function pointer, so that only the constructor needs to know that `I` is an iterator.
+    let_go: fn(&mut I),
     item: PhantomData<fn() -> T>,
 }
 
@@ -29,9 +32,10 @@ impl<I, T> fmt::Debug for FromOwned<I, T> {
     }
 }
 
-impl<I, T> FromOwned<I, T> {
+impl<I: Iterator<Item = T>, T> FromOwned<I, T> {
     pub(crate) fn new(iter: I) -> Self {
         Self {
+            let_go: |iter| drop_all(iter),
             inner: Mutex::new(Inner {
                 iter,
                 next: 0,
@@ -39,6 +43,12 @@ impl<I, T> FromOwned<I, T> {
             }),
             item: PhantomData,
         }
+    }
+}
+
+impl<I, T> Drop for FromOwned<I, T> {
+    fn drop(&mut self) {
+        (self.let_go)(&mut lock(&self.inner).iter);
     }
 }
 

@@ -97,9 +97,12 @@ impl Alarm {
         lock(&self.bell.state).target = target;
     }
 
-    /// The second half: acts if it is time, and brings the timer's entry in line with the target.
+    /// The second half: acts if it is time, and brings the timer's entry in line with the target. Functions that the deadline
+    /// reaches run where they would if the timer's thread had found it.
     pub(crate) fn settle(&self) {
-        self.bell.look_for_the_timer();
+        // Also for a timer that rings while an entry is made.
+        let _elsewhere = CallbacksElsewhere::begin();
+        self.bell.look();
         self.align();
     }
 
@@ -111,7 +114,8 @@ impl Alarm {
         if early.load(Ordering::Relaxed) == 0 || early.swap(0, Ordering::Relaxed) == 0 {
             return;
         }
-        if self.bell.look_for_the_timer() {
+        let _elsewhere = CallbacksElsewhere::begin();
+        if self.bell.look() {
             lock(&self.bell.state).renew = true;
             self.align();
         }
@@ -206,13 +210,6 @@ impl Bell {
 }
 
 impl Bell {
-    /// As [`look`](Self::look), on the thread of a task that set the limit: functions that the deadline reaches run where
-    /// they would if the timer had found it.
-    fn look_for_the_timer(&self) -> bool {
-        let _elsewhere = CallbacksElsewhere::begin();
-        self.look()
-    }
-
     /// The timer's call.
     fn ring(&self) {
         if self.look() {

@@ -155,8 +155,9 @@ impl<T> RawJoin<T> {
         // SAFETY: the handle keeps the cell, which keeps the core.
         let core = unsafe { Header::core_of(self.header()) };
         let own = task.own(&core.token);
-        if own.own_cause().is_some() {
-            // Whoever was first marks the child; a mark more each time would count references without end.
+        if own.is_cancelled() {
+            // Whoever was first marks the child, or the scope tells it; a mark more each time would count references
+            // without end.
             return;
         }
         own.cancel_with(cause);

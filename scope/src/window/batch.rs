@@ -317,9 +317,7 @@ impl<F: Future> BatchEngine<F> {
             this.outputs.reserve_exact(this.len);
             this.stage = Stage::Running;
         }
-        if this.core.parent.register(cx.waker()) {
-            this.core.silence();
-        }
+        this.core.polled_with(cx.waker());
         let ambient = Ambient::enter(&this.core, &mut this.token);
         let mut window = Window::open(&this.core);
         let mut starter: Starter<'_, F> = Starter {

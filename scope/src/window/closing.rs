@@ -82,11 +82,20 @@ impl Window<'_> {
         // The thread is no owner any more when the parent is told: what `wake` does is any stranger's doing,
         // and on another thread the next poll may have begun.
         drop(self.frame.take());
+        let by_tokio = core.is_polled_by_tokio();
         quietly(|| {
             let alarm = &core.owner.alarm;
-            alarm.set(coop::alarm(cx.waker(), alarm.get()));
+            alarm.set(coop::alarm(cx.waker(), alarm.get(), by_tokio));
         });
-        quietly(|| coop::wake_after_others(cx.waker()));
+        let mut told = false;
+        quietly(|| {
+            coop::wake_after_others(cx.waker(), by_tokio);
+            told = true;
+        });
+        if !told {
+            // A waker that cannot be cloned, or that panics after it has woken: once too often is no harm.
+            quietly(|| cx.waker().wake_by_ref());
+        }
         Run::Rest
     }
 

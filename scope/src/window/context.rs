@@ -6,6 +6,8 @@
 
 use selvedge_cancel::{CancelToken, ambient};
 
+#[cfg(feature = "tokio")]
+use super::coop;
 use super::coop::Runtime;
 use super::here::{self, Lending};
 
@@ -45,14 +47,15 @@ impl Drop for Restore {
 impl Carried {
     /// What the thread of the owner has, between two polls or in one that changed nothing of it. The token is
     /// the scope's in any case. `shared`: its pool has other users.
-    pub(crate) fn capture(token: &CancelToken, shared: bool) -> Self {
+    /// `by_tokio`: see [`Runtime::current`].
+    pub(crate) fn capture(token: &CancelToken, shared: bool, by_tokio: bool) -> Self {
         Self {
             ambient: ambient::Context {
                 token: Some(token.clone()),
                 timer: ambient::timer(),
             },
             lending: here::lending(),
-            runtime: Runtime::current(shared),
+            runtime: Runtime::current(shared, by_tokio),
         }
     }
 
@@ -70,32 +73,11 @@ pub(super) fn in_the_open(run: impl FnOnce()) {
 }
 
 /// Runs a long wait. On a worker of tokio's multi-thread runtime the worker's other tasks move to another
-/// thread first; current-thread runtimes have no other thread, and elsewhere there is nothing to move.
+/// thread first; elsewhere there is nothing to move.
 pub(super) fn long_wait(wait: impl Fn()) {
     #[cfg(feature = "tokio")]
-    {
-        use tokio::runtime::{Handle, RuntimeFlavor};
-
-        let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
-        if matches!(flavor, Ok(RuntimeFlavor::MultiThread)) && MAY_BLOCK.get() {
-            // In a `LocalSet` it panics, although the flavour is right (rule W4).
-            let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                tokio::task::block_in_place(&wait);
-            }));
-            match waited {
-                Ok(()) => return,
-                Err(payload) => {
-                    MAY_BLOCK.set(false);
-                    crate::task::drop_payload(payload);
-                }
-            }
-        }
+    if coop::is_on_worker() {
+        return tokio::task::block_in_place(wait);
     }
     wait();
-}
-
-#[cfg(feature = "tokio")]
-std::thread_local! {
-    /// Whether `block_in_place` has not failed on this thread yet.
-    static MAY_BLOCK: std::cell::Cell<bool> = const { std::cell::Cell::new(true) };
 }

@@ -13,6 +13,7 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     sync::Arc,
+    sync::atomic::{AtomicBool, Ordering},
     task::{Context, Poll, Wake},
     time::{Duration, Instant},
 };
@@ -38,21 +39,22 @@ pub(super) fn has_budget() -> bool {
 const PATIENCE: Duration = Duration::from_millis(10);
 
 /// Whether the wake of the task around may be put off: not where that is a member of another window, which polls it
-/// in its turn and gives way itself.
+/// in its turn and gives way itself; nor where another executor polls the task, beside a runtime that is entered. A task
+/// of tokio's that has gone without a budget, as `unconstrained` has it, is one all the same.
 #[cfg(feature = "tokio")]
-fn may_put_off() -> bool {
+fn may_put_off(by_tokio: bool) -> bool {
     !super::here::in_window()
-        && !crate::rt::in_block_on()
         && tokio::runtime::Handle::try_current().is_ok()
+        && (by_tokio || (!crate::rt::in_block_on() && tokio::task::try_id().is_some()))
 }
 
 /// An alarm that wakes the task around, should [`wake_after_others`] not do so soon: somebody may block this worker in
 /// another executor, so that it never comes to look at what it has put off. One that is set already stays until it is
 /// due: to set it costs more than a short window, and to be woken once too often in ten milliseconds costs little.
 #[must_use]
-pub(super) fn alarm(waker: &Waker, set: Option<Ticket>) -> Option<Ticket> {
+pub(super) fn alarm(waker: &Waker, set: Option<Ticket>, by_tokio: bool) -> Option<Ticket> {
     #[cfg(feature = "tokio")]
-    if may_put_off() {
+    if may_put_off(by_tokio) {
         let now = Instant::now();
         if set.is_some_and(|set| set.at() > selvedge_cancel::Instant::from_std(now)) {
             return set;
@@ -60,15 +62,16 @@ pub(super) fn alarm(waker: &Waker, set: Option<Ticket>) -> Option<Ticket> {
         let at = selvedge_cancel::Instant::from_std(now + PATIENCE);
         return Some(crate::rt::embedded().schedule(at, waker));
     }
-    let _ = waker;
+    let _ = (waker, by_tokio);
     set
 }
 
 /// Wakes the task around as one that yields: on a worker of tokio's after those who are ready, and after a look at its
 /// sockets and timers, which it would take otherwise after 61 polls only.
-pub(super) fn wake_after_others(waker: &Waker) {
+pub(super) fn wake_after_others(waker: &Waker, by_tokio: bool) {
+    let _ = by_tokio;
     #[cfg(feature = "tokio")]
-    if may_put_off() {
+    if may_put_off(by_tokio) {
         // Its one poll puts the waker off, or wakes it at once where there is no worker.
         let caught = Waker::from(Arc::new(Caught(Some(waker.clone()))));
         let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&caught));
@@ -101,8 +104,15 @@ impl Drop for Caught {
 /// Whether this thread is in a poll of the runtime's, and not in one of some other executor that runs beside it, on a
 /// thread that has entered the runtime or may block. Only such a poll has a budget that ends: it is taken, operation by
 /// operation, and put back.
+pub(super) fn is_polled_by_tokio() -> bool {
+    #[cfg(feature = "tokio")]
+    return has_budget_that_ends();
+    #[cfg(not(feature = "tokio"))]
+    false
+}
+
 #[cfg(feature = "tokio")]
-fn is_polled_by_tokio() -> bool {
+fn has_budget_that_ends() -> bool {
     /// More than a whole budget.
     const MORE: usize = 256;
     let mut taken = Vec::new();
@@ -134,6 +144,37 @@ pub(super) struct Runtime {
     inside: bool,
 }
 
+/// Whether this thread is a worker of a multi-thread runtime and has that role now, so that it can hand its other tasks to
+/// another thread. In `block_on` of such a runtime, in a `LocalSet`, on a thread for blocking work or inside
+/// `block_in_place` there is nothing to hand over, and `block_in_place` would panic, or take the budget away for good. The
+/// runtime does not say; but only a worker puts a yield off, and all others wake at once.
+#[cfg(feature = "tokio")]
+pub(super) fn is_on_worker() -> bool {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+
+    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    if !matches!(flavor, Ok(RuntimeFlavor::MultiThread)) {
+        return false;
+    }
+    let woken = Arc::new(Woken(AtomicBool::new(false)));
+    let waker = Waker::from(Arc::clone(&woken));
+    let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));
+    // Relaxed: it was this thread.
+    !woken.0.load(Ordering::Relaxed)
+}
+
+/// Whether somebody has called it.
+#[cfg(feature = "tokio")]
+struct Woken(AtomicBool);
+
+#[cfg(feature = "tokio")]
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        // Relaxed: as above.
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Whether this thread is in a runtime of somebody's. It is no helper then: what budget it has may be spent for good.
 pub(super) fn in_runtime() -> bool {
     #[cfg(feature = "tokio")]
@@ -163,14 +204,14 @@ impl RuntimeId {
 }
 
 impl Runtime {
-    /// That of this thread, for helpers of this kind of pool.
-    pub(super) fn current(shared: bool) -> Self {
-        let _ = shared;
+    /// That of this thread, for helpers of this kind of pool. `by_tokio`: the owner is in a poll of the runtime's.
+    pub(super) fn current(shared: bool, by_tokio: bool) -> Self {
+        let _ = (shared, by_tokio);
         Self {
             #[cfg(feature = "tokio")]
             tokio: tokio::runtime::Handle::try_current().ok(),
             #[cfg(feature = "tokio")]
-            inside: !shared && !crate::rt::in_block_on() && is_polled_by_tokio(),
+            inside: !shared && by_tokio,
         }
     }
 

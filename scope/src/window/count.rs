@@ -55,9 +55,9 @@ impl Core {
     /// Owner only.
     #[inline]
     pub(crate) fn set_live(&self, live: usize) {
-        // Relaxed: others read it as a snapshot only.
+        // Release: whoever sees this count sees what was counted elsewhere before.
         let here = live.wrapping_sub(self.count.taken_in.get());
-        self.count.here.store(here, Ordering::Relaxed);
+        self.count.here.store(here, Ordering::Release);
     }
 
     /// A child is about to end on a helper, or is dropped with its scope.

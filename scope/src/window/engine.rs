@@ -164,9 +164,7 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
             this.core.begin();
             this.stage = Stage::Running;
         }
-        if this.core.parent.register(cx.waker()) {
-            this.core.silence();
-        }
+        this.core.polled_with(cx.waker());
         this.core.set_sink(ptr::from_ref(&this.sink).cast());
         let ambient = Ambient::enter(&this.core, &mut this.token);
         let mut part: Part<'_, F, K> = Part {

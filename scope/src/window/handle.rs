@@ -291,7 +291,10 @@ unsafe fn refuse<P: Passed<Into = F>, F: Future, S: Settle<F::Output>>(
 fn lend_while_spawning(core: &Core, header: *const Header) {
     // This is in a poll. Helpers are to run the siblings under what the window has, not under a time limit, a
     // shield or a clock of the spawning task's own.
-    if !ambient::is_bare(&core.token) || core.owner.runtime.get() != coop::RuntimeId::current() {
+    if !ambient::is_bare(&core.token)
+        || core.owner.runtime.get() != coop::RuntimeId::current()
+        || !core.knows_its_host()
+    {
         return;
     }
     // SAFETY: the child was queued just now.

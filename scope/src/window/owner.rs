@@ -280,6 +280,7 @@ impl<'a> Window<'a> {
         self.budgeted
             && self.alone <= policy::BUDGET_ALONE
             && crate::rt::in_block_on()
+            && !self.core.is_polled_by_tokio()
             && !here::others_wait()
     }
 

@@ -1,0 +1,41 @@
+//! Dropping items of users, of which any may panic. A collection of the standard library that is dropped ends the process
+//! when two of its items panic, and when one does while something else unwinds.
+
+use std::mem::needs_drop;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use selvedge_cancel::quietly;
+
+/// Drops each by itself, and raises the first panic when all are gone, unless this is part of an unwinding.
+pub(crate) fn drop_all<T>(items: impl Iterator<Item = T>) {
+    if !needs_drop::<T>() {
+        return;
+    }
+    let mut first = None;
+    for item in items {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(item))) {
+            match &first {
+                None => first = Some(payload),
+                Some(_) => quietly(|| drop(payload)),
+            }
+        }
+    }
+    match first {
+        Some(payload) if std::thread::panicking() => quietly(|| drop(payload)),
+        Some(payload) => resume_unwind(payload),
+        None => {}
+    }
+}
+
+/// What is left of some items is dropped so.
+#[derive(Debug)]
+pub(crate) struct Rest<I: Iterator>(pub(crate) I);
+
+impl<I: Iterator> Drop for Rest<I> {
+    #[inline]
+    fn drop(&mut self) {
+        if needs_drop::<I::Item>() {
+            drop_all(self.0.by_ref());
+        }
+    }
+}
