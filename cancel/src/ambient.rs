@@ -1,7 +1,8 @@
 //! What the code that runs on this thread right now belongs to: its cancel token and its timer.
 //!
 //! "Ambient" belongs to the stack: an executor or a scope swaps its things in around each poll
-//! and back out after it. This module is for them, and hidden; users have `current` and its kin.
+//! and back out after it. This module is for them, and hidden; users have `current` and its kin. What comes into force only
+//! when somebody asks is in `late.rs`.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -9,6 +10,7 @@ use std::mem::ManuallyDrop;
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
+use crate::late;
 use crate::{CallbacksElsewhere, CancelToken, Cancelled, Cause, Instant, TaskId, Timer};
 
 /// What an engine knows of the task that is polled on this thread, which this crate does not.
@@ -154,6 +156,7 @@ crate::sync::thread_local! {
 ///
 /// What is still in when the thread ends is leaked: put back what was there before.
 pub fn replace(token: Option<CancelToken>) -> Option<CancelToken> {
+    late::settle();
     TOKEN.with(|in_force| in_force.swap(token))
 }
 
@@ -163,6 +166,7 @@ pub fn replace(token: Option<CancelToken>) -> Option<CancelToken> {
 /// If another token was put in force since and still is, that one stays, the answer is `None`, and whoever takes it
 /// out of force puts back `outer`.
 pub fn leave(mine: &CancelToken, outer: Option<CancelToken>) -> Option<CancelToken> {
+    late::settle();
     TOKEN.with(|in_force| in_force.leave(mine, outer))
 }
 
@@ -180,6 +184,7 @@ pub fn leave_timer(mine: &Arc<dyn Timer>, outer: Option<Arc<dyn Timer>>) -> Opti
 /// token meanwhile.
 #[inline]
 fn with_token<R>(look: impl FnOnce(&CancelToken) -> Option<R>) -> Option<R> {
+    late::settle();
     TOKEN.with(|in_force| in_force.look(look))
 }
 

@@ -15,6 +15,8 @@ mod error;
 mod fine_drop;
 mod held;
 mod io;
+#[doc(hidden)]
+pub mod late;
 mod node;
 mod or_cancel;
 mod phase;

@@ -4,6 +4,7 @@
 mod alarm;
 #[cfg(all(test, not(selvedge_loom)))]
 mod early_tests;
+mod inside;
 mod limits;
 mod shield;
 #[cfg(all(test, not(selvedge_loom)))]

@@ -220,6 +220,14 @@ fn time_out_takes_its_entry_with_it_however_it_ends() {
     assert_eq!(hand.entries(), 1);
     drop(limited);
     assert_eq!(hand.entries(), 0);
+    let mut limited = Box::pin(timeout(SECOND, async {
+        assert!(selvedge_cancel::remaining().is_some());
+        assert_eq!(hand.entries(), 1);
+        1
+    }));
+    assert!(matches!(limited.as_mut().poll(&mut cx), Poll::Ready(Ok(1))));
+    assert_eq!((hand.entries(), hand.lock().made), (0, 2));
+    // What is ready at once, and asks for nothing, has none.
     let mut limited = Box::pin(timeout(SECOND, std::future::ready(1)));
     assert!(matches!(limited.as_mut().poll(&mut cx), Poll::Ready(Ok(1))));
     assert_eq!((hand.entries(), hand.lock().made), (0, 2));

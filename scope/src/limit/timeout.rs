@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use selvedge_cancel::{
-    CancelSource, CancelToken, CauseKind, Instant, SelectSafe, TimedOut, ambient, quietly,
+    CancelSource, CancelToken, CauseKind, Instant, SelectSafe, TimedOut, quietly,
 };
 
-use super::{Act, Alarm, Stretch, Target};
-use crate::time::Clock;
+use super::Stretch;
+use super::inside::Inside;
 
 /// Waits for a future that is asked to stop after this long; one that knows nothing of our cancellation
 /// (a socket of another library, say) **is waited for, however long it takes**.
@@ -98,31 +98,6 @@ pub(super) enum Limit {
     At(Instant),
 }
 
-impl Limit {
-    /// A token of its own for what is polled here, and an alarm that cancels it in time.
-    fn begin(self, error: &TimedOut) -> Stretch {
-        let clock = Clock::current();
-        let at = match self {
-            Self::After(after) => clock.now() + after,
-            Self::At(at) => at,
-        };
-        let token = match ambient::member() {
-            Some(member) => member.child(),
-            None => CancelToken::new(),
-        };
-        token.set_limit(Some(at), error.place(), clock.installed());
-        let alarm = Alarm::new(token.clone(), Act::Cancel, clock);
-        alarm.set(Some(Target {
-            at,
-            place: error.place(),
-        }));
-        Stretch {
-            token,
-            alarm: Some(alarm),
-        }
-    }
-}
-
 pin_project! {
     /// A future with a time limit; from [`timeout`] and [`timeout_at`].
     #[must_use = "futures do nothing unless polled"]
@@ -162,24 +137,22 @@ impl<F: Future> Timeout<F> {
         let mut future = this.future;
         let running = future.as_mut().as_pin_mut();
         let running = running.expect("`Timeout` polled after it was ready");
-        let stretch = this
-            .stretch
-            .get_or_insert_with(|| this.limit.begin(this.error));
-        let polled = {
-            let _inside = stretch.enter();
-            let polled = running.poll(cx);
-            if polled.is_ready() {
-                clear(future);
-            }
-            polled
+        let inside = match this.stretch.take() {
+            Some(stretch) => Inside::entered(stretch),
+            None => Inside::announced(*this.limit, this.error.place()),
         };
-        if polled.is_pending() {
-            stretch.attend(cx.waker());
+        let polled = running.poll(cx);
+        if polled.is_ready() {
+            clear(future);
         }
-        let value = ready!(polled);
-        let token = stretch.token.clone();
-        // From here on the alarm is silent.
-        *this.stretch = None;
+        let Poll::Ready(value) = polled else {
+            this.stretch.insert(inside.rest()).attend(cx.waker());
+            return Poll::Pending;
+        };
+        // From here on the alarm is silent. If there is none, nobody has asked for a token.
+        let Some(token) = inside.end() else {
+            return Poll::Ready((value, None));
+        };
         let by_us = token.own_cause().is_some_and(|cause| {
             cause.kind() == CauseKind::Deadline && cause.place() == Some(this.error.place())
         });

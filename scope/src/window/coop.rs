@@ -13,7 +13,6 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     sync::Arc,
-    sync::atomic::{AtomicBool, Ordering},
     task::{Context, Poll, Wake},
     time::{Duration, Instant},
 };
@@ -22,6 +21,8 @@ use std::task::Waker;
 
 use selvedge_cancel::Ticket;
 
+#[cfg(feature = "tokio")]
+use crate::sync::plain::{AtomicU32, Ordering};
 #[cfg(feature = "tokio")]
 use crate::task::quietly;
 
@@ -156,22 +157,22 @@ pub(super) fn is_on_worker() -> bool {
     if !matches!(flavor, Ok(RuntimeFlavor::MultiThread)) {
         return false;
     }
-    let woken = Arc::new(Woken(AtomicBool::new(false)));
+    let woken = Arc::new(Woken(AtomicU32::new(0)));
     let waker = Waker::from(Arc::clone(&woken));
     let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));
     // Relaxed: it was this thread.
-    !woken.0.load(Ordering::Relaxed)
+    woken.0.load(Ordering::Relaxed) == 0
 }
 
 /// Whether somebody has called it.
 #[cfg(feature = "tokio")]
-struct Woken(AtomicBool);
+struct Woken(AtomicU32);
 
 #[cfg(feature = "tokio")]
 impl Wake for Woken {
     fn wake(self: Arc<Self>) {
         // Relaxed: as above.
-        self.0.store(true, Ordering::Relaxed);
+        self.0.store(1, Ordering::Relaxed);
     }
 }
 

@@ -8,7 +8,6 @@ use std::cell::Cell;
 use std::panic::Location;
 use std::ptr;
 use std::sync::OnceLock;
-use std::task::Waker;
 
 use selvedge_cancel::{CancelToken, TaskId, Ticket};
 
@@ -47,7 +46,7 @@ pub(crate) struct Owner {
     /// The runtime that the window was opened in.
     pub(super) runtime: Cell<coop::RuntimeId>,
     /// Whether polls of the scope are polls of that runtime's; found out when somebody has to know, for each parent.
-    by_tokio: Cell<Option<bool>>,
+    pub(super) by_tokio: Cell<Option<bool>>,
     /// In debug builds: the body is at rest and known to wait for one end.
     pub(super) body_waits: Cell<bool>,
     /// There is a notice to take.
@@ -284,39 +283,6 @@ impl Core {
         let size = Size { most, least };
         self.monitor
             .lend(&owner.local, &owner.turns.mail, size, context);
-    }
-
-    /// Whether polls of the scope are polls of a runtime of tokio's, with a budget. Owner only; not in a member's poll, where
-    /// somebody may have changed that for the time being, unless it [is known](Self::knows_its_host).
-    pub(super) fn is_polled_by_tokio(&self) -> bool {
-        let owner = &self.owner;
-        if owner.runtime.get() == coop::RuntimeId::default() {
-            return false;
-        }
-        owner.by_tokio.get().unwrap_or_else(|| {
-            let by_tokio = coop::is_polled_by_tokio();
-            owner.by_tokio.set(Some(by_tokio));
-            by_tokio
-        })
-    }
-
-    /// Whether [`is_polled_by_tokio`](Self::is_polled_by_tokio) may be asked from anywhere in this window.
-    pub(super) fn knows_its_host(&self) -> bool {
-        let owner = &self.owner;
-        owner.by_tokio.get().is_some() || owner.runtime.get() == coop::RuntimeId::default()
-    }
-
-    /// A poll begins, with this waker. One by another task or executor than the last is looked at anew, and one inside
-    /// another window, which may be on any thread.
-    #[inline]
-    pub(super) fn polled_with(&self, waker: &Waker) {
-        let changed = self.parent.register(waker);
-        if changed {
-            self.silence();
-        }
-        if changed || here::in_window() {
-            self.owner.by_tokio.set(None);
-        }
     }
 
     /// Asks the pool for a helper. It cannot fail (rule W3): what goes wrong costs speed only.

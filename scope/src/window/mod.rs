@@ -5,6 +5,7 @@
 //! users call a scope: `scope.rs`, `try_scope.rs` and `join.rs` are safe code on top of [`Handle`],
 //! [`Engine`] and [`BatchEngine`].
 
+mod around;
 mod batch;
 mod blame;
 mod body;

@@ -201,7 +201,7 @@ impl Shop {
         let size = Size { most: 1, least: 0 };
         self.monitor
             .lend(&self.list(nodes), &List::new(), size, || {
-                Carried::capture(&CancelToken::new(), false)
+                Carried::capture(&CancelToken::new(), false, false)
             });
     }
 
