@@ -184,3 +184,33 @@ fn count_only_rises_while_children_are_spawned_and_only_falls_while_they_end() {
         assert!(helped > 0, "none has ended on a helper");
     });
 }
+
+// A spawn that comes as the scope ends is counted for a moment before it is refused, but nobody is told of it.
+#[test]
+fn scope_that_is_over_has_no_children_while_others_try_to_spawn_into_it() {
+    guarded_for(Duration::from_secs(60), || {
+        for _ in 0..5000 {
+            let handle = std::sync::OnceLock::<Scope<'static>>::new();
+            std::thread::scope(|threads| {
+                for _ in 0..2 {
+                    threads.spawn(|| {
+                        let late = loop {
+                            if let Some(late) = handle.get() {
+                                break late;
+                            }
+                            std::hint::spin_loop();
+                        };
+                        (0..50).all(|_| late.try_spawn(async {}).is_ok())
+                    });
+                }
+                let over = block_on(scope(async |s: Scope<'static>| {
+                    let _ = handle.set(s.clone());
+                    s
+                }));
+                for _ in 0..20 {
+                    assert_eq!(over.len(), 0);
+                }
+            });
+        }
+    });
+}

@@ -64,8 +64,11 @@ fn hints_say_when_help_is_asked_for() {
         assert_eq!(two!(1, cheap), 0);
 
         // Known to be cheap: no help, unless somebody knows better.
-        learn::<2>(pool);
-        assert_eq!(two!(2,), 0);
+        // (The first poll of all is believed, and the system may have put this thread aside then.)
+        assert!((0..100).any(|_| {
+            learn::<2>(pool);
+            two!(2,) == 0
+        }));
         assert!(two!(2, heavy) > 0);
 
         // The first hint of a scope stays.

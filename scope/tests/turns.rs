@@ -254,12 +254,21 @@ fn cheap_child_in_front_of_big_ones_keeps_nobody_from_helping() {
     guarded(|| {
         let pool = pool(1);
         let (polls, helped) = (&AtomicUsize::new(0), &AtomicUsize::new(0));
-        // What the owner polls: a helper may go on while the system has put the owner aside.
-        let own = || polls.load(Ordering::SeqCst) - helped.load(Ordering::SeqCst);
+        // What the owner polls while no helper does: while one does the poll of the scope cannot end, so what is ready goes
+        // on, and on a busy machine that may be for long.
+        let (away, own) = (&AtomicUsize::new(0), &AtomicUsize::new(0));
         let big = move || async move {
             polls.fetch_add(1, Ordering::SeqCst);
-            helped.fetch_add(on_helper().into(), Ordering::SeqCst);
-            burn(Duration::from_millis(5));
+            if on_helper() {
+                helped.fetch_add(1, Ordering::SeqCst);
+                away.fetch_add(1, Ordering::SeqCst);
+                burn(Duration::from_millis(5));
+                away.fetch_sub(1, Ordering::SeqCst);
+            } else {
+                let alone = away.load(Ordering::SeqCst) == 0;
+                own.fetch_add(alone.into(), Ordering::SeqCst);
+                burn(Duration::from_millis(5));
+            }
         };
         let cheap = || async {};
         let run = |bigs: usize| {
@@ -277,9 +286,9 @@ fn cheap_child_in_front_of_big_ones_keeps_nobody_from_helping() {
             helped.store(0, Ordering::SeqCst);
             let (mut scoped, mut most) = (pin!(run(bigs)), 0);
             loop {
-                let before = own();
+                let before = own.load(Ordering::SeqCst);
                 let ended = poll_once(scoped.as_mut()).is_ready();
-                most = most.max(own() - before);
+                most = most.max(own.load(Ordering::SeqCst) - before);
                 if ended {
                     break;
                 }

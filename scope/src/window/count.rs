@@ -1,8 +1,6 @@
 //! How many children a scope has: exactly for the owner, and for whoever asks, whom each spawn and each end changes
 //! by one step, so that nobody ever sees half of one.
 
-use std::cell::Cell;
-
 use super::core::Core;
 use crate::sync::{AtomicUsize, Ordering};
 
@@ -13,8 +11,8 @@ pub(super) struct Count {
     here: AtomicUsize,
     /// What was spawned from outside the window's thread, less what ended outside its polls: on helpers, or dropped.
     elsewhere: AtomicUsize,
-    /// As much of `elsewhere` as the owner has taken in: registered, or retired. The owner's own.
-    taken_in: Cell<usize>,
+    /// As much of `elsewhere` as the owner has taken in: registered, or retired. Written by the owner.
+    taken_in: AtomicUsize,
 }
 
 impl Count {
@@ -22,7 +20,7 @@ impl Count {
         Self {
             here: AtomicUsize::new(0),
             elsewhere: AtomicUsize::new(0),
-            taken_in: Cell::new(0),
+            taken_in: AtomicUsize::new(0),
         }
     }
 }
@@ -30,6 +28,10 @@ impl Count {
 impl Core {
     /// Children that have not ended, those not registered yet included.
     pub(crate) fn len(&self) -> usize {
+        if self.inbox.is_dead() {
+            // It takes no more: what came from elsewhere in time was taken in, and what comes now is being refused.
+            return self.live();
+        }
         // Acquire: in this order. A snapshot, which another thread's spawns and ends make stale at once; but one of a
         // moment, for the two words were so together when the second was read.
         let mut elsewhere = self.count.elsewhere.load(Ordering::Acquire);
@@ -44,19 +46,25 @@ impl Core {
         }
     }
 
-    /// Children registered and not retired. Owner only.
+    /// Children registered and not retired. Exact for the owner; for others once the scope takes no more.
     #[inline]
     pub(crate) fn live(&self) -> usize {
         // Relaxed: the owner reads what it wrote.
         let here = self.count.here.load(Ordering::Relaxed);
-        here.wrapping_add(self.count.taken_in.get())
+        here.wrapping_add(self.taken_in())
+    }
+
+    #[inline]
+    fn taken_in(&self) -> usize {
+        // Relaxed: as above. So are the stores: nobody else writes it.
+        self.count.taken_in.load(Ordering::Relaxed)
     }
 
     /// Owner only.
     #[inline]
     pub(crate) fn set_live(&self, live: usize) {
         // Release: whoever sees this count sees what was counted elsewhere before.
-        let here = live.wrapping_sub(self.count.taken_in.get());
+        let here = live.wrapping_sub(self.taken_in());
         self.count.here.store(here, Ordering::Release);
     }
 
@@ -80,13 +88,13 @@ impl Core {
 
     /// The owner registers one that was spawned from outside the window's thread.
     pub(super) fn newborn_came(&self) {
-        let taken_in = &self.count.taken_in;
-        taken_in.set(taken_in.get().wrapping_add(1));
+        let taken_in = self.taken_in().wrapping_add(1);
+        self.count.taken_in.store(taken_in, Ordering::Relaxed);
     }
 
     /// The owner retires one that ended so.
     pub(super) fn came_back(&self) {
-        let taken_in = &self.count.taken_in;
-        taken_in.set(taken_in.get().wrapping_sub(1));
+        let taken_in = self.taken_in().wrapping_sub(1);
+        self.count.taken_in.store(taken_in, Ordering::Relaxed);
     }
 }
