@@ -98,7 +98,8 @@ impl Case {
             // All are there by now, in chunks that were allocated for them. From here on the process keeps as
             // many empty chunks as it ever does, so that what is freed is seen to be freed.
             let before = bytes();
-            drop(std::mem::take(&mut *self.stock.lock().unwrap()));
+            let stock = std::mem::take(&mut *self.stock.lock().unwrap());
+            apart(|| drop(stock));
             *self.freed.lock().unwrap() = before - bytes();
             self.passing.lock().unwrap().clear();
         }
@@ -106,6 +107,15 @@ impl Case {
         usize::from(room[BYTES - 1] == index as u8)
     }
 }
+
+/// Does it on a thread of its own, which keeps nothing of it for later scopes.
+fn apart<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    let lending = *LENDING.lock().unwrap();
+    std::thread::scope(|s| s.spawn(|| with(lending, f)).join().unwrap())
+}
+
+/// What the present cases run with.
+static LENDING: Mutex<Lending> = Mutex::new(Lending::Never);
 
 /// Wakers that hold every chunk that the process has, and more than it will keep.
 fn stock() -> Vec<Waker> {
@@ -116,7 +126,7 @@ fn stock() -> Vec<Waker> {
 
 /// How many bytes the waker of one future keeps after everything has ended. Measured again if it is too much: threads of
 /// the pool allocate and free meanwhile, as late as a busy machine lets them; what a waker keeps is there each time.
-fn kept(name: &str, run: impl Fn(&Case) -> usize, ended: usize) {
+fn kept(name: &str, run: impl Fn(&Case) -> usize + Sync, ended: usize) {
     let mut left = 20;
     loop {
         let (kept, after) = measure(name, &run, ended);
@@ -131,15 +141,16 @@ fn kept(name: &str, run: impl Fn(&Case) -> usize, ended: usize) {
     }
 }
 
-fn measure(name: &str, run: impl Fn(&Case) -> usize, ended: usize) -> (isize, isize) {
+fn measure(name: &str, run: impl Fn(&Case) -> usize + Sync, ended: usize) -> (isize, isize) {
     let case = Case {
         left: Mutex::new(Vec::with_capacity(1)),
         passing: Mutex::new(Vec::with_capacity(2 * MANY)),
-        stock: Mutex::new(stock()),
+        stock: Mutex::new(apart(stock)),
         freed: Mutex::new(0),
     };
     let before = settled();
-    assert_eq!(run(&case), ended, "{name}: all futures ran to their end");
+    let ran = apart(|| run(&case));
+    assert_eq!(ran, ended, "{name}: all futures ran to their end");
     let freed = *case.freed.lock().unwrap();
     assert!(
         freed > STOCK as isize * size_of::<Waker>() as isize + CHUNK,
@@ -149,7 +160,8 @@ fn measure(name: &str, run: impl Fn(&Case) -> usize, ended: usize) -> (isize, is
     at_rest(before - freed + CHUNK + CORE);
     let kept = bytes() - before + freed;
     let waker = case.left.lock().unwrap().pop();
-    drop(waker.expect("a waker was left behind"));
+    let waker = waker.expect("a waker was left behind");
+    apart(|| drop(waker));
     let after = at_rest(before - freed) - before + freed;
     println!("{name}: {kept} bytes kept, {after} afterwards");
     assert!(kept > 256, "{name}: the waker keeps something");
@@ -235,10 +247,9 @@ fn scopes() {
 fn stale_waker_keeps_a_chunk_and_the_core_and_gives_them_back() {
     // One after the other, because the counter counts all.
     for lending in [Lending::Never, Lending::Forced] {
-        with(lending, || {
-            batches();
-            lanes();
-            scopes();
-        });
+        *LENDING.lock().unwrap() = lending;
+        batches();
+        lanes();
+        scopes();
     }
 }

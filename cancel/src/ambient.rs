@@ -102,6 +102,7 @@ impl<T: Same> InForce<T> {
     }
 
     /// Swaps what is in force; the answer is what was.
+    #[inline]
     fn swap(&self, new: Option<T>) -> Option<T> {
         ManuallyDrop::into_inner(self.now.replace(ManuallyDrop::new(new)))
     }
@@ -112,8 +113,18 @@ impl<T: Same> InForce<T> {
         (**self.now.borrow()).as_ref().and_then(look)
     }
 
-    fn leave(&self, mine: &T, mut outer: Option<T>) -> Option<T> {
-        if self.look(|now| now.same(mine).then_some(())).is_none() {
+    #[inline]
+    fn leave(&self, mine: &T, outer: Option<T>) -> Option<T> {
+        let is_innermost = self.look(|now| now.same(mine).then_some(())).is_some();
+        if is_innermost && (outer.is_none() || self.left.borrow().is_empty()) {
+            return self.swap(outer);
+        }
+        self.leave_out_of_order(mine, outer, is_innermost)
+    }
+
+    #[cold]
+    fn leave_out_of_order(&self, mine: &T, mut outer: Option<T>, is_innermost: bool) -> Option<T> {
+        if !is_innermost {
             self.left.borrow_mut().push((mine.clone(), outer));
             return None;
         }
@@ -155,6 +166,7 @@ crate::sync::thread_local! {
 /// Swaps this thread's current token; touches no count. Works in the destructors of thread-locals, too.
 ///
 /// What is still in when the thread ends is leaked: put back what was there before.
+#[inline]
 pub fn replace(token: Option<CancelToken>) -> Option<CancelToken> {
     late::settle();
     TOKEN.with(|in_force| in_force.swap(token))
@@ -165,6 +177,7 @@ pub fn replace(token: Option<CancelToken>) -> Option<CancelToken> {
 ///
 /// If another token was put in force since and still is, that one stays, the answer is `None`, and whoever takes it
 /// out of force puts back `outer`.
+#[inline]
 pub fn leave(mine: &CancelToken, outer: Option<CancelToken>) -> Option<CancelToken> {
     late::settle();
     TOKEN.with(|in_force| in_force.leave(mine, outer))

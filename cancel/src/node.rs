@@ -399,6 +399,32 @@ impl Node {
         let_go(cold);
     }
 
+    /// A root as it was made, outside every tree. `false`: others have it, or it has seen too much.
+    pub(crate) fn renew(this: &mut Arc<Self>) -> bool {
+        let Some(node) = Arc::get_mut(this) else {
+            return false;
+        };
+        // Relaxed: exclusive here, so all that others did is seen.
+        let order = Ordering::Relaxed;
+        let is_plain = node.asked.load(order) == 0
+            && node.marks.load(order) == 0
+            && !node.is_never
+            && node.born_under.is_none();
+        let Ok(locked) = node.locked.get_mut() else {
+            return false;
+        };
+        if !is_plain || !locked.holds_nothing() {
+            return false;
+        }
+        *locked = Locked::new();
+        if node.attached_to.get().is_some() {
+            node.unlink();
+            node.slot = AtomicU32::new(NOWHERE);
+            drop(node.attached_to.take());
+        }
+        true
+    }
+
     /// Takes the node out of its parent's list, if it is there.
     fn unlink(&mut self) {
         // Relaxed: exclusive here; the writer held a counted reference, whose release the last

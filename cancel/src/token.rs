@@ -60,6 +60,13 @@ impl CancelToken {
         }
     }
 
+    /// As it was made, if nobody else has it and nothing was ever asked of it; `false`: it is not.
+    #[doc(hidden)]
+    #[inline]
+    pub fn renew(&mut self) -> bool {
+        Node::renew(&mut self.node)
+    }
+
     /// Puts this token, and all that is below it, under a parent. The first call counts.
     #[doc(hidden)]
     pub fn attach_to(&self, parent: &Self) {

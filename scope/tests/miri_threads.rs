@@ -304,7 +304,8 @@ fn wakers_are_woken_and_dropped_last_on_other_threads() {
                     kept.into_iter().for_each(Waker::wake);
                 });
             }
-            assert!(bell.rung() > 0);
+            // All wakes may have come while it was polled.
+            assert!(ends || bell.rung() > 0);
             let left = std::mem::take(&mut *slot.lock().unwrap());
             thread::spawn(move || drop(left)).join().unwrap();
         }

@@ -88,6 +88,8 @@ pub(crate) struct Arena {
     rare: OnceCell<Box<[Class; CLASSES - COMMON]>>,
     recent: Cell<usize>,
     chunks: Cell<*const Chunk>,
+    /// A small chunk that the last scope of this core has left, in which nothing lies.
+    spare: Cell<*const Chunk>,
     /// Slots freed by other threads, or `DEAD`.
     returned: AtomicPtr<Header>,
 }
@@ -104,8 +106,31 @@ impl Arena {
             rare: OnceCell::new(),
             recent: Cell::new(0),
             chunks: Cell::new(ptr::null()),
+            spare: Cell::new(ptr::null()),
             returned: AtomicPtr::new(ptr::null_mut()),
         }
+    }
+
+    /// As it was made; nobody has a slot of it.
+    pub(crate) fn renew(&mut self) {
+        let Self {
+            classes,
+            rare,
+            recent,
+            chunks,
+            // The next scope of the core has it.
+            spare: _,
+            returned,
+        } = self;
+        for class in classes {
+            *class = Class::new();
+        }
+        if rare.get().is_some() {
+            *rare = OnceCell::new();
+        }
+        *recent = Cell::new(0);
+        *chunks = Cell::new(ptr::null());
+        *returned = AtomicPtr::new(ptr::null_mut());
     }
 
     #[inline]
@@ -207,6 +232,10 @@ impl Arena {
 
     fn open_chunk(&self, core: &Core, class: &Class, index: usize) {
         let stride = class.stride.get();
+        if let Some((chunk, offset, slots)) = self.take_spare(core, index, stride) {
+            class.grow.set(class.grow.get() * 4);
+            return self.open_next(class, (chunk, offset, slots));
+        }
         let index = u32::try_from(index).unwrap_or(0);
         let slots = class.grow.replace(class.grow.get() * 4);
         // Small ones by count, large ones by size: a stray waker pins no more than one of the kept size.
@@ -218,6 +247,30 @@ impl Arena {
             class.grow.set(MOST_SLOTS + 1);
             Chunk::make_kept(core, index, stride)
         };
+        self.open_next(class, (chunk, offset, slots));
+    }
+
+    /// The chunk that was left by the last scope of this core, if it has slots of this size. It is of the first class.
+    #[inline]
+    fn take_spare(
+        &self,
+        core: &Core,
+        index: usize,
+        stride: u32,
+    ) -> Option<(*const Chunk, u32, u32)> {
+        let spare = self.spare.get();
+        // SAFETY: a spare chunk is alive until it is taken or freed, by this thread.
+        let chunk = unsafe { spare.as_ref() }?;
+        if index != 0 || chunk.stride() != stride {
+            return None;
+        }
+        self.spare.set(ptr::null());
+        let (offset, slots) = chunk.begin_again(core);
+        Some((spare, offset, slots))
+    }
+
+    #[inline]
+    fn open_next(&self, class: &Class, (chunk, offset, slots): (*const Chunk, u32, u32)) {
         // SAFETY: just made.
         unsafe { &*chunk }.next.set(self.chunks.replace(chunk));
         let full = class.open.replace(chunk);
@@ -343,12 +396,30 @@ impl Arena {
         }
     }
 
+    /// Whether a chunk, in which nothing lies, stays for the next scope of this core: a first one, which is small, and
+    /// not if a waker may keep the core for long.
+    ///
+    /// # Safety
+    /// The chunk is alive.
+    unsafe fn keeps(&self, chunk: *const Chunk) -> bool {
+        // SAFETY: handed on from the caller.
+        let chunk = unsafe { &*chunk };
+        self.spare.get().is_null()
+            && chunk.class == 0
+            && !chunk.is_of_kept_size()
+            && chunk.is_last_but_one()
+    }
+
     /// The scope is dead: frees every chunk that nobody holds a slot of and leaves the rest to the last
     /// holder of each.
     ///
     /// # Safety
     /// The caller is the owner, holds a reference to the core, and places no further cell.
     pub(crate) unsafe fn retire(&self) {
+        if self.chunks.get().is_null() {
+            // Nobody has a slot to give back.
+            return;
+        }
         // AcqRel: takes the returned slots, and tells later ones to count themselves off.
         let mut slot = self.returned.swap(dead(), Ordering::AcqRel).cast_const();
         while !slot.is_null() && slot != dead() {
@@ -369,11 +440,26 @@ impl Arena {
                 let old = unsafe { &*chunk }.after.fetch_add(live, Ordering::AcqRel);
                 old.wrapping_add(live) == 0
             };
-            if unheld {
+            // SAFETY: it is freed below.
+            if unheld && next.is_null() && unsafe { self.keeps(chunk) } {
+                self.spare.set(chunk);
+                // SAFETY: no slot is in use, and the caller has a reference besides.
+                unsafe { Chunk::rest_empty(chunk) };
+            } else if unheld {
                 // SAFETY: no slot is in use.
                 unsafe { Chunk::free(chunk) };
             }
             chunk = next;
+        }
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        let spare = self.spare.get();
+        if !spare.is_null() {
+            // SAFETY: it is empty, and the arena's alone.
+            unsafe { Chunk::free_empty(spare) };
         }
     }
 }

@@ -10,13 +10,13 @@ use std::ptr;
 
 use super::arena::{CLASSES, Place};
 use super::{Header, Links, Placed, Task, cache};
-use crate::sync::AtomicUsize;
+use crate::sync::{AtomicUsize, Ordering};
 use crate::window::{Core, owned_here};
 
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Chunk {
-    pub(super) core: *const Core,
+    pub(super) core: Cell<*const Core>,
     /// The scope's next older chunk.
     pub(super) next: Cell<*const Chunk>,
     /// Neighbours of the one cell in the list of single cells; unused in chunks of many.
@@ -42,7 +42,8 @@ impl Chunk {
     /// No slot of the chunk is in use and nobody will look at it again.
     pub(super) unsafe fn free(this: *const Self) {
         // SAFETY: the chunk is still whole.
-        let Self { core, layout, .. } = *unsafe { &*this };
+        let Self { core, layout, .. } = unsafe { &*this };
+        let (core, layout) = (core.get(), *layout);
         let memory = this.cast_mut().cast();
         if layout != KEPT || !cache::put(memory) {
             // SAFETY: allocated with this layout in `make` or `make_kept`.
@@ -50,6 +51,55 @@ impl Chunk {
         }
         // SAFETY: the chunk held a reference, which ends here.
         unsafe { Core::release(core) };
+    }
+
+    /// Nothing lies in it, and it is to be used again by the next scope of its core, to which it does not refer meanwhile.
+    ///
+    /// # Safety
+    /// No slot is in use, nobody else will look at the chunk, and the caller has a reference to the core.
+    pub(super) unsafe fn rest_empty(this: *const Self) {
+        // SAFETY: the chunk is whole.
+        let core = unsafe { (*this).core.get() };
+        // SAFETY: the chunk held a reference, which ends here.
+        unsafe { Core::release(core) };
+    }
+
+    /// Frees a chunk that [rests](Self::rest_empty).
+    ///
+    /// # Safety
+    /// Nobody will look at it again.
+    pub(super) unsafe fn free_empty(this: *const Self) {
+        // SAFETY: the chunk is still whole.
+        let layout = unsafe { (*this).layout };
+        // SAFETY: allocated with this layout in `make`.
+        unsafe { dealloc(this.cast_mut().cast(), layout) };
+    }
+
+    /// A chunk that rests serves a scope: where its slots begin and how many there are.
+    pub(super) fn begin_again(&self, core: &Core) -> (u32, u32) {
+        core.acquire();
+        self.core.set(core.as_ptr());
+        self.next.set(ptr::null());
+        self.unused.set(0);
+        self.freed.set(0);
+        // Relaxed: nobody else has seen the chunk since it rested.
+        self.after.store(0, Ordering::Relaxed);
+        (self.first, self.slots)
+    }
+
+    pub(super) fn stride(&self) -> u32 {
+        self.stride
+    }
+
+    /// Whether nobody refers to the core but this chunk and the scope.
+    pub(super) fn is_last_but_one(&self) -> bool {
+        // SAFETY: the chunk keeps the core alive.
+        unsafe { &*self.core.get() }.references() == 2
+    }
+
+    /// Whether any scope may have it next.
+    pub(super) fn is_of_kept_size(&self) -> bool {
+        self.layout == KEPT
     }
 
     /// The next chunk, and how many slots of this one are in use.
@@ -117,7 +167,7 @@ impl Chunk {
     fn of(core: &Core, class: u32, layout: Layout, slots: (u32, u32, u32)) -> Self {
         core.acquire();
         Self {
-            core: core.as_ptr(),
+            core: Cell::new(core.as_ptr()),
             next: Cell::new(ptr::null()),
             links: Links::new(),
             layout,
@@ -237,14 +287,14 @@ pub(super) unsafe fn place_of_slot(header: *const Header) -> *const Chunk {
 /// `header` opens a slot of `chunk` that nothing refers to.
 pub(super) unsafe fn free_slot(chunk: *const Chunk, header: *const Header) {
     // SAFETY: the chunk is alive: this slot is in use.
-    let Chunk { core, class, .. } = *unsafe { &*chunk };
-    if class as usize == CLASSES {
+    let Chunk { core, class, .. } = unsafe { &*chunk };
+    if *class as usize == CLASSES {
         // SAFETY: its only slot is free.
         unsafe { Chunk::free(chunk) };
         return;
     }
     // SAFETY: the chunk keeps the core alive.
-    let core = unsafe { &*core };
+    let core = unsafe { &*core.get() };
     let arena = &core.owner.arena;
     if owned_here(core) {
         // SAFETY: this thread is the owner in an open window, and the slot is free.

@@ -108,6 +108,13 @@ impl Header {
         }
     }
 
+    /// As it was made, but for the word; nobody refers to it.
+    pub(crate) fn renew(&mut self, word: TaskWord) {
+        self.next = Cell::new(std::ptr::null());
+        self.word = word;
+        self.life = LifeWord::new(false);
+    }
+
     /// The core of the cell's scope.
     ///
     /// # Safety

@@ -11,11 +11,12 @@ use std::time::Instant;
 use selvedge_cancel::CancelToken;
 
 use super::circle;
-use super::core::{Core, Settings};
+use super::core::Core;
 use super::core_ref::CoreRef;
 use super::engine::{Ambient, drop_child, raise};
 use super::owner::{Body, Run, Turn, Window};
 use super::policy;
+use super::settings::Settings;
 use super::step::{Side, Stepped, step_by};
 use crate::task::{BatchCell, Ended, Header, Holds, Payload, Slab, quietly};
 
@@ -28,6 +29,8 @@ enum Stage {
 
 /// Runs a fixed number of futures of one type.
 pub(crate) struct BatchEngine<F: Future> {
+    /// As a scope has it.
+    token: Option<CancelToken>,
     core: CoreRef,
     slab: Slab<F>,
     /// Slots that were filled.
@@ -37,7 +40,6 @@ pub(crate) struct BatchEngine<F: Future> {
     started: usize,
     /// The outputs of the first so many slots, once they are there.
     outputs: Vec<F::Output>,
-    token: Option<CancelToken>,
     _pin: PhantomPinned,
 }
 
@@ -196,7 +198,7 @@ impl<F: Future> BatchEngine<F> {
         futures: impl IntoIterator<Item = F>,
         place: &'static Location<'static>,
     ) -> Self {
-        let core = Core::make(place, true);
+        let core = Core::make(place);
         let token = Some(core.token.clone());
         let mut engine = Self {
             core,

@@ -3,89 +3,31 @@
 //! It holds no value of a type that may borrow from `'env` (rule W10). What only the owner may touch is in
 //! [`Owner`]; the rest is atomic or locked (rule W14).
 
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::panic::Location;
 use std::ptr;
 use std::sync::OnceLock;
 
-use selvedge_cancel::{CancelToken, TaskId, Ticket};
+use selvedge_cancel::{CancelToken, TaskId};
 
 use super::body::BODY;
 use super::core_ref::CoreRef;
 use super::count::Count;
-use super::here::{self, Lending, Node, Role};
-use super::hint::Hint;
+use super::here::{self, Lending, Role};
 use super::inbox::{Chain, Inbox, Pushed};
 use super::monitor::{LazyMonitor, Size};
 use super::notice::Notice;
+use super::owned::Owner;
 use super::panics::Panics;
 use super::parent::Parent;
-use super::turns::Turns;
-use super::{coop, helper, hint, host, policy, stats, step};
-use crate::limit::Limits;
+use super::settings::Settings;
+use super::spare;
+use super::{helper, hint, host, policy, stats, step};
 use crate::pool::Pool;
 use crate::sync::{AtomicU32, AtomicUsize, Ordering};
 use crate::task::{
-    AllList, Alone, Arena, Ended, Header, Kind, List, Task, free_owned, leave_seat, links_of,
+    Alone, Ended, Header, Kind, List, Task, TaskWord, free_owned, leave_seat, links_of,
 };
-
-/// What only the owner touches, in an open window or in the scope's `Drop`.
-#[derive(Debug)]
-pub(crate) struct Owner {
-    /// Ready children, outside lending; children that came up meanwhile, while lending.
-    pub(crate) local: List,
-    pub(crate) turns: Turns,
-    /// While lending: how many were ready when the owner last looked.
-    pub(crate) ahead: Cell<usize>,
-    pub(crate) all: AllList,
-    pub(crate) arena: Arena,
-    pub(crate) body_done: Cell<bool>,
-    /// Wakes the task around, should the wake of the last window that gave way come late.
-    pub(super) alarm: Cell<Option<Ticket>>,
-    /// The runtime that the window was opened in.
-    pub(super) runtime: Cell<coop::RuntimeId>,
-    /// Whether polls of the scope are polls of that runtime's; found out when somebody has to know, for each parent.
-    pub(super) by_tokio: Cell<Option<bool>>,
-    /// In debug builds: the body is at rest and known to wait for one end.
-    pub(super) body_waits: Cell<bool>,
-    /// There is a notice to take.
-    pub(crate) noticed: Cell<bool>,
-    /// The grace is over: what is left is to be dropped.
-    pub(crate) aborted: Cell<bool>,
-    /// Every child has been told of the scope's cancellation.
-    pub(crate) carried: Cell<bool>,
-    /// The scope hangs below another token, and does not listen to it yet.
-    pub(crate) attached: Cell<bool>,
-    /// The monitor is open.
-    pub(crate) lent: Cell<bool>,
-    /// Whether this window may lend: asked once, when it first matters.
-    pub(crate) may_lend: Cell<Option<bool>>,
-    pub(crate) spawns: Cell<u32>,
-    /// The owner's place in the chain of its thread, while a window is open.
-    pub(super) node: Node,
-    /// Children that ended on helpers and are still registered; empty but in `retire_done`, unless that unwound.
-    pub(crate) done: List,
-}
-
-/// What the builder methods set before the first poll.
-#[derive(Debug, Default)]
-pub(crate) struct Settings {
-    pub(crate) pool: OnceLock<Pool>,
-    pub(crate) inline: OnceLock<()>,
-    /// What the user knows of what its polls cost.
-    pub(crate) hint: OnceLock<Hint>,
-    pub(crate) name: OnceLock<Cow<'static, str>>,
-    pub(crate) limits: OnceLock<Box<Limits>>,
-    /// What is left some time after a cancellation is dropped.
-    pub(crate) graced: OnceLock<()>,
-}
-
-impl Settings {
-    pub(crate) fn limits(&self) -> &Limits {
-        self.limits.get_or_init(|| Box::new(Limits::new()))
-    }
-}
 
 #[derive(Debug)]
 #[repr(C)]
@@ -122,9 +64,23 @@ unsafe impl Sync for Core {}
 
 impl Core {
     /// A new core with one reference, the caller's.
-    pub(crate) fn make(place: &'static Location<'static>, body: bool) -> CoreRef {
-        host::install();
-        let core = Box::into_raw(Box::new(Self {
+    pub(crate) fn make(place: &'static Location<'static>) -> CoreRef {
+        let mut core = spare::take().unwrap_or_else(|| {
+            host::install();
+            Self::fresh(place)
+        });
+        core.place = place;
+        let core = Box::into_raw(core);
+        // SAFETY: just made; nobody else has seen it.
+        unsafe { (*core).body.core = core };
+        // SAFETY: as above.
+        unsafe { (*core).notice.header.core = core };
+        // SAFETY: the one reference that the core was made with.
+        unsafe { CoreRef::adopt(core) }
+    }
+
+    fn fresh(place: &'static Location<'static>) -> Box<Self> {
+        Box::new(Self {
             body: Header::new(ptr::null(), &BODY, false),
             refs: AtomicUsize::new(1),
             inbox: Inbox::new(),
@@ -137,37 +93,49 @@ impl Core {
             count: Count::new(),
             big: AtomicU32::new(0),
             dying: AtomicU32::new(0),
-            owner: Owner {
-                local: List::new(),
-                turns: Turns::new(body),
-                ahead: Cell::new(0),
-                all: AllList::new(),
-                arena: Arena::new(),
-                body_done: Cell::new(!body),
-                alarm: Cell::new(None),
-                runtime: Cell::new(coop::RuntimeId::default()),
-                by_tokio: Cell::new(None),
-                body_waits: Cell::new(false),
-                noticed: Cell::new(false),
-                aborted: Cell::new(false),
-                carried: Cell::new(false),
-                attached: Cell::new(false),
-                lent: Cell::new(false),
-                may_lend: Cell::new(None),
-                spawns: Cell::new(0),
-                node: Node::new(),
-                done: List::new(),
-            },
+            owner: Owner::new(),
             sink: Cell::new(ptr::null()),
             settings: Settings::default(),
             place,
-        }));
-        // SAFETY: just made; nobody else has seen it.
-        unsafe { (*core).body.core = core };
-        // SAFETY: as above.
-        unsafe { (*core).notice.header.core = core };
-        // SAFETY: the one reference that the core was made with.
-        unsafe { CoreRef::adopt(core) }
+        })
+    }
+
+    /// Makes a core that nobody refers to any more as it was when it was made. `false`: it is not worth the while.
+    pub(super) fn renew(&mut self) -> bool {
+        // Each field is named, so that one that is added is not forgotten.
+        let Self {
+            body,
+            refs,
+            inbox,
+            parent,
+            monitor,
+            notice,
+            token,
+            own,
+            panics,
+            count,
+            big,
+            dying,
+            owner,
+            sink,
+            settings,
+            place: _,
+        } = self;
+        if monitor.is_made() || own.get().is_some() || !panics.renew() || !token.renew() {
+            return false;
+        }
+        *parent = Parent::new();
+        settings.renew();
+        owner.renew();
+        notice.renew();
+        body.renew(TaskWord::new());
+        *refs = AtomicUsize::new(1);
+        *inbox = Inbox::new();
+        *count = Count::new();
+        *big = AtomicU32::new(0);
+        *dying = AtomicU32::new(0);
+        *sink = Cell::new(ptr::null());
+        true
     }
 
     /// The pointer that the core was made with: what is kept, counted and freed by.
@@ -184,9 +152,9 @@ impl Core {
         }
     }
 
-    /// How many references there are, for the models.
-    #[cfg(all(test, selvedge_loom))]
-    pub(super) fn references(&self) -> usize {
+    /// How many references there are.
+    pub(crate) fn references(&self) -> usize {
+        // Acquire: what those did who let go of theirs is over.
         self.refs.load(Ordering::Acquire)
     }
 

@@ -3,6 +3,7 @@
 use std::ptr::NonNull;
 
 use super::core::Core;
+use super::spare;
 use crate::task::quietly;
 
 /// A counted reference to a core.
@@ -58,6 +59,6 @@ impl Core {
         if let Some(pool) = self.settings.pool.take() {
             quietly(|| drop(pool));
         }
-        quietly(|| drop(self));
+        quietly(|| spare::keep(self));
     }
 }

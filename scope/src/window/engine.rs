@@ -16,13 +16,14 @@ use selvedge_cancel::{CancelToken, FineDrop, Following, TaskId, ambient};
 
 use super::body::body_waker;
 use super::circle;
-use super::core::{Core, Settings};
+use super::core::Core;
 use super::core_ref::CoreRef;
 use super::handle::Handle;
 use super::midway;
 use super::owner::{self, Run, Turn, Window};
+use super::settings::Settings;
 use super::sinks::{Family, Sinks};
-use super::step;
+use super::{step, straight};
 use crate::task::{Ended, Header, Payload, Rest, drop_payload, quietly};
 
 /// How far a scope is.
@@ -51,10 +52,10 @@ pub(crate) struct Engine<'env, F: Future, K: Sinks> {
     body: Housed<F>,
     output: Option<F::Output>,
     sink: K::Sink,
+    /// The scope's token, swapped in around each window without touching its count. It goes before the core does.
+    token: Option<CancelToken>,
     core: CoreRef,
     stage: Stage,
-    /// The scope's token, swapped in around each window without touching its count.
-    token: Option<CancelToken>,
     env: PhantomData<fn(&'env ()) -> &'env ()>,
     _pin: PhantomPinned,
 }
@@ -75,6 +76,7 @@ pub(super) struct Ambient<'a> {
 }
 
 impl<'a> Ambient<'a> {
+    #[inline]
     pub(super) fn enter(core: &'a Core, own: &'a mut Option<CancelToken>) -> Self {
         let outer = ambient::replace(own.take());
         Self { core, own, outer }
@@ -82,6 +84,7 @@ impl<'a> Ambient<'a> {
 }
 
 impl Drop for Ambient<'_> {
+    #[inline]
     fn drop(&mut self) {
         let scopes = &self.core.token;
         let own = ambient::leave(scopes, self.outer.take());
@@ -96,7 +99,7 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
         sink: K::Sink,
         make: impl FnOnce(Handle<'env, K>) -> F,
     ) -> Self {
-        let core = Core::make(place, true);
+        let core = Core::make(place);
         let token = Some(core.token.clone());
         let mut begun = Begun(Some(core));
         // SAFETY: the handle's lifetime is the engine's, whose core it shares.
@@ -160,11 +163,13 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
             this.stage != Stage::Over,
             "a scope was polled after it had ended"
         );
-        if this.stage == Stage::Fresh {
+        let is_first = this.stage == Stage::Fresh;
+        if is_first {
             this.core.begin();
             this.stage = Stage::Running;
+        } else {
+            this.core.polled_with(cx.waker());
         }
-        this.core.polled_with(cx.waker());
         this.core.set_sink(ptr::from_ref(&this.sink).cast());
         let ambient = Ambient::enter(&this.core, &mut this.token);
         let mut part: Part<'_, F, K> = Part {
@@ -172,9 +177,11 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
             output: &mut this.output,
             family: PhantomData,
         };
-        let mut window = Window::open(&this.core);
-        let run = window.run(cx, &mut part);
-        drop(window);
+        let run = if is_first {
+            straight::run(&this.core, cx, &mut part)
+        } else {
+            Window::open(&this.core).run(cx, &mut part)
+        };
         drop(ambient);
         let cut = match run {
             Run::Rest => {

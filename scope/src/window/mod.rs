@@ -29,6 +29,7 @@ mod lent;
 mod midway;
 mod monitor;
 mod notice;
+mod owned;
 mod owner;
 mod panics;
 mod parent;
@@ -37,10 +38,15 @@ mod policy;
 mod put_aside;
 #[cfg(all(test, selvedge_loom))]
 pub(crate) mod seam;
+mod settings;
 mod sinks;
+mod spare;
 pub(crate) mod stats;
 mod step;
+mod straight;
 mod turns;
+#[cfg(all(test, not(selvedge_loom)))]
+mod unknown_parent;
 
 pub(crate) use self::batch::BatchEngine;
 pub(crate) use self::circle::{asks_for_child, may_wait_no_more};

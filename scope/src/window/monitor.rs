@@ -180,6 +180,11 @@ impl LazyMonitor {
         }
         Self(lazy)
     }
+
+    /// Whether anything was ever shared.
+    pub(super) fn is_made(&self) -> bool {
+        self.0.get().is_some()
+    }
 }
 
 impl Deref for LazyMonitor {

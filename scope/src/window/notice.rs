@@ -87,6 +87,29 @@ impl Notice {
     }
 }
 
+impl Notice {
+    /// As it was made; nobody refers to it.
+    pub(super) fn renew(&mut self) {
+        let Self {
+            header,
+            flags,
+            begun,
+            shared,
+        } = self;
+        let shared = shared.get_mut();
+        let shared = shared.unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Shared { at, marked, clock } = shared;
+        *at = None;
+        marked.clear();
+        if clock.installed().is_some() {
+            *clock = Clock::default();
+        }
+        header.renew(TaskWord::idle());
+        *flags = AtomicU32::new(0);
+        *begun = AtomicU32::new(FRESH);
+    }
+}
+
 impl Core {
     /// The scope is polled for the first time: it takes its place in the tree, and its limits begin to count.
     pub(super) fn begin(&self) {

@@ -79,12 +79,31 @@ impl<'a> Window<'a> {
     /// Opens the window: the thread becomes the owner.
     #[inline]
     pub(super) fn open(core: &'a Core) -> Self {
+        let frame = Self::begin(core);
+        let mut window = Self::around(core, frame, here::next_window());
+        if !coop::has_budget() {
+            window.begin_without_budget();
+        }
+        window
+    }
+
+    /// The thread becomes the owner, and takes in what came so far.
+    #[inline]
+    pub(super) fn begin(core: &Core) -> Frame {
         let frame = Frame::owner(core);
         core.owner.may_lend.set(None);
         core.owner.runtime.set(coop::RuntimeId::current());
-        let mut window = Self {
+        let mail = core.inbox.open();
+        core.sort(mail);
+        frame
+    }
+
+    /// A window that has begun, in which nobody was polled yet. They are [numbered](here::next_window).
+    #[inline]
+    pub(super) fn around(core: &'a Core, frame: Frame, number: u32) -> Self {
+        Self {
             core,
-            policy: Policy::new(here::next_window(), core.settings.hint.get().copied()),
+            policy: Policy::new(number, core.settings.hint.get().copied()),
             packet: List::new(),
             taken: Taken::new(),
             polls: 0,
@@ -100,13 +119,7 @@ impl<'a> Window<'a> {
             broke: Cell::new(false),
             over: false,
             frame: Some(frame),
-        };
-        let mail = core.inbox.open();
-        core.sort(mail);
-        if !coop::has_budget() {
-            window.begin_without_budget();
         }
-        window
     }
 
     /// Runs until nothing is ready, the budget is spent, or everything has ended.
@@ -223,6 +236,16 @@ impl<'a> Window<'a> {
         }
     }
 
+    /// So many polls, which nobody timed, were made in this window already.
+    pub(super) fn after_straight(&mut self, bodies: u32, polls: u32, lacks: bool) {
+        self.bodies = bodies;
+        if lacks {
+            self.broke.set(true);
+            self.core.owner.turns.interrupt();
+        }
+        self.count(polls);
+    }
+
     /// Polls ready children until there are none, or something else has its turn. With `again`, a notice has had its
     /// turn just now.
     fn poll_children(&mut self, mut again: bool) {
@@ -329,24 +352,7 @@ impl<'a> Window<'a> {
 
     #[inline(always)]
     pub(super) fn poll(&self, header: *const Header) {
-        let core = self.core;
-        // SAFETY: the child came from a queue of this core, and this thread is the owner in its window.
-        match unsafe { step(header, Side::Owner) } {
-            Stepped::Idle => {
-                // SAFETY: the scope's reference keeps it alive.
-                if self.look_at_budget() && unsafe { &*header }.word.wake() {
-                    // SAFETY: the token is ours, so the child is in no queue.
-                    unsafe { core.owner.local.push_back(header) };
-                }
-            }
-            Stepped::Again => {
-                // SAFETY: the token is ours, so the child is in no queue.
-                unsafe { core.owner.local.push_back(header) };
-                let _ = self.look_at_budget();
-            }
-            // SAFETY: it has just ended, and was registered when it was taken in.
-            Stepped::Ended(ended) => unsafe { core.end_here(header, ended) },
-        }
+        self.core.poll_here(header, || self.look_at_budget());
     }
 
     /// A member has not ended, perhaps for want of the task's budget; then it is ready as soon as there is a new one.
@@ -391,6 +397,31 @@ impl<'a> Window<'a> {
             }
         }
         self.core.owner.turns.looked(now);
+    }
+}
+
+impl Core {
+    /// Polls a child that came from a queue of this core. `lacks`: it has not ended, perhaps for want of the task's
+    /// budget. Owner only, in an open window.
+    #[inline(always)]
+    pub(super) fn poll_here(&self, header: *const Header, lacks: impl FnOnce() -> bool) {
+        // SAFETY: the child came from a queue of this core, and this thread is the owner in its window.
+        match unsafe { step(header, Side::Owner) } {
+            Stepped::Idle => {
+                // SAFETY: the scope's reference keeps it alive.
+                if lacks() && unsafe { &*header }.word.wake() {
+                    // SAFETY: the token is ours, so the child is in no queue.
+                    unsafe { self.owner.local.push_back(header) };
+                }
+            }
+            Stepped::Again => {
+                // SAFETY: the token is ours, so the child is in no queue.
+                unsafe { self.owner.local.push_back(header) };
+                let _ = lacks();
+            }
+            // SAFETY: it has just ended, and was registered when it was taken in.
+            Stepped::Ended(ended) => unsafe { self.end_here(header, ended) },
+        }
     }
 }
 

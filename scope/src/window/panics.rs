@@ -52,10 +52,21 @@ impl Panics {
         Some(store.caught.remove(index).payload)
     }
 
+    /// As it was made. `false`: something is left in it.
+    pub(super) fn renew(&mut self) -> bool {
+        let store = self.0.get_mut();
+        let store = store.unwrap_or_else(std::sync::PoisonError::into_inner);
+        store.count = 0;
+        store.caught.is_empty()
+    }
+
     /// The last holder of the core drops what nobody raised.
     pub(super) fn clear_owned(&mut self) {
         let store = self.0.get_mut();
         let store = store.unwrap_or_else(std::sync::PoisonError::into_inner);
+        if store.caught.is_empty() {
+            return;
+        }
         for caught in std::mem::take(&mut store.caught) {
             drop_payload(caught.payload);
         }
@@ -63,7 +74,16 @@ impl Panics {
 
     /// At the end of the scope: the payload to raise, if anything panicked. The others are dropped here,
     /// on the owner and outside the lock.
+    #[inline]
     pub(crate) fn finish(&self) -> Option<Payload> {
+        if lock(&self.0).count == 0 {
+            return None;
+        }
+        self.finish_some()
+    }
+
+    #[cold]
+    fn finish_some(&self) -> Option<Payload> {
         let (caught, count) = {
             let mut store = lock(&self.0);
             (

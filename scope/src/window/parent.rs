@@ -43,14 +43,17 @@ impl Parent {
         let waker = slot
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .take();
-        if waker.is_some() {
-            quietly(|| drop(waker));
-        }
+        let_go(waker);
     }
 
     /// The scope is over: nobody is to be woken any more.
     pub(crate) fn clear(&self) {
-        let waker = lock(&self.0).take();
+        let_go(lock(&self.0).take());
+    }
+}
+
+fn let_go(waker: Option<Waker>) {
+    if waker.is_some() {
         quietly(|| drop(waker));
     }
 }

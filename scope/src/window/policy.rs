@@ -125,6 +125,22 @@ pub(super) fn estimate(key: usize) -> u64 {
     u64::from(site(key).load(Ordering::Relaxed))
 }
 
+/// Whether a poll of this kind is known to be over soon, so that nobody has to look at the clock for it.
+pub(super) fn is_known_short(key: usize) -> bool {
+    (1..BIG).contains(&estimate(key))
+}
+
+/// Whether so many of this kind are known to be too little work for any helper.
+pub(super) fn needs_no_help(key: usize, left: usize) -> bool {
+    let known = estimate(key);
+    known != 0 && !pays(known, left, || true)
+}
+
+/// Whether the first poll in this window is timed in any case.
+pub(super) fn takes_sample(window: u32) -> bool {
+    window % SAMPLE_EVERY == 0
+}
+
 pub(super) fn learn(key: usize, sample: u64) {
     let slot = site(key);
     let old = u64::from(slot.load(Ordering::Relaxed));
@@ -255,7 +271,7 @@ impl Policy {
             looked: None,
             probe: 0,
             timed: false,
-            sample: window % SAMPLE_EVERY == 0,
+            sample: takes_sample(window),
             doubted: false,
             lent_polls: 0,
             lent_time: 0,

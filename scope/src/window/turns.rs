@@ -9,7 +9,7 @@
 use std::cell::Cell;
 use std::time::Instant;
 
-use super::core::Owner;
+use super::owned::Owner;
 use super::policy::{BODY_EVERY, BODY_EVERY_LENT, BODY_WAIT, MAIL_EVERY, MAIL_MOST};
 use crate::task::List;
 
@@ -35,11 +35,11 @@ pub(crate) struct Turns {
 }
 
 impl Turns {
-    /// `ready`: there is a body, to be polled at once.
-    pub(super) const fn new(ready: bool) -> Self {
+    /// The body is ready.
+    pub(super) const fn new() -> Self {
         Self {
             taken: Cell::new(0),
-            body_due: Cell::new(if ready { 0 } else { NEVER }),
+            body_due: Cell::new(0),
             stop: Cell::new(0),
             body_had: Cell::new(0),
             body_waits: Cell::new(None),

@@ -1,0 +1,118 @@
+//! What of a core only the owner touches: its queues, its arena, and what it has noted.
+
+use std::cell::Cell;
+
+use selvedge_cancel::Ticket;
+
+use super::coop;
+use super::here::Node;
+use super::turns::Turns;
+use crate::task::{AllList, Arena, List};
+
+/// What only the owner touches, in an open window or in the scope's `Drop`.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    /// Ready children, outside lending; children that came up meanwhile, while lending.
+    pub(crate) local: List,
+    pub(crate) turns: Turns,
+    /// While lending: how many were ready when the owner last looked.
+    pub(crate) ahead: Cell<usize>,
+    pub(crate) all: AllList,
+    pub(crate) arena: Arena,
+    pub(crate) body_done: Cell<bool>,
+    /// Wakes the task around, should the wake of the last window that gave way come late.
+    pub(super) alarm: Cell<Option<Ticket>>,
+    /// The runtime that the window was opened in.
+    pub(super) runtime: Cell<coop::RuntimeId>,
+    /// Whether polls of the scope are polls of that runtime's; found out when somebody has to know, for each parent.
+    pub(super) by_tokio: Cell<Option<bool>>,
+    /// In debug builds: the body is at rest and known to wait for one end.
+    pub(super) body_waits: Cell<bool>,
+    /// There is a notice to take.
+    pub(crate) noticed: Cell<bool>,
+    /// The grace is over: what is left is to be dropped.
+    pub(crate) aborted: Cell<bool>,
+    /// Every child has been told of the scope's cancellation.
+    pub(crate) carried: Cell<bool>,
+    /// The scope hangs below another token, and does not listen to it yet.
+    pub(crate) attached: Cell<bool>,
+    /// The monitor is open.
+    pub(crate) lent: Cell<bool>,
+    /// Whether this window may lend: asked once, when it first matters.
+    pub(crate) may_lend: Cell<Option<bool>>,
+    pub(crate) spawns: Cell<u32>,
+    /// The owner's place in the chain of its thread, while a window is open.
+    pub(super) node: Node,
+    /// Children that ended on helpers and are still registered; empty but in `retire_done`, unless that unwound.
+    pub(crate) done: List,
+}
+
+impl Owner {
+    pub(super) fn new() -> Self {
+        Self {
+            local: List::new(),
+            turns: Turns::new(),
+            ahead: Cell::new(0),
+            all: AllList::new(),
+            arena: Arena::new(),
+            body_done: Cell::new(false),
+            alarm: Cell::new(None),
+            runtime: Cell::new(coop::RuntimeId::default()),
+            by_tokio: Cell::new(None),
+            body_waits: Cell::new(false),
+            noticed: Cell::new(false),
+            aborted: Cell::new(false),
+            carried: Cell::new(false),
+            attached: Cell::new(false),
+            lent: Cell::new(false),
+            may_lend: Cell::new(None),
+            spawns: Cell::new(0),
+            node: Node::new(),
+            done: List::new(),
+        }
+    }
+
+    /// As it was made.
+    pub(super) fn renew(&mut self) {
+        let Self {
+            local,
+            turns,
+            ahead,
+            all,
+            arena,
+            body_done,
+            alarm,
+            runtime,
+            by_tokio,
+            body_waits,
+            noticed,
+            aborted,
+            carried,
+            attached,
+            lent,
+            may_lend,
+            spawns,
+            node,
+            done,
+        } = self;
+        arena.renew();
+        *local = List::new();
+        *turns = Turns::new();
+        *ahead = Cell::new(0);
+        *all = AllList::new();
+        *body_done = Cell::new(false);
+        *alarm = Cell::new(None);
+        *runtime = Cell::new(coop::RuntimeId::default());
+        *by_tokio = Cell::new(None);
+        *body_waits = Cell::new(false);
+        *noticed = Cell::new(false);
+        *aborted = Cell::new(false);
+        *carried = Cell::new(false);
+        *attached = Cell::new(false);
+        *lent = Cell::new(false);
+        *may_lend = Cell::new(None);
+        *spawns = Cell::new(0);
+        *node = Node::new();
+        *done = List::new();
+    }
+}
