@@ -55,6 +55,8 @@ struct Starter<'a, F: Future> {
     len: usize,
     started: &'a mut usize,
     outputs: &'a mut Vec<F::Output>,
+    /// The next stretch is no longer: in each window they begin short, lest a kind that was cheap has become heavy.
+    ramp: usize,
     /// Slots that ended in the present stretch and are not counted off yet.
     ended: usize,
     /// A seat for the next one, which nobody else refers to; null if there is none.
@@ -63,6 +65,8 @@ struct Starter<'a, F: Future> {
 
 /// First polls between two looks at the clock.
 const STRETCH: usize = 32;
+/// The same at first in a window.
+const STRETCH_FIRST: usize = 4;
 /// So many seats at a time that futures are queued in which were not polled yet: more than helpers can get
 /// through before the owner queues the next, and few enough that their chunks are kept from batch to batch.
 const SEATED: usize = 16 << 10;
@@ -161,7 +165,7 @@ impl<F: Future> Body for Starter<'_, F> {
             cost if cost >= policy::HEAVY => 8,
             _ => STRETCH,
         };
-        let polls = stretch.min(left);
+        let polls = stretch.min(self.ramp).min(left);
         if left > 1 {
             // They are ready since the beginning, before whoever has been polled and woke itself; and a window that
             // is opened by the one polled now is to see that somebody waits.
@@ -183,7 +187,12 @@ impl<F: Future> Body for Starter<'_, F> {
             unsafe { core.owner.arena.take_in(spare) };
         }
         let until = Instant::now();
-        policy::learn_stretch(key, polls, from, until);
+        let believed = policy::learn_stretch(key, polls, from, until);
+        self.ramp = if believed {
+            STRETCH.min(self.ramp * 2)
+        } else {
+            1
+        };
         let ended = *self.started == self.len;
         Turn {
             ended,
@@ -327,6 +336,7 @@ impl<F: Future> BatchEngine<F> {
             len: this.len,
             started: &mut this.started,
             outputs: &mut this.outputs,
+            ramp: STRETCH_FIRST,
             ended: 0,
             spare: ptr::null(),
         };

@@ -82,14 +82,20 @@ impl Window<'_> {
         // The thread is no owner any more when the parent is told: what `wake` does is any stranger's doing,
         // and on another thread the next poll may have begun.
         drop(self.frame.take());
-        let by_tokio = core.is_polled_by_tokio();
-        quietly(|| {
-            let alarm = &core.owner.alarm;
-            alarm.set(coop::alarm(cx.waker(), alarm.get(), by_tokio));
-        });
+        let puts_off = core.puts_off();
+        if puts_off {
+            quietly(|| {
+                let alarm = &core.owner.alarm;
+                alarm.set(coop::alarm(cx.waker(), alarm.get()));
+            });
+        }
         let mut told = false;
         quietly(|| {
-            coop::wake_after_others(cx.waker(), by_tokio);
+            if puts_off {
+                core.wake_after_others(cx.waker());
+            } else {
+                cx.waker().wake_by_ref();
+            }
             told = true;
         });
         if !told {

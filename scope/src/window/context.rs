@@ -73,11 +73,12 @@ pub(super) fn in_the_open(run: impl FnOnce()) {
 }
 
 /// Runs a long wait. On a worker of tokio's multi-thread runtime the worker's other tasks move to another
-/// thread first; elsewhere there is nothing to move.
+/// thread first; elsewhere there is nothing to move. It may be over at once: what the worker does first may call wakers
+/// of users that panic.
 pub(super) fn long_wait(wait: impl Fn()) {
     #[cfg(feature = "tokio")]
     if coop::is_on_worker() {
-        return tokio::task::block_in_place(wait);
+        return crate::task::quietly(|| tokio::task::block_in_place(wait));
     }
     wait();
 }

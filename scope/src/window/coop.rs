@@ -10,6 +10,7 @@
 
 #[cfg(feature = "tokio")]
 use std::{
+    cell::Cell,
     future::{Future, poll_fn},
     pin::pin,
     sync::Arc,
@@ -42,53 +43,115 @@ const PATIENCE: Duration = Duration::from_millis(10);
 /// Whether the wake of the task around may be put off: not where that is a member of another window, which polls it
 /// in its turn and gives way itself; nor where another executor polls the task, beside a runtime that is entered. A task
 /// of tokio's that has gone without a budget, as `unconstrained` has it, is one all the same.
-#[cfg(feature = "tokio")]
-fn may_put_off(by_tokio: bool) -> bool {
-    !super::here::in_window()
+pub(super) fn may_put_off(by_tokio: bool) -> bool {
+    let _ = by_tokio;
+    #[cfg(feature = "tokio")]
+    return !super::here::in_window()
         && tokio::runtime::Handle::try_current().is_ok()
-        && (by_tokio || (!crate::rt::in_block_on() && tokio::task::try_id().is_some()))
+        && (by_tokio || (!crate::rt::in_block_on() && tokio::task::try_id().is_some()));
+    #[cfg(not(feature = "tokio"))]
+    false
 }
 
-/// An alarm that wakes the task around, should [`wake_after_others`] not do so soon: somebody may block this worker in
-/// another executor, so that it never comes to look at what it has put off. One that is set already stays until it is
-/// due: to set it costs more than a short window, and to be woken once too often in ten milliseconds costs little.
+/// An alarm that wakes the task around, should its worker not do so soon after [`PutOff::begin`]: somebody may block this
+/// worker in another executor, so that it never comes to look at what it has put off. One that is set already stays until
+/// it is due: to set it costs more than a short window, and to be woken once too often in ten milliseconds costs little.
 #[must_use]
-pub(super) fn alarm(waker: &Waker, set: Option<Ticket>, by_tokio: bool) -> Option<Ticket> {
+pub(super) fn alarm(waker: &Waker, set: Option<Ticket>) -> Option<Ticket> {
     #[cfg(feature = "tokio")]
-    if may_put_off(by_tokio) {
+    {
         let now = Instant::now();
         if set.is_some_and(|set| set.at() > selvedge_cancel::Instant::from_std(now)) {
             return set;
         }
         let at = selvedge_cancel::Instant::from_std(now + PATIENCE);
-        return Some(crate::rt::embedded().schedule(at, waker));
+        Some(crate::rt::embedded().schedule(at, waker))
     }
-    let _ = (waker, by_tokio);
-    set
+    #[cfg(not(feature = "tokio"))]
+    {
+        let _ = waker;
+        set
+    }
 }
 
-/// Wakes the task around as one that yields: on a worker of tokio's after those who are ready, and after a look at its
-/// sockets and timers, which it would take otherwise after 61 polls only.
-pub(super) fn wake_after_others(waker: &Waker, by_tokio: bool) {
-    let _ = by_tokio;
+/// A wake that a worker of tokio's has for later.
+#[derive(Debug)]
+pub(super) struct PutOff {
     #[cfg(feature = "tokio")]
-    if may_put_off(by_tokio) {
-        // Its one poll puts the waker off, or wakes it at once where there is no worker.
-        let caught = Waker::from(Arc::new(Caught(Some(waker.clone()))));
-        let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&caught));
-        return;
+    caught: Arc<Caught>,
+    #[cfg(feature = "tokio")]
+    at: Instant,
+}
+
+impl PutOff {
+    /// Has the worker wake the task around as one that yields: after those who are ready, and after a look at its sockets
+    /// and timers, which it would take otherwise after 61 tasks only.
+    pub(super) fn begin(waker: &Waker) -> Self {
+        #[cfg(feature = "tokio")]
+        {
+            let caught = Arc::new(Caught {
+                waker: Some(waker.clone()),
+                called: AtomicU32::new(0),
+            });
+            // Its one poll puts the waker off, or wakes it at once where there is no worker.
+            let waker = Waker::from(Arc::clone(&caught));
+            let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));
+            let at = Instant::now();
+            Self { caught, at }
+        }
+        #[cfg(not(feature = "tokio"))]
+        {
+            waker.wake_by_ref();
+            Self {}
+        }
     }
-    waker.wake_by_ref();
+
+    /// The worker has not come to it yet.
+    pub(super) fn is_open(&self) -> bool {
+        #[cfg(feature = "tokio")]
+        // Relaxed: a hint.
+        return self.caught.called.load(Ordering::Relaxed) == 0;
+        #[cfg(not(feature = "tokio"))]
+        false
+    }
+
+    /// It is still open, and the alarm has been due meanwhile.
+    pub(super) fn is_late(&self) -> bool {
+        #[cfg(feature = "tokio")]
+        return self.is_open() && self.at.elapsed() >= PATIENCE;
+        #[cfg(not(feature = "tokio"))]
+        false
+    }
+
+    /// It wakes this task.
+    pub(super) fn is_for(&self, waker: &Waker) -> bool {
+        let _ = waker;
+        #[cfg(feature = "tokio")]
+        return self
+            .caught
+            .waker
+            .as_ref()
+            .is_some_and(|own| own.will_wake(waker));
+        #[cfg(not(feature = "tokio"))]
+        false
+    }
 }
 
 /// A waker that the worker has for later. Should it panic there, that would end the runtime.
 #[cfg(feature = "tokio")]
-struct Caught(Option<Waker>);
+#[derive(Debug)]
+struct Caught {
+    waker: Option<Waker>,
+    /// Not zero: it was woken.
+    called: AtomicU32,
+}
 
 #[cfg(feature = "tokio")]
 impl Wake for Caught {
     fn wake(self: Arc<Self>) {
-        if let Some(waker) = &self.0 {
+        // Relaxed: a hint.
+        self.called.store(1, Ordering::Relaxed);
+        if let Some(waker) = &self.waker {
             quietly(|| waker.wake_by_ref());
         }
     }
@@ -97,7 +160,7 @@ impl Wake for Caught {
 #[cfg(feature = "tokio")]
 impl Drop for Caught {
     fn drop(&mut self) {
-        let waker = self.0.take();
+        let waker = self.waker.take();
         quietly(|| drop(waker));
     }
 }
@@ -107,7 +170,7 @@ impl Drop for Caught {
 /// operation, and put back.
 pub(super) fn is_polled_by_tokio() -> bool {
     #[cfg(feature = "tokio")]
-    return has_budget_that_ends();
+    return INSIDE.get() || has_budget_that_ends();
     #[cfg(not(feature = "tokio"))]
     false
 }
@@ -204,6 +267,23 @@ impl RuntimeId {
     }
 }
 
+#[cfg(feature = "tokio")]
+thread_local! {
+    /// A helper works here inside a runtime, as in a poll of it.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Puts back whether a helper works here.
+#[cfg(feature = "tokio")]
+struct Inside(bool);
+
+#[cfg(feature = "tokio")]
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.set(self.0);
+    }
+}
+
 impl Runtime {
     /// That of this thread, for helpers of this kind of pool. `by_tokio`: the owner is in a poll of the runtime's.
     pub(super) fn current(shared: bool, by_tokio: bool) -> Self {
@@ -216,11 +296,20 @@ impl Runtime {
         }
     }
 
+    /// Whether helpers are inside, so that each turn has a budget of its own.
+    pub(super) fn is_inside(&self) -> bool {
+        #[cfg(feature = "tokio")]
+        return self.tokio.is_some() && self.inside;
+        #[cfg(not(feature = "tokio"))]
+        false
+    }
+
     /// Runs `turn` inside the runtime until it says `false`, each time under a fresh budget.
     pub(super) fn turns(&self, mut turn: impl FnMut() -> bool) {
         #[cfg(feature = "tokio")]
         if let Some(runtime) = &self.tokio {
             if self.inside {
+                let _inside = Inside(INSIDE.replace(true));
                 return runtime.block_on(poll_fn(|cx| {
                     if turn() {
                         // The thread does not sleep: this is how to have a poll more.

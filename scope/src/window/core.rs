@@ -210,7 +210,8 @@ impl Core {
         let may = self.settings.inline.get().is_none()
             && here::lending() != Lending::Never
             && self.pool().threads() > 0
-            && (explicit || !self.pool().on_foreign_worker());
+            && (explicit || !self.pool().on_foreign_worker())
+            && self.is_sure_of_its_host();
         self.owner.may_lend.set(Some(may));
         may
     }

@@ -150,13 +150,18 @@ fn work(core: &Core, runtime: &Runtime) {
     // SAFETY: both were made before the frame, so they outlive it on every way out.
     let frame = unsafe { Frame::helper(core, &raw const node, &raw const load.haul) };
     let most = core.pool().most_helpers();
-    runtime.turns(|| turn(core, &load, &node, most));
+    let one = runtime.is_inside();
+    runtime.turns(|| turn(core, &load, &node, most, one));
     drop(frame);
 }
 
-/// One turn: a packet, or the rest of one that was interrupted. `false`: nothing is left, or the window ends.
-fn turn(core: &Core, load: &Load<'_>, node: &Node, most: usize) -> bool {
+/// One turn: a packet, or one child of it, or the rest of one that was interrupted. `false`: nothing is left, or the
+/// window ends.
+fn turn(core: &Core, load: &Load<'_>, node: &Node, most: usize, one: bool) -> bool {
     let Load { haul, packet, .. } = load;
+    if !packet.is_empty() && core.monitor.calls_back() {
+        return false;
+    }
     if packet.is_empty() {
         // The owner may be busy with one child for long.
         haul.empty_inbox(core);
@@ -188,11 +193,11 @@ fn turn(core: &Core, load: &Load<'_>, node: &Node, most: usize) -> bool {
                 unsafe { haul.done.push_back(header) };
                 // SAFETY: the child has just ended here.
                 unsafe { end(core, header, ended) };
-                continue;
             }
         }
-        if !coop::has_budget() {
-            // The others of the packet have a fresh one.
+        // Inside a runtime each child has a budget of its own, as a task has. It would not do to go on until it is spent:
+        // a child that blocks in place takes it away from whoever comes after it in the same poll.
+        if one || !coop::has_budget() || core.monitor.calls_back() {
             break;
         }
     }

@@ -244,6 +244,22 @@ pub(super) fn others_wait() -> bool {
     })
 }
 
+/// The core of the window around the innermost one, which is that of this core, if this thread is the owner there too,
+/// in the same runtime.
+pub(super) fn around(core: &Core) -> Option<&Core> {
+    HERE.with(|here| {
+        let top = here.top().filter(|top| top.core.get() == core.as_ptr())?;
+        // SAFETY: nodes of the chain are alive.
+        let node = unsafe { top.before.get().as_ref() }?;
+        if !node.haul.get().is_null() {
+            return None;
+        }
+        // SAFETY: a core outlives its windows, of which this is one, around the one that the caller is in.
+        let around = unsafe { &*node.core.get() };
+        (around.owner.runtime.get() == core.owner.runtime.get()).then_some(around)
+    })
+}
+
 /// The core of the innermost window that this thread is in.
 pub(super) fn innermost() -> Option<*const Core> {
     HERE.with(|here| Some(here.top()?.core.get()))

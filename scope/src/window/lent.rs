@@ -69,6 +69,7 @@ impl Window<'_> {
             core.share(0);
             core.set_big(true);
         }
+        self.spent |= core.owner.ends_early.get();
     }
 
     fn worth(&self, queue: &List) -> u64 {

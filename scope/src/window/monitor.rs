@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::context::Carried;
 use super::helper::Haul;
 use super::policy;
-use crate::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, lock};
+use crate::sync::{AtomicU32, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, lock};
 use crate::task::{List, Task, links_of};
 
 /// What owner and helpers share.
@@ -165,6 +165,8 @@ pub(crate) struct Monitor {
     bell: Condvar,
     /// Counts everything that an owner who waits would want to look at.
     news: AtomicUsize,
+    /// Not zero: draining, for helpers between two polls.
+    calls_back: AtomicU32,
 }
 
 /// The monitor of a scope, made when it first lends: most scopes never do.
@@ -218,6 +220,7 @@ impl Monitor {
             }),
             bell: Condvar::new(),
             news: AtomicUsize::new(0),
+            calls_back: AtomicU32::new(0),
         }
     }
 
@@ -246,6 +249,8 @@ impl Monitor {
             shared = lock(&self.shared);
             shared.open = true;
             shared.draining = false;
+            // Relaxed: as in `drain`.
+            self.calls_back.store(0, Ordering::Relaxed);
             shared.context = Some(context);
         }
         shared.size = size;
@@ -355,6 +360,15 @@ impl Monitor {
     /// From here on helpers hand back what they hold and leave, and none enters.
     pub(crate) fn drain(&self) {
         lock(&self.shared).draining = true;
+        // Relaxed: a hint.
+        self.calls_back.store(1, Ordering::Relaxed);
+    }
+
+    /// Whether helpers are to hand in what they have not polled yet: a hint, without the lock.
+    #[inline]
+    pub(crate) fn calls_back(&self) -> bool {
+        // Relaxed: as in `drain`.
+        self.calls_back.load(Ordering::Relaxed) != 0
     }
 
     /// The owner closes the monitor; `None` while somebody is inside. What is still shared stays there for

@@ -1,6 +1,6 @@
 //! What of a core only the owner touches: its queues, its arena, and what it has noted.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use selvedge_cancel::Ticket;
 
@@ -26,6 +26,21 @@ pub(crate) struct Owner {
     pub(super) runtime: Cell<coop::RuntimeId>,
     /// Whether polls of the scope are polls of that runtime's; found out when somebody has to know, for each parent.
     pub(super) by_tokio: Cell<Option<bool>>,
+    /// That is to be found out at the beginning of each window, before anybody is polled.
+    pub(super) asks_early: Cell<bool>,
+    /// The window is to end soon, so that the next one can do so.
+    pub(super) ends_early: Cell<bool>,
+    /// How many turns had been taken when the window was opened.
+    pub(super) opened_at: Cell<u64>,
+    /// The wake that the last window to give way has put off.
+    pub(super) put_off: RefCell<Option<coop::PutOff>>,
+    pub(super) was_put_off: Cell<bool>,
+    /// How many wakes in a row came late that were put off.
+    pub(super) lates: Cell<u32>,
+    /// So many are not put off for that.
+    pub(super) at_once: Cell<u32>,
+    /// The kind of children of which the last window could not believe how long they took, or zero.
+    pub(super) doubted: Cell<usize>,
     /// In debug builds: the body is at rest and known to wait for one end.
     pub(super) body_waits: Cell<bool>,
     /// There is a notice to take.
@@ -59,6 +74,14 @@ impl Owner {
             alarm: Cell::new(None),
             runtime: Cell::new(coop::RuntimeId::default()),
             by_tokio: Cell::new(None),
+            asks_early: Cell::new(false),
+            ends_early: Cell::new(false),
+            opened_at: Cell::new(0),
+            put_off: RefCell::new(None),
+            was_put_off: Cell::new(false),
+            lates: Cell::new(0),
+            at_once: Cell::new(0),
+            doubted: Cell::new(0),
             body_waits: Cell::new(false),
             noticed: Cell::new(false),
             aborted: Cell::new(false),
@@ -84,6 +107,14 @@ impl Owner {
             alarm,
             runtime,
             by_tokio,
+            asks_early,
+            ends_early,
+            opened_at,
+            put_off,
+            was_put_off,
+            lates,
+            at_once,
+            doubted,
             body_waits,
             noticed,
             aborted,
@@ -104,6 +135,14 @@ impl Owner {
         *alarm = Cell::new(None);
         *runtime = Cell::new(coop::RuntimeId::default());
         *by_tokio = Cell::new(None);
+        *asks_early = Cell::new(false);
+        *ends_early = Cell::new(false);
+        *opened_at = Cell::new(0);
+        *put_off = RefCell::new(None);
+        *was_put_off = Cell::new(false);
+        *lates = Cell::new(0);
+        *at_once = Cell::new(0);
+        *doubted = Cell::new(0);
         *body_waits = Cell::new(false);
         *noticed = Cell::new(false);
         *aborted = Cell::new(false);

@@ -92,7 +92,7 @@ impl<'a> Window<'a> {
     pub(super) fn begin(core: &Core) -> Frame {
         let frame = Frame::owner(core);
         core.owner.may_lend.set(None);
-        core.owner.runtime.set(coop::RuntimeId::current());
+        core.look_around();
         let mail = core.inbox.open();
         core.sort(mail);
         frame
@@ -103,7 +103,11 @@ impl<'a> Window<'a> {
     pub(super) fn around(core: &'a Core, frame: Frame, number: u32) -> Self {
         Self {
             core,
-            policy: Policy::new(number, core.settings.hint.get().copied()),
+            policy: Policy::new(
+                number,
+                core.settings.hint.get().copied(),
+                core.owner.doubted.get(),
+            ),
             packet: List::new(),
             taken: Taken::new(),
             polls: 0,
@@ -213,7 +217,7 @@ impl<'a> Window<'a> {
             let until = Instant::now();
             policy::learn_stretch(key, 1, from, until);
             turn.looked = Some((from, until));
-        } else if self.bodies % policy::BODY_LOOK == 0 {
+        } else if self.bodies % policy::BODY_LOOK == policy::BODY_LOOK_FIRST {
             let now = Instant::now();
             turn.looked = Some((now, now));
         }
@@ -239,6 +243,7 @@ impl<'a> Window<'a> {
     /// So many polls, which nobody timed, were made in this window already.
     pub(super) fn after_straight(&mut self, bodies: u32, polls: u32, lacks: bool) {
         self.bodies = bodies;
+        self.policy.begins_after(polls);
         if lacks {
             self.broke.set(true);
             self.core.owner.turns.interrupt();
@@ -285,7 +290,7 @@ impl<'a> Window<'a> {
 
     fn count(&mut self, polls: u32) {
         self.polls += polls;
-        self.spent |= self.broke.get();
+        self.spent |= self.broke.get() || self.core.owner.ends_early.get();
         if self.polls >= self.most_polls {
             if self.may_go_on() {
                 self.most_polls += policy::BUDGET_POLLS;
@@ -428,6 +433,7 @@ impl Core {
 impl Drop for Window<'_> {
     /// No helper is left inside when a poll ends, even if the engine itself panics (rule W4).
     fn drop(&mut self) {
+        self.core.owner.doubted.set(self.policy.doubted());
         self.close();
         drop(self.frame.take());
     }

@@ -27,6 +27,9 @@ const PACKET_PART: u64 = 64;
 pub(super) const PACKET_MOST: usize = 32;
 /// Polls between two looks at the clock.
 const LOOK: u32 = 16;
+/// A window first reads the clock after so many polls of kinds that are known to be cheap: the smallest windows do not
+/// pay for it; and looks again after twice as many, lest those kinds have become heavy.
+const LOOK_FIRST: u32 = 4;
 /// The same among cheap children, whose polls a clock read would otherwise be felt in.
 const LOOK_CHEAP: u32 = 64;
 /// A child that costs this much is worth asking for help while it is polled.
@@ -88,6 +91,10 @@ pub(super) const NOTICES: u32 = 4096;
 const LENT_LOOK: u64 = 512;
 /// Polls of a cheap body between two looks at the clock: most windows poll it a few times only.
 pub(super) const BODY_LOOK: u32 = 8;
+/// The first of these looks.
+pub(super) const BODY_LOOK_FIRST: u32 = 4;
+/// Polls of a first window that goes straight: none of them looks at the clock.
+pub(super) const STRAIGHT: u32 = 8;
 /// Children of which at most the cost is added up, to tell what a queue of several kinds is worth.
 const WORTH_LOOK: usize = 16;
 /// Budgets that a window may use one after another under the embedded executor, where nothing runs beside the scope,
@@ -155,10 +162,12 @@ pub(super) fn learn(key: usize, sample: u64) {
     slot.store(u32::try_from(new).unwrap_or(u32::MAX), Ordering::Relaxed);
 }
 
-/// The time that so many polls of one kind took, by the owner outside lending.
-pub(super) fn learn_stretch(key: usize, polls: usize, from: Instant, until: Instant) {
+/// The time that so many polls of one kind took, by the owner outside lending. `false`: it is hard to believe.
+pub(super) fn learn_stretch(key: usize, polls: usize, from: Instant, until: Instant) -> bool {
     let mean = nanos(from, until) / (polls as u64).max(1);
-    learn(key, believable(estimate(key), mean));
+    let known = estimate(key);
+    learn(key, believable(known, mean));
+    known == 0 || mean <= known * OUTLIER + HEAVY
 }
 
 /// What to make of a poll, or a stretch, that took strangely long: the first poll of a kind runs on cold
@@ -247,8 +256,10 @@ pub(super) struct Policy {
     /// Time the next poll.
     timed: bool,
     sample: bool,
-    /// The last stretch was not believed.
-    doubted: bool,
+    /// The last stretch was not believed: of what kind it was, or zero.
+    doubted: usize,
+    /// Stretches are no longer than this: they begin short.
+    ramp: u32,
     /// The owner's polls while lending, since the last look at them.
     lent_polls: u64,
     lent_time: u64,
@@ -260,19 +271,21 @@ pub(super) struct Policy {
 }
 
 impl Policy {
-    pub(super) fn new(window: u32, hint: Option<Hint>) -> Self {
+    /// `doubted`: what the last window of the scope [could not believe](Self::doubted).
+    pub(super) fn new(window: u32, hint: Option<Hint>, doubted: usize) -> Self {
         Self {
             hint,
             key: 0,
             site: 0,
             run: 0,
-            look: LOOK,
+            look: LOOK_FIRST,
             single: true,
             looked: None,
             probe: 0,
             timed: false,
             sample: takes_sample(window),
-            doubted: false,
+            doubted,
+            ramp: LOOK_FIRST,
             lent_polls: 0,
             lent_time: 0,
             withdrawn: false,
@@ -306,8 +319,8 @@ impl Policy {
             self.single = self.run <= 1;
             self.key = key;
             self.site = expected(key);
-            self.look = look_for(self.site);
-            self.timed = self.sample || estimate(key) == 0;
+            self.look = look_for(self.site).min(self.ramp);
+            self.timed = self.sample || estimate(key) == 0 || self.doubted == key;
             self.sample = false;
         }
         if self.probe > 0 {
@@ -345,6 +358,8 @@ impl Policy {
                 LOOK
             };
         }
+        self.ramp = (self.ramp * 2).min(LOOK_CHEAP);
+        self.look = self.look.min(self.ramp);
         self.run = 0;
         self.single = true;
     }
@@ -355,11 +370,22 @@ impl Policy {
         let known = if self.single { self.site } else { 0 };
         let known = known.max(self.time.checked_div(self.polls).unwrap_or(0));
         let strange = known != 0 && time / polls > known * OUTLIER + HEAVY;
-        if strange && !std::mem::replace(&mut self.doubted, true) {
+        let before = std::mem::replace(&mut self.doubted, if strange { self.key } else { 0 });
+        if strange && before == 0 {
             return polls * known;
         }
-        self.doubted = strange;
         time
+    }
+
+    /// The kind whose last stretch took far longer than was known, and was not believed: a window that is over with it
+    /// leaves the second look to the next.
+    pub(super) fn doubted(&self) -> usize {
+        self.doubted
+    }
+
+    /// So many polls were made before the window began to count.
+    pub(super) fn begins_after(&mut self, polls: u32) {
+        self.run = polls;
     }
 
     /// Whether the next poll is to be timed by itself.
@@ -383,8 +409,13 @@ impl Policy {
                 self.look = LOOK;
             }
         }
-        // As in `doubt`: one poll that took strangely long moves the estimate a little only.
-        learn_stretch(self.key, 1, from, until);
+        if std::mem::take(&mut self.doubted) == self.key {
+            // The second in a row.
+            learn(self.key, nanos(from, until));
+        } else {
+            // As in `doubt`: one poll that took strangely long moves the estimate a little only.
+            learn_stretch(self.key, 1, from, until);
+        }
         self.site = estimate(self.key);
         if self.probe == 0 {
             self.look = look_for(self.site).min(self.look);

@@ -68,7 +68,7 @@ impl Straight<'_> {
     fn poll_next(&mut self, key: usize, body: &mut dyn Body) -> bool {
         let core = self.core;
         let owner = &core.owner;
-        let goes_on = self.polls < policy::MAIL_EVERY
+        let goes_on = self.polls < policy::STRAIGHT
             && !self.lacks
             && !owner.lent.get()
             && !owner.noticed.get()

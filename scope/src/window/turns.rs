@@ -48,6 +48,11 @@ impl Turns {
         }
     }
 
+    /// How many polls there were so far.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.get()
+    }
+
     /// A poll begins.
     #[inline]
     pub(super) fn take(&self) {

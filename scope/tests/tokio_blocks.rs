@@ -1,0 +1,244 @@
+//! What somebody leaves behind in a poll who blocks in place, or who runs a foreign executor on a worker: no budget for
+//! those polled after him, and wakes that nobody serves.
+#![cfg(all(feature = "tokio", not(selvedge_loom)))]
+
+mod common;
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::sleep;
+use std::time::Duration;
+
+use common::{attempts, burn, guarded, on_helper, pool, yields};
+use selvedge_scope::lending::{Lending, with};
+use selvedge_scope::{Pool, Scope, scope};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::{block_in_place, coop, yield_now};
+
+/// What a poll of a task of tokio's may do before it has to yield, and a little more.
+const BUDGET: usize = 200;
+
+fn multi(workers: usize) -> Runtime {
+    let mut builder = Builder::new_multi_thread();
+    builder
+        .worker_threads(workers)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+/// How many operations of tokio's succeed in one poll; no more than ten budgets are tried.
+async fn operations() -> usize {
+    poll_fn(|cx| {
+        let mut count = 0;
+        while count < 10 * BUDGET {
+            let Poll::Ready(one) = coop::poll_proceed(cx) else {
+                break;
+            };
+            one.made_progress();
+            count += 1;
+        }
+        Poll::Ready(count)
+    })
+    .await
+}
+
+/// Polls `future` in a mode of lending, whichever thread it is on.
+async fn in_mode<F: Future>(lending: Lending, future: F) -> F::Output {
+    let mut future = pin!(future);
+    poll_fn(|cx| with(lending, || future.as_mut().poll(cx))).await
+}
+
+/// Children that block in place and others that ask for all that they may have, side by side on helpers.
+async fn packets(pool: &Pool, most: &AtomicUsize, blocked: &AtomicUsize) {
+    let work = scope(async |s: Scope<'_>| {
+        for child in 0..400 {
+            s.spawn(async move {
+                for _ in 0..100 {
+                    burn(Duration::from_nanos(700));
+                    if child % 2 == 0 {
+                        // Here this thread is lost to nobody.
+                        if on_helper() {
+                            block_in_place(|| blocked.fetch_add(1, Ordering::SeqCst));
+                        }
+                    } else if on_helper() {
+                        most.fetch_max(operations().await, Ordering::SeqCst);
+                    }
+                    yields(1).await;
+                }
+            });
+        }
+    });
+    work.on(pool).await;
+}
+
+#[test]
+fn child_that_blocks_in_place_on_a_helper_takes_the_budget_of_nobody_else() {
+    guarded(|| {
+        let pool = Arc::new(pool(1));
+        let (most, blocked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        for () in attempts() {
+            let (pool, most, blocked) = (pool.clone(), most.clone(), blocked.clone());
+            let seen = blocked.clone();
+            multi(1).block_on(async {
+                let task = tokio::spawn(async move { packets(&pool, &most, &blocked).await });
+                task.await.unwrap();
+            });
+            if seen.load(Ordering::SeqCst) > 500 {
+                break;
+            }
+        }
+        assert!(blocked.load(Ordering::SeqCst) > 500, "no helper came");
+        let most = most.load(Ordering::SeqCst);
+        assert!(most > 0 && most < BUDGET, "{most} operations in a poll");
+    });
+}
+
+#[test]
+fn helpers_have_budgets_although_the_body_has_blocked_in_place_in_main() {
+    guarded(|| {
+        let pool = pool(1);
+        let (most, helped) = (&AtomicUsize::new(0), &AtomicUsize::new(0));
+        for () in attempts() {
+            let work = scope(async |s: Scope<'_>| {
+                block_in_place(|| ());
+                for _ in 0..6 {
+                    s.spawn(async {
+                        for _ in 0..10 {
+                            if on_helper() {
+                                helped.fetch_add(1, Ordering::SeqCst);
+                                most.fetch_max(operations().await, Ordering::SeqCst);
+                            }
+                            yields(1).await;
+                        }
+                    });
+                }
+            });
+            multi(1).block_on(in_mode(Lending::Forced, work.on(&pool)));
+            if helped.load(Ordering::SeqCst) > 20 {
+                break;
+            }
+        }
+        assert!(helped.load(Ordering::SeqCst) > 20, "no helper came");
+        let most = most.load(Ordering::SeqCst);
+        assert!(most > 0 && most < BUDGET, "{most} operations in a poll");
+    });
+}
+
+/// A waker that panics as long as it is armed.
+struct Bomb(AtomicBool);
+
+impl Wake for Bomb {
+    fn wake(self: Arc<Self>) {
+        assert!(!self.0.load(Ordering::SeqCst), "a bomb among the wakers");
+    }
+}
+
+// A long wait hands the worker's tasks over, and tokio wakes whoever has yielded, before it does so.
+#[test]
+fn waker_that_panics_in_a_long_wait_ends_the_wait_and_nothing_else() {
+    guarded(|| {
+        let bomb = Arc::new(Bomb(AtomicBool::new(true)));
+        let waker = Waker::from(bomb.clone());
+        let pool = pool(1);
+        let task = async move {
+            // The worker has it for later.
+            let yielded = pin!(yield_now()).poll(&mut Context::from_waker(&waker));
+            assert!(yielded.is_pending());
+            let helped = AtomicUsize::new(0);
+            let two = scope(async |s: Scope<'_>| {
+                for _ in 0..2 {
+                    s.spawn_fn(|| {
+                        helped.fetch_add(usize::from(on_helper()), Ordering::SeqCst);
+                        sleep(Duration::from_millis(if on_helper() { 200 } else { 50 }));
+                    });
+                }
+            });
+            two.on(&pool).heavy().await;
+            bomb.0.store(false, Ordering::SeqCst);
+            helped.into_inner()
+        };
+        let helped = multi(1).block_on(async { tokio::spawn(task).await });
+        assert_eq!(helped.unwrap(), 1, "the helper has ended one of them");
+    });
+}
+
+/// An executor of somebody's, on a worker of tokio's: it blocks the thread until it is woken.
+struct Bell(Sender<()>);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        let _ = self.0.send(());
+    }
+}
+
+fn bell() -> (Arc<Bell>, Receiver<()>) {
+    let (send, receive) = channel();
+    (Arc::new(Bell(send)), receive)
+}
+
+/// Runs `polled` inside a task whose budget is spent.
+fn in_a_spent_task<R: Send + 'static>(polled: impl FnOnce() -> R + Send + 'static) -> R {
+    let spent = async move {
+        let mut polled = Some(polled);
+        poll_fn(|cx| {
+            while let Poll::Ready(one) = coop::poll_proceed(cx) {
+                one.made_progress();
+            }
+            let polled = polled.take().expect("it is polled once");
+            Poll::Ready(polled())
+        })
+        .await
+    };
+    multi(1).block_on(async { tokio::spawn(spent).await.unwrap() })
+}
+
+#[test]
+fn foreign_executor_on_a_worker_is_soon_woken_at_once() {
+    guarded(|| {
+        let late = in_a_spent_task(|| {
+            let mut whole = pin!(scope(async |_: Scope<'_>| yields(100).await).inline());
+            let (bell, rung) = bell();
+            let waker = Waker::from(bell);
+            let mut late = 0;
+            loop {
+                let polled = whole.as_mut().poll(&mut Context::from_waker(&waker));
+                if polled.is_ready() {
+                    return late;
+                }
+                if rung.try_recv().is_err() {
+                    late += 1;
+                    rung.recv().unwrap();
+                }
+                while rung.try_recv().is_ok() {}
+            }
+        });
+        assert!(late <= 6, "{late} of 100 wakes did not come in the poll");
+    });
+}
+
+#[test]
+fn wakes_that_nobody_serves_are_not_put_off_again_and_again() {
+    guarded(|| {
+        let kept = in_a_spent_task(|| {
+            let mut whole = pin!(scope(async |_: Scope<'_>| yields(1000).await).inline());
+            let (bell, _rung) = bell();
+            let waker = Waker::from(bell.clone());
+            let mut most = 0;
+            // Somebody else wakes it all the time.
+            while whole
+                .as_mut()
+                .poll(&mut Context::from_waker(&waker))
+                .is_pending()
+            {
+                most = most.max(Arc::strong_count(&bell));
+            }
+            most
+        });
+        assert!(kept < 10, "{kept} wakers at a time");
+    });
+}

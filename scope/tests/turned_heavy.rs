@@ -1,0 +1,113 @@
+//! Children of a kind that was cheap for long and becomes heavy: whoever is beside the scope waits for a few polls, which
+//! are counted, and soon for no more than one.
+
+mod common;
+
+use std::future::{Future, poll_fn};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use common::{burn, guarded, yields};
+use selvedge_scope::{Scope, block_on, join_all, scope};
+
+/// Polls of children in one poll of the whole, before anything is learnt: those that a window makes before it first looks
+/// at the clock, and those up to the next look.
+const UNKNOWING: usize = 16;
+
+/// Runs `whole` beside somebody who is always ready, and says how many long polls were made at most between two of his
+/// turns.
+fn most_between(whole: impl Future<Output = ()>, polls: &AtomicUsize) -> usize {
+    let (mut most, mut before) = (0, 0);
+    let ended = AtomicBool::new(false);
+    let beside = poll_fn(|cx| {
+        let now = polls.load(Ordering::SeqCst);
+        most = most.max(now - before);
+        before = now;
+        if ended.load(Ordering::SeqCst) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    });
+    let whole = async {
+        whole.await;
+        ended.store(true, Ordering::SeqCst);
+    };
+    // Not in a `block_on` of ours, where nobody is taken to be beside.
+    futures::executor::block_on(async { futures::join!(beside, whole) });
+    most
+}
+
+#[test]
+fn window_of_children_that_became_heavy_is_over_after_a_few() {
+    guarded(|| {
+        let (polls, heavy) = (&AtomicUsize::new(0), &AtomicBool::new(false));
+        let whole = scope(async |s: Scope<'_>| {
+            for _ in 0..200 {
+                s.spawn(async {
+                    for _ in 0..50 {
+                        yields(1).await;
+                    }
+                    while !heavy.load(Ordering::SeqCst) {
+                        yields(1).await;
+                    }
+                    polls.fetch_add(1, Ordering::SeqCst);
+                    burn(Duration::from_millis(3));
+                });
+            }
+            yields(2000).await;
+            heavy.store(true, Ordering::SeqCst);
+        });
+        let most = most_between(whole.inline(), polls);
+        assert!(most <= UNKNOWING, "{most} polls of 3 ms between two turns");
+    });
+}
+
+#[test]
+fn batch_whose_first_polls_became_heavy_is_over_after_a_few() {
+    guarded(|| {
+        let (polls, heavy) = (&AtomicUsize::new(0), &AtomicBool::new(false));
+        let one = || async {
+            if heavy.load(Ordering::SeqCst) {
+                polls.fetch_add(1, Ordering::SeqCst);
+                burn(Duration::from_millis(3));
+            }
+        };
+        for _ in 0..100 {
+            block_on(join_all((0..100).map(|_| one())).inline());
+        }
+        heavy.store(true, Ordering::SeqCst);
+        let whole = async {
+            join_all((0..100).map(|_| one())).inline().await;
+        };
+        let most = most_between(whole, polls);
+        assert!(most <= UNKNOWING, "{most} polls of 3 ms between two turns");
+    });
+}
+
+#[test]
+fn small_scopes_whose_children_became_heavy_give_way_after_a_few() {
+    guarded(|| {
+        let (polls, heavy) = (&AtomicUsize::new(0), &AtomicBool::new(false));
+        let whole = || {
+            scope(async |s: Scope<'_>| {
+                for _ in 0..40 {
+                    s.spawn(async {
+                        if heavy.load(Ordering::SeqCst) {
+                            polls.fetch_add(1, Ordering::SeqCst);
+                            burn(Duration::from_millis(3));
+                        }
+                    });
+                }
+            })
+            .inline()
+        };
+        for _ in 0..200 {
+            block_on(whole());
+        }
+        heavy.store(true, Ordering::SeqCst);
+        let most = most_between(async { whole().await }, polls);
+        assert!(most <= UNKNOWING, "{most} polls of 3 ms between two turns");
+    });
+}
