@@ -25,6 +25,7 @@ mod here;
 mod hint;
 mod host;
 mod inbox;
+mod lends_to;
 mod lent;
 mod midway;
 mod monitor;
