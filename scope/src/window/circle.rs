@@ -18,8 +18,9 @@ use super::core::Core;
 use super::here::{self, Node};
 use selvedge_cancel::ambient;
 
+use crate::messages::say;
 use crate::sync::plain;
-use crate::task::{Header, Kind, Task, is_waker_of, quietly};
+use crate::task::{Header, Kind, Task, is_waker_of};
 
 /// Models have enough to do.
 pub(super) const ON: bool = cfg!(debug_assertions) && !cfg!(selvedge_loom);
@@ -316,11 +317,8 @@ pub(super) fn settle(entered: Option<Entered>) {
     let Some(circle) = entered.and_then(|entered| waits().settle(entered)) else {
         return;
     };
-    // It panics where there is nobody to tell.
-    quietly(|| {
-        eprintln!(
-            "selvedge: each of these waits for the end of the next, and the last for that of the first, so none of \
-             them ends by itself: {circle}."
-        );
-    });
+    say(format!(
+        "each of these waits for the end of the next, and the last for that of the first, so none of them ends by \
+         itself: {circle}."
+    ));
 }

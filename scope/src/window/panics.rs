@@ -62,6 +62,9 @@ impl Panics {
     pub(super) fn clear_owned(&mut self) {
         let store = self.0.get_mut();
         let store = store.unwrap_or_else(std::sync::PoisonError::into_inner);
+        if store.caught.is_empty() {
+            return;
+        }
         for payload in std::mem::take(&mut store.caught).into_values() {
             drop_payload(payload);
         }
