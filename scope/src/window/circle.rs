@@ -91,7 +91,7 @@ pub(super) struct Entered {
     stamp: u64,
 }
 
-/// No more are looked at: in debug builds, too, a chain of ten thousand must not take quadratic time.
+/// No more are looked at: in debug builds, too, ten thousand in a chain, or in one scope, must not take quadratic time.
 const MOST: usize = 256;
 
 static WAITS: plain::Mutex<Waits> = plain::Mutex::new(Waits {
@@ -152,50 +152,77 @@ impl Waits {
         let wait = self.by.get_mut(&task).filter(|wait| wait.stamp == stamp)?;
         wait.rests = true;
         let end_of = wait.end_of;
-        let mut path = Vec::new();
-        if !self.leads(end_of, task, &mut HashSet::new(), &mut path) {
+        let mut walk = Walk::new(task);
+        if !self.leads(end_of, &mut walk) {
             return None;
         }
+        let mut path = walk.path;
         path.push(task);
         let names = path.iter().rev().filter_map(|task| self.by.get(task));
         let names: Vec<_> = names.map(|wait| wait.who.to_string()).collect();
         Some(names.join(", for "))
     }
 
-    /// Whether `at` cannot end before `goal` does; who waits on the way comes into `path`, the last one first.
-    fn leads(
-        &self,
-        at: usize,
-        goal: usize,
-        seen: &mut HashSet<usize>,
-        path: &mut Vec<usize>,
-    ) -> bool {
-        if at == goal {
+    /// Whether `at` cannot end before the goal of the walk does.
+    fn leads(&self, at: usize, walk: &mut Walk) -> bool {
+        if at == walk.goal {
             return true;
+        }
+        if !walk.may_look() {
+            return false;
         }
         let wait = self.by.get(&at).filter(|wait| wait.rests);
         // Mostly it leads nowhere, and nothing has to be remembered of it.
         if wait.is_none() && !self.members.contains_key(&at) {
             return false;
         }
-        if seen.len() >= MOST || !seen.insert(at) {
+        if !walk.seen.insert(at) {
             return false;
         }
         if let Some(wait) = wait {
-            if self.leads(wait.end_of, goal, seen, path) {
-                path.push(at);
+            if self.leads(wait.end_of, walk) {
+                walk.path.push(at);
                 return true;
             }
         }
         // A scope ends when all of its members have.
         let mut member = self.members.get(&at).copied().unwrap_or(0);
-        while let Some(wait) = self.by.get(&member) {
-            if self.leads(member, goal, seen, path) {
+        while let Some(wait) = self.by.get(&member).filter(|_| walk.looks < MOST) {
+            if self.leads(member, walk) {
                 return true;
             }
             member = wait.before;
         }
         false
+    }
+}
+
+/// A look for a circle.
+#[derive(Debug)]
+struct Walk {
+    goal: usize,
+    /// How many were looked at.
+    looks: usize,
+    seen: HashSet<usize>,
+    /// Who waits on the way to the goal, the last one first.
+    path: Vec<usize>,
+}
+
+impl Walk {
+    fn new(goal: usize) -> Self {
+        Self {
+            goal,
+            looks: 0,
+            seen: HashSet::new(),
+            path: Vec::new(),
+        }
+    }
+
+    /// Whether one more may be looked at; it is counted.
+    fn may_look(&mut self) -> bool {
+        let may = self.looks < MOST;
+        self.looks += usize::from(may);
+        may
     }
 }
 
@@ -321,4 +348,62 @@ pub(super) fn settle(entered: Option<Entered>) {
         "each of these waits for the end of the next, and the last for that of the first, so none of them ends by \
          itself: {circle}."
     ));
+}
+
+#[cfg(all(test, not(selvedge_loom)))]
+mod tests {
+    use super::*;
+
+    fn waits() -> Waits {
+        Waits {
+            by: HashMap::default(),
+            members: HashMap::default(),
+            stamps: 0,
+        }
+    }
+
+    impl Waits {
+        fn rest(&mut self, task: usize, scope: usize, end_of: usize) -> Option<String> {
+            let place = Location::caller();
+            let who = Who {
+                is_body: scope == task,
+                name: Some(Cow::Owned(task.to_string())),
+                place,
+            };
+            let entered = self.enter(task, scope, end_of, who);
+            self.settle(entered)
+        }
+    }
+
+    #[test]
+    fn circle_is_found_whoever_closes_it() {
+        // 1 opens the scope 100, whose children 2 and 3 wait for each other, or for 1.
+        let mut waits = waits();
+        assert!(waits.rest(1, 10, 100).is_none());
+        assert!(waits.rest(2, 100, 3).is_none());
+        assert!(waits.rest(3, 100, 2).is_some());
+        assert!(waits.rest(3, 100, 1).is_some());
+        waits.remove(3);
+        assert!(waits.rest(1, 10, 100).is_none());
+        waits.remove(2);
+        assert!(waits.rest(2, 100, 1).is_some());
+        assert!(waits.rest(1, 10, 100).is_some());
+    }
+
+    #[test]
+    fn scope_of_ten_thousand_who_wait_costs_each_a_few_looks() {
+        const OPENER: usize = 1;
+        const SCOPE: usize = 2;
+        for at_rest in [true, false] {
+            let mut waits = waits();
+            for member in 1_000..11_000 {
+                // Each for one that nobody knows of.
+                assert!(waits.rest(member, SCOPE, 100_000 + member).is_none());
+                waits.by.get_mut(&member).expect("entered").rests = at_rest;
+            }
+            let mut walk = Walk::new(OPENER);
+            assert!(!waits.leads(SCOPE, &mut walk));
+            assert!(walk.looks <= MOST, "{}", walk.looks);
+        }
+    }
 }
