@@ -152,12 +152,15 @@ fn task_that_an_executor_inside_the_child_polls_may_await_the_child() {
                     }));
                     7
                 });
-                EXECUTOR.spawn(async move {
+                let waits = EXECUTOR.spawn(async move {
                     polled_inside.store(1, Ordering::SeqCst);
                     awaits(child, ends_it).await
-                })
+                });
+                vec![waits]
             }));
-            assert_eq!(smol::block_on(EXECUTOR.run(waits)), 7);
+            for task in waits {
+                assert_eq!(smol::block_on(EXECUTOR.run(task)), 7);
+            }
         }
     });
 }

@@ -40,6 +40,7 @@ unsafe fn clone(data: *const ()) -> RawWaker {
     let header = data.cast::<Header>();
     // SAFETY: the waker keeps the cell alive.
     unsafe { &*header }.life.acquire();
+    window::waker_is_cloned(header);
     RawWaker::new(data, &VTABLE)
 }
 

@@ -3,8 +3,10 @@
 //!
 //! It says nothing that is not so, rather than everything: a task counts as waiting only if it came to rest in a poll
 //! in which it asked for one end, that of a child or of a scope it has opened, and nobody but that one holds a waker
-//! of it. So limits, `select!` and whatever else may wake it keep it out. What is noted is named by addresses, which
-//! are compared and never followed; a note goes when its task is polled again or ends, so none outlives what it names.
+//! of it, which is known if there was one waker when it asked, none was cloned since, and there is one in the end. So
+//! limits, `select!`, waits that were given up, and whatever else may wake it keep it out. What is noted is named by
+//! addresses, which are compared and never followed; a note goes when its task is polled again or ends, so none outlives
+//! what it names.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -253,11 +255,14 @@ pub(super) fn asks_for_more() {
 fn asks_for(end_of: usize, waker: &Waker, lasts: bool) {
     here::with_polled(|core, node, task| {
         // SAFETY: a task that is being polled is alive.
-        let own = match unsafe { &*task }.vtable.kind {
+        let header = unsafe { &*task };
+        let own = match header.vtable.kind {
             Kind::Body => is_body_waker(core, waker),
             Kind::Child => is_waker_of(task, waker),
             Kind::Batch | Kind::Notice => false,
         };
+        // The one waker there is has been left where it asked.
+        let own = own && header.life.wakers() == 1;
         let before = node.asked.get();
         node.asked.set(match before {
             Asked::Nothing if own && lasts => Asked::One(end_of),
@@ -265,6 +270,19 @@ fn asks_for(end_of: usize, waker: &Waker, lasts: bool) {
             _ => Asked::More,
         });
     });
+}
+
+/// A waker of this task is cloned. If the task is being polled here, somebody besides whom it has asked may wake it; and
+/// should it have given up that wait meanwhile, the clone is the only waker there is.
+#[inline]
+pub(crate) fn waker_is_cloned(task: *const Header) {
+    if ON {
+        here::with_polled(|_, node, polled| {
+            if std::ptr::eq(polled, task) && node.asked.get() != Asked::Nothing {
+                node.asked.set(Asked::More);
+            }
+        });
+    }
 }
 
 /// The child was told to stop, which may end its wait.
