@@ -44,8 +44,10 @@ pub(crate) fn under_way() -> usize {
 
 /// Writes a line on standard error.
 pub(crate) fn say(text: String) {
+    // In one piece, among what others write.
+    let line = format!("selvedge: {text}\n");
     // It panics where there is nobody to tell.
-    let write = move || quietly(|| eprintln!("selvedge: {text}"));
+    let write = move || quietly(|| eprint!("{line}"));
     if cfg!(miri) {
         // Nobody holds the lock in its tests, and every thread must have ended before the program does.
         return write();
