@@ -39,7 +39,7 @@ impl<F: Future<Output: Send> + Send> Batch<F> {
 impl<F: Future> Batch<F> {
     /// Lends to this pool instead of the global one. The first pool given stays.
     pub fn on(self, pool: &Pool) -> Self {
-        let _ = self.engine.settings().pool.set(pool.clone());
+        self.engine.settings().pool.set(pool);
         self
     }
 

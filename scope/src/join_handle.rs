@@ -40,6 +40,10 @@ use crate::window::{Hint, learn_hint};
 /// has no name to tell if the handle has yielded before.
 ///
 /// # Deadlocks
+/// A child that awaits its own handle inside a combinator that polls with wakers of its own, as `FuturesUnordered` does,
+/// never ends, instead of panicking: a handle is known to be the child's own by the waker that it is polled with. An
+/// executor inside a child may therefore poll a task that awaits the child.
+///
 /// Two children that await each other's handles never end, as with any executor. A debug build says so on standard
 /// error, with their names and where they were spawned, if each waits for nothing else; also around more than two, and
 /// where a child of a nested scope waits for the task that opened it.
@@ -164,7 +168,7 @@ impl<T> JoinHandle<'_, T> {
     /// cancelled itself.
     ///
     /// # Panics
-    /// If the child waits for itself.
+    /// If the child waits for itself, with its own waker.
     ///
     /// # Cancel safety
     /// Nothing is lost by dropping it; the request stays, and the waker of the last poll is let go of at once.
@@ -243,7 +247,7 @@ impl Future for CancelAndWait<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         assert!(
-            !self.ending.is_itself(),
+            !self.ending.is_itself(cx.waker()),
             "{} waits for its own end, which would never come",
             self.ending
                 .task()

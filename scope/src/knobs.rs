@@ -51,7 +51,7 @@ macro_rules! knobs {
 
         /// Lends children to this pool instead of the global one. The first pool given stays.
         pub fn on(self, pool: &Pool) -> Self {
-            let _ = self.engine.settings().pool.set(pool.clone());
+            self.engine.settings().pool.set(pool);
             self
         }
 

@@ -1,5 +1,6 @@
 //! The switch for tests: force, forbid or adapt lending, and count what it did.
 
+use crate::messages;
 pub use crate::window::Lending;
 use crate::window::set_lending;
 pub use crate::window::stats::{HelpCounts, help_counts};
@@ -25,4 +26,11 @@ pub fn with<R>(lending: Lending, f: impl FnOnce() -> R) -> R {
 
     let _restore = Restore(set_lending(lending));
     f()
+}
+
+/// How many messages of a debug build are not on standard error yet.
+#[doc(hidden)]
+#[must_use]
+pub fn messages_under_way() -> usize {
+    messages::under_way()
 }

@@ -13,6 +13,7 @@ mod join;
 mod join_handle;
 mod knobs;
 mod limit;
+mod messages;
 #[cfg(all(test, selvedge_loom))]
 mod models;
 mod pool;

@@ -97,6 +97,9 @@ impl PoolBuilder {
     /// the registration with a profiler. The threads start when help is first asked for, and that does not wait
     /// for the function; a thread in which it takes long helps later.
     ///
+    /// The function must not leave the thread inside a tokio runtime, by an `EnterGuard` that it forgets for example: a
+    /// thread that is in a runtime already helps no scope. Helpers enter the runtime of the scope by themselves.
+    ///
     /// A second call replaces the function of the first. A panic in the function is caught: the panic hook prints its
     /// message, and the thread helps all the same.
     ///

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::said::said_by;
 use common::{poll_times, pool, yields};
-use selvedge_cancel::{FutureCancelExt, select};
+use selvedge_cancel::{FutureCancelExt, select, select_safe};
 use selvedge_scope::lending::{Lending, with};
 use selvedge_scope::{JoinHandle, Scope, block_on, scope, time, try_scope};
 
@@ -242,4 +242,58 @@ fn nothing_is_said_of_those_whom_something_else_may_wake() {
     if let Some(said) = said {
         assert_eq!(said.matches("waits for the end of").count(), 0, "{said}");
     }
+}
+
+#[test]
+fn nothing_is_said_of_a_wait_that_was_given_up_in_the_same_poll() {
+    let name = "nothing_is_said_of_a_wait_that_was_given_up_in_the_same_poll";
+    let said = said_by(name, || {
+        for how in ["dropped", "dropped, the message first", "moved", "a scope"] {
+            let (send, receive) = futures_channel::oneshot::channel::<u32>();
+            let (give, take) = futures_channel::oneshot::channel::<JoinHandle<'_, u32>>();
+            let seven = block_on(scope(async |s| {
+                let mut other = s.spawn(async { take.await.unwrap().await });
+                let handles = s.clone();
+                let first = s.spawn(async move {
+                    // The other one waits for this by then.
+                    yields(3).await;
+                    let mut receive = receive;
+                    match how {
+                        "dropped" => {
+                            assert!(futures::poll!(&mut other).is_pending());
+                            drop(other);
+                        }
+                        "dropped, the message first" => {
+                            assert!(futures::poll!(&mut receive).is_pending());
+                            assert!(futures::poll!(&mut other).is_pending());
+                            drop(other);
+                            let mut polled = false;
+                            // It is polled once more only when it has been woken.
+                            std::future::poll_fn(|_| match std::mem::replace(&mut polled, true) {
+                                true => std::task::Poll::Ready(()),
+                                false => std::task::Poll::Pending,
+                            })
+                            .await;
+                        }
+                        "moved" => {
+                            assert!(futures::poll!(&mut other).is_pending());
+                            handles.spawn(other);
+                        }
+                        _ => {
+                            let mut inner = Box::pin(select_safe(scope(async |_| other.await)));
+                            assert!(futures::poll!(&mut inner).is_pending());
+                            drop(inner);
+                        }
+                    }
+                    receive.await.unwrap()
+                });
+                assert!(give.send(first).is_ok());
+                time::sleep(Duration::from_millis(20)).await.unwrap();
+                send.send(7).unwrap();
+                7
+            }));
+            assert_eq!(seven, 7);
+        }
+    });
+    assert_said(said, &[]);
 }

@@ -3,13 +3,16 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Waker;
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use common::{burn, guarded, guarded_for, on_helper, pool};
+use selvedge_cancel::select_safe;
 use selvedge_scope::lending::{Lending, with};
-use selvedge_scope::{Pool, block_on, scope};
+use selvedge_scope::{Pool, block_on, join_all, scope};
 
 // T21: the last handle of a rayon pool is dropped by a helper's job, and a pool is dropped while it is lent to.
 #[test]
@@ -115,5 +118,67 @@ fn dropping_a_pool_does_not_wait_for_its_threads() {
         let from = Instant::now();
         drop(pool);
         assert!(from.elapsed() < Duration::from_secs(5));
+    });
+}
+
+// W10: what a waker keeps of a scope that is over is not the pool. So what the pool's handlers hold goes where the last
+// handle of the pool is dropped, and not where the last waker is, which may be a timer's thread.
+#[test]
+fn waker_that_outlives_its_scope_keeps_no_pool() {
+    /// Says on which thread it is dropped.
+    struct Captured(Arc<Mutex<Option<ThreadId>>>);
+    impl Drop for Captured {
+        fn drop(&mut self) {
+            *self.0.lock().unwrap() = Some(std::thread::current().id());
+        }
+    }
+    async fn keep(wakers: &Mutex<Vec<Waker>>) {
+        std::future::poll_fn(|cx| {
+            wakers.lock().unwrap().push(cx.waker().clone());
+            std::task::Poll::Ready(())
+        })
+        .await;
+    }
+    fn run(pool: &Pool, wakers: &Mutex<Vec<Waker>>, how: &str) {
+        match how {
+            "a join" => drop(block_on(join_all([keep(wakers), keep(wakers)]).on(pool))),
+            "a scope" => {
+                let whole = scope(async |s| {
+                    s.spawn(keep(wakers));
+                    keep(wakers).await;
+                });
+                block_on(whole.on(pool));
+            }
+            _ => {
+                let whole = scope(async |s| {
+                    s.spawn(keep(wakers));
+                    keep(wakers).await;
+                    common::never::<()>().await;
+                });
+                let mut whole = std::pin::pin!(select_safe(whole.on(pool)));
+                assert!(common::poll_once(whole.as_mut()).is_pending());
+            }
+        }
+    }
+    guarded(|| {
+        with(Lending::Never, || {
+            for how in ["a scope", "a join", "a dropped scope"] {
+                let dropped = Arc::new(Mutex::new(None));
+                let captured = Captured(dropped.clone());
+                let builder = Pool::builder().threads(1);
+                let pool = builder
+                    .start_handler(move |_| {
+                        let _captured = &captured;
+                    })
+                    .build();
+                let wakers = Mutex::new(Vec::new());
+                run(&pool, &wakers, how);
+                assert!(!wakers.lock().unwrap().is_empty(), "{how}: no waker");
+                assert_eq!(*dropped.lock().unwrap(), None, "{how}");
+                drop(pool);
+                let here = Some(std::thread::current().id());
+                assert_eq!(*dropped.lock().unwrap(), here, "{how}: kept by a waker");
+            }
+        });
     });
 }

@@ -127,3 +127,81 @@ fn iterator_of_join_all_that_panics_drops_what_it_gave() {
         assert_eq!(count.made(), 5);
     });
 }
+
+// V11, the other way: a child is not the one that waits for it because its thread happens to be polling it. Here an
+// executor inside the child polls a task that awaits the child.
+#[test]
+fn task_that_an_executor_inside_the_child_polls_may_await_the_child() {
+    static EXECUTOR: smol::Executor<'static> = smol::Executor::new();
+    async fn awaits(handle: selvedge_scope::JoinHandle<'static, u32>, ends_it: bool) -> u32 {
+        if ends_it {
+            handle.cancel_and_wait().await;
+        }
+        handle.await
+    }
+    guarded(|| {
+        for ends_it in [false, true] {
+            let polled_inside = Arc::new(AtomicUsize::new(0));
+            let waits = block_on(scope(async |s: selvedge_scope::Scope<'static>| {
+                let inside = polled_inside.clone();
+                let child = s.spawn(async move {
+                    smol::block_on(EXECUTOR.run(async {
+                        while inside.load(Ordering::SeqCst) == 0 {
+                            smol::future::yield_now().await;
+                        }
+                    }));
+                    7
+                });
+                let waits = EXECUTOR.spawn(async move {
+                    polled_inside.store(1, Ordering::SeqCst);
+                    awaits(child, ends_it).await
+                });
+                vec![waits]
+            }));
+            for task in waits {
+                assert_eq!(smol::block_on(EXECUTOR.run(task)), 7);
+            }
+        }
+    });
+}
+
+// The same where a waker polls: the child's own send wakes the task that awaits the child.
+#[test]
+fn task_that_is_polled_while_the_child_wakes_it_may_await_the_child() {
+    type Boxed = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+    struct PollsInWake(std::sync::Mutex<Option<Boxed>>);
+    impl std::task::Wake for PollsInWake {
+        fn wake(self: Arc<Self>) {
+            let waker = std::task::Waker::from(self.clone());
+            let Ok(mut place) = self.0.try_lock() else {
+                return;
+            };
+            let cx = &mut std::task::Context::from_waker(&waker);
+            if place
+                .as_mut()
+                .is_some_and(|future| future.as_mut().poll(cx).is_ready())
+            {
+                *place = None;
+            }
+        }
+    }
+    guarded(|| {
+        let got = Arc::new(AtomicUsize::new(0));
+        block_on(scope(async |s: selvedge_scope::Scope<'static>| {
+            let (send, receive) = futures_channel::oneshot::channel();
+            let child = s.spawn(async move {
+                common::yields(1).await;
+                send.send(()).unwrap();
+                common::yields(1).await;
+                7
+            });
+            let got = got.clone();
+            let task: Boxed = Box::pin(async move {
+                receive.await.unwrap();
+                got.store(child.await, Ordering::SeqCst);
+            });
+            std::task::Wake::wake(Arc::new(PollsInWake(std::sync::Mutex::new(Some(task)))));
+        }));
+        assert_eq!(got.load(Ordering::SeqCst), 7);
+    });
+}

@@ -13,6 +13,7 @@ use std::{iter, thread};
 
 use selvedge_cancel::{CallbacksElsewhere, Instant, PerProcess, Ticket, Timer, quietly};
 
+use crate::messages::say;
 use crate::sync::plain::{AtomicUsize, Ordering};
 
 /// How long the thread sleeps at most, so that the last moment there is needs no arithmetic that
@@ -196,13 +197,10 @@ fn wake(waker: Waker) {
     let took = Handle.now().duration_since(from);
     // Relaxed: a count that nothing depends on.
     if took >= SLOW_WAKE && SLOW_WAKES.fetch_add(1, Ordering::Relaxed) == 0 {
-        // It panics where there is nobody to tell.
-        quietly(|| {
-            eprintln!(
-                "selvedge: a waker that the timer woke took {took:?}. All sleeps and limits of the program wait for \
-                 it: a waker must not block or compute."
-            );
-        });
+        say(format!(
+            "a waker that the timer woke took {took:?}. All sleeps and limits of the program wait for it: a waker \
+             must not block or compute."
+        ));
     }
 }
 

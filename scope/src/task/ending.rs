@@ -5,7 +5,7 @@
 use std::marker::PhantomData;
 use std::task::{Poll, Waker};
 
-use super::{Task, quietly};
+use super::{Task, is_own_wait, quietly};
 use crate::window;
 
 /// The end of a child, as seen through a borrowed handle.
@@ -38,9 +38,9 @@ impl<'a> Ending<'a> {
         unsafe { self.task.as_ref() }
     }
 
-    /// Whether it is the task that this thread is polling, which would wait for itself.
-    pub(crate) fn is_itself(&self) -> bool {
-        !self.task.is_null() && window::is_current_task(self.task.cast())
+    /// Whether it is the task that waits with this waker, and so would wait for itself.
+    pub(crate) fn is_itself(&self, waker: &Waker) -> bool {
+        !self.task.is_null() && is_own_wait(self.task.cast(), waker)
     }
 
     /// `Ready` once the child has ended; until then `waker`, and none that came before it, is woken by the end.

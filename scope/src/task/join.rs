@@ -13,7 +13,7 @@ use selvedge_cancel::ambient::{self, Look};
 use selvedge_cancel::{Cancelled, Cause, TaskId, Watch};
 
 use super::life::Parting;
-use super::{Ended, Ending, Header, Payload, Task, place, quietly};
+use super::{Ended, Ending, Header, Payload, Task, is_own_wait, place, quietly};
 use crate::window;
 
 /// Why a handle has no value.
@@ -125,7 +125,7 @@ impl<T> RawJoin<T> {
             return Poll::Ready(None);
         };
         if !task.header.life.is_done() {
-            if window::is_current_task(&task.header) {
+            if is_own_wait(&task.header, waker) {
                 return Poll::Ready(None);
             }
             if !Self::register(task, waker) {

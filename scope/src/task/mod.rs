@@ -40,7 +40,7 @@ pub(crate) use self::record::RecordSlot;
 pub(crate) use self::slab::{Holds, Slab, leave_seat};
 #[cfg(all(test, selvedge_loom))]
 pub(crate) use self::waiters::Waiters;
-pub(crate) use self::waker::{is_waker_of, with_waker};
+pub(crate) use self::waker::{is_own_wait, is_waker_of, with_waker};
 pub(crate) use self::word::{Ended, Rest, TaskWord};
 use crate::window::Core;
 

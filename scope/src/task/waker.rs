@@ -27,12 +27,20 @@ pub(crate) fn is_waker_of(header: *const Header, waker: &Waker) -> bool {
     waker.data() == header.cast() && ptr::eq(waker.vtable(), &VTABLE)
 }
 
+/// Whether what asks with this waker is that very task, which this thread is polling. Its thread alone does not say so:
+/// an executor inside the task may be polling something else, with a waker of its own.
+#[inline]
+pub(crate) fn is_own_wait(header: *const Header, waker: &Waker) -> bool {
+    is_waker_of(header, waker) && window::is_current_task(header)
+}
+
 /// # Safety
 /// `data` is a header that the waker holds a reference to. The same for the three below.
 unsafe fn clone(data: *const ()) -> RawWaker {
     let header = data.cast::<Header>();
     // SAFETY: the waker keeps the cell alive.
     unsafe { &*header }.life.acquire();
+    window::waker_is_cloned(header);
     RawWaker::new(data, &VTABLE)
 }
 

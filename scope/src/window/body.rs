@@ -58,6 +58,7 @@ unsafe fn clone_body(data: *const ()) -> RawWaker {
     core.acquire();
     if circle::ON {
         core.body.life.acquire();
+        circle::waker_is_cloned(&raw const core.body);
     }
     body_waker(core)
 }

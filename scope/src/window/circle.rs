@@ -3,8 +3,10 @@
 //!
 //! It says nothing that is not so, rather than everything: a task counts as waiting only if it came to rest in a poll
 //! in which it asked for one end, that of a child or of a scope it has opened, and nobody but that one holds a waker
-//! of it. So limits, `select!` and whatever else may wake it keep it out. What is noted is named by addresses, which
-//! are compared and never followed; a note goes when its task is polled again or ends, so none outlives what it names.
+//! of it, which is known if there was one waker when it asked, none was cloned since, and there is one in the end. So
+//! limits, `select!`, waits that were given up, and whatever else may wake it keep it out. What is noted is named by
+//! addresses, which are compared and never followed; a note goes when its task is polled again or ends, so none outlives
+//! what it names.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -18,8 +20,9 @@ use super::core::Core;
 use super::here::{self, Node};
 use selvedge_cancel::ambient;
 
+use crate::messages::say;
 use crate::sync::plain;
-use crate::task::{Header, Kind, Task, is_waker_of, quietly};
+use crate::task::{Header, Kind, Task, is_waker_of};
 
 /// Models have enough to do.
 pub(super) const ON: bool = cfg!(debug_assertions) && !cfg!(selvedge_loom);
@@ -90,7 +93,7 @@ pub(super) struct Entered {
     stamp: u64,
 }
 
-/// No more are looked at: in debug builds, too, a chain of ten thousand must not take quadratic time.
+/// No more are looked at: in debug builds, too, ten thousand in a chain, or in one scope, must not take quadratic time.
 const MOST: usize = 256;
 
 static WAITS: plain::Mutex<Waits> = plain::Mutex::new(Waits {
@@ -151,50 +154,77 @@ impl Waits {
         let wait = self.by.get_mut(&task).filter(|wait| wait.stamp == stamp)?;
         wait.rests = true;
         let end_of = wait.end_of;
-        let mut path = Vec::new();
-        if !self.leads(end_of, task, &mut HashSet::new(), &mut path) {
+        let mut walk = Walk::new(task);
+        if !self.leads(end_of, &mut walk) {
             return None;
         }
+        let mut path = walk.path;
         path.push(task);
         let names = path.iter().rev().filter_map(|task| self.by.get(task));
         let names: Vec<_> = names.map(|wait| wait.who.to_string()).collect();
         Some(names.join(", for "))
     }
 
-    /// Whether `at` cannot end before `goal` does; who waits on the way comes into `path`, the last one first.
-    fn leads(
-        &self,
-        at: usize,
-        goal: usize,
-        seen: &mut HashSet<usize>,
-        path: &mut Vec<usize>,
-    ) -> bool {
-        if at == goal {
+    /// Whether `at` cannot end before the goal of the walk does.
+    fn leads(&self, at: usize, walk: &mut Walk) -> bool {
+        if at == walk.goal {
             return true;
+        }
+        if !walk.may_look() {
+            return false;
         }
         let wait = self.by.get(&at).filter(|wait| wait.rests);
         // Mostly it leads nowhere, and nothing has to be remembered of it.
         if wait.is_none() && !self.members.contains_key(&at) {
             return false;
         }
-        if seen.len() >= MOST || !seen.insert(at) {
+        if !walk.seen.insert(at) {
             return false;
         }
         if let Some(wait) = wait {
-            if self.leads(wait.end_of, goal, seen, path) {
-                path.push(at);
+            if self.leads(wait.end_of, walk) {
+                walk.path.push(at);
                 return true;
             }
         }
         // A scope ends when all of its members have.
         let mut member = self.members.get(&at).copied().unwrap_or(0);
-        while let Some(wait) = self.by.get(&member) {
-            if self.leads(member, goal, seen, path) {
+        while let Some(wait) = self.by.get(&member).filter(|_| walk.looks < MOST) {
+            if self.leads(member, walk) {
                 return true;
             }
             member = wait.before;
         }
         false
+    }
+}
+
+/// A look for a circle.
+#[derive(Debug)]
+struct Walk {
+    goal: usize,
+    /// How many were looked at.
+    looks: usize,
+    seen: HashSet<usize>,
+    /// Who waits on the way to the goal, the last one first.
+    path: Vec<usize>,
+}
+
+impl Walk {
+    fn new(goal: usize) -> Self {
+        Self {
+            goal,
+            looks: 0,
+            seen: HashSet::new(),
+            path: Vec::new(),
+        }
+    }
+
+    /// Whether one more may be looked at; it is counted.
+    fn may_look(&mut self) -> bool {
+        let may = self.looks < MOST;
+        self.looks += usize::from(may);
+        may
     }
 }
 
@@ -225,11 +255,14 @@ pub(super) fn asks_for_more() {
 fn asks_for(end_of: usize, waker: &Waker, lasts: bool) {
     here::with_polled(|core, node, task| {
         // SAFETY: a task that is being polled is alive.
-        let own = match unsafe { &*task }.vtable.kind {
+        let header = unsafe { &*task };
+        let own = match header.vtable.kind {
             Kind::Body => is_body_waker(core, waker),
             Kind::Child => is_waker_of(task, waker),
             Kind::Batch | Kind::Notice => false,
         };
+        // The one waker there is has been left where it asked.
+        let own = own && header.life.wakers() == 1;
         let before = node.asked.get();
         node.asked.set(match before {
             Asked::Nothing if own && lasts => Asked::One(end_of),
@@ -237,6 +270,19 @@ fn asks_for(end_of: usize, waker: &Waker, lasts: bool) {
             _ => Asked::More,
         });
     });
+}
+
+/// A waker of this task is cloned. If the task is being polled here, somebody besides whom it has asked may wake it; and
+/// should it have given up that wait meanwhile, the clone is the only waker there is.
+#[inline]
+pub(crate) fn waker_is_cloned(task: *const Header) {
+    if ON {
+        here::with_polled(|_, node, polled| {
+            if std::ptr::eq(polled, task) && node.asked.get() != Asked::Nothing {
+                node.asked.set(Asked::More);
+            }
+        });
+    }
 }
 
 /// The child was told to stop, which may end its wait.
@@ -316,11 +362,66 @@ pub(super) fn settle(entered: Option<Entered>) {
     let Some(circle) = entered.and_then(|entered| waits().settle(entered)) else {
         return;
     };
-    // It panics where there is nobody to tell.
-    quietly(|| {
-        eprintln!(
-            "selvedge: each of these waits for the end of the next, and the last for that of the first, so none of \
-             them ends by itself: {circle}."
-        );
-    });
+    say(format!(
+        "each of these waits for the end of the next, and the last for that of the first, so none of them ends by \
+         itself: {circle}."
+    ));
+}
+
+#[cfg(all(test, not(selvedge_loom)))]
+mod tests {
+    use super::*;
+
+    fn waits() -> Waits {
+        Waits {
+            by: HashMap::default(),
+            members: HashMap::default(),
+            stamps: 0,
+        }
+    }
+
+    impl Waits {
+        fn rest(&mut self, task: usize, scope: usize, end_of: usize) -> Option<String> {
+            let place = Location::caller();
+            let who = Who {
+                is_body: scope == task,
+                name: Some(Cow::Owned(task.to_string())),
+                place,
+            };
+            let entered = self.enter(task, scope, end_of, who);
+            self.settle(entered)
+        }
+    }
+
+    #[test]
+    fn circle_is_found_whoever_closes_it() {
+        // 1 opens the scope 100, whose children 2 and 3 wait for each other, or for 1.
+        let mut waits = waits();
+        assert!(waits.rest(1, 10, 100).is_none());
+        assert!(waits.rest(2, 100, 3).is_none());
+        assert!(waits.rest(3, 100, 2).is_some());
+        assert!(waits.rest(3, 100, 1).is_some());
+        waits.remove(3);
+        assert!(waits.rest(1, 10, 100).is_none());
+        waits.remove(2);
+        assert!(waits.rest(2, 100, 1).is_some());
+        assert!(waits.rest(1, 10, 100).is_some());
+    }
+
+    #[test]
+    fn scope_of_ten_thousand_who_wait_costs_each_a_few_looks() {
+        const OPENER: usize = 1;
+        const SCOPE: usize = 2;
+        for at_rest in [true, false] {
+            let mut waits = waits();
+            for member in 1_000..11_000 {
+                // Each for one that nobody knows of.
+                assert!(waits.rest(member, SCOPE, 100_000 + member).is_none());
+                waits.by.get_mut(&member).expect("entered").rests = at_rest;
+            }
+            let mut walk = Walk::new(OPENER);
+            assert!(!waits.leads(SCOPE, &mut walk));
+            assert!(walk.looks <= MOST, "{}", walk.looks);
+        }
+    }
 }

@@ -23,7 +23,6 @@ use super::parent::Parent;
 use super::settings::Settings;
 use super::spare;
 use super::{helper, hint, host, policy, stats, step};
-use crate::pool::Pool;
 use crate::sync::{AtomicU32, AtomicUsize, Ordering};
 use crate::task::{
     Alone, Ended, Header, Kind, List, Task, TaskWord, free_owned, leave_seat, links_of,
@@ -193,24 +192,16 @@ impl Core {
         }
     }
 
-    /// The pool that this scope lends to.
-    pub(crate) fn pool(&self) -> &Pool {
-        self.settings
-            .pool
-            .get()
-            .unwrap_or_else(|| Pool::global_ref())
-    }
-
     /// Whether the present window may lend at all. Owner only.
     pub(crate) fn may_lend(&self) -> bool {
         if let Some(known) = self.owner.may_lend.get() {
             return known;
         }
-        let explicit = self.settings.pool.get().is_some();
+        let pool = self.pool();
         let may = self.settings.inline.get().is_none()
             && here::lending() != Lending::Never
-            && self.pool().threads() > 0
-            && (explicit || !self.pool().on_foreign_worker())
+            && pool.threads() > 0
+            && (self.is_pool_named() || !pool.on_foreign_worker())
             && self.is_sure_of_its_host();
         self.owner.may_lend.set(Some(may));
         may

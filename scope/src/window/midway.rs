@@ -6,7 +6,8 @@ use std::cell::Cell;
 use selvedge_cancel::FineDrop;
 
 use super::core::Core;
-use crate::task::{Header, Task, quietly};
+use crate::messages::say;
+use crate::task::{Header, Task};
 
 thread_local! {
     /// The scope around this one has reported already.
@@ -63,15 +64,11 @@ pub(super) fn report(core: &Core) -> Option<Reported> {
     }
     let whole = core.describe();
     let first = first.map(|first| format!(", {first} among them"));
-    // It panics where there is nobody to tell; the scope is dropped all the same (rule W7).
-    quietly(|| {
-        eprintln!(
-            "selvedge: {whole} was dropped with {midway} of its tasks suspended midway{}. What they had begun \
-             is lost. Await the scope to its end, select on a handle instead, or say that it may be dropped: \
-             `select_safe(scope(…))`.",
-            first.unwrap_or_default()
-        );
-    });
+    say(format!(
+        "{whole} was dropped with {midway} of its tasks suspended midway{}. What they had begun is lost. Await the \
+         scope to its end, select on a handle instead, or say that it may be dropped: `select_safe(scope(…))`.",
+        first.unwrap_or_default()
+    ));
     Some(Reported {
         before: REPORTED.replace(true),
     })

@@ -25,6 +25,7 @@ mod here;
 mod hint;
 mod host;
 mod inbox;
+mod lends_to;
 mod lent;
 mod midway;
 mod monitor;
@@ -49,7 +50,7 @@ mod turns;
 mod unknown_parent;
 
 pub(crate) use self::batch::BatchEngine;
-pub(crate) use self::circle::{asks_for_child, may_wait_no_more};
+pub(crate) use self::circle::{asks_for_child, may_wait_no_more, waker_is_cloned};
 pub(crate) use self::core::Core;
 pub(crate) use self::engine::Engine;
 #[cfg(all(test, unix, not(selvedge_loom)))]

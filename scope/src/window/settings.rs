@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use super::hint::Hint;
+use super::lends_to::NamedPool;
 use crate::limit::Limits;
-use crate::pool::Pool;
 
 /// What the builder methods set before the first poll.
 #[derive(Debug, Default)]
 pub(crate) struct Settings {
-    pub(crate) pool: OnceLock<Pool>,
+    pub(crate) pool: NamedPool,
     pub(crate) inline: OnceLock<()>,
     /// What the user knows of what its polls cost.
     pub(crate) hint: OnceLock<Hint>,
@@ -30,7 +30,7 @@ impl Settings {
             limits,
             graced,
         } = &*self;
-        let is_set = pool.get().is_some()
+        let is_set = pool.is_set()
             || inline.get().is_some()
             || hint.get().is_some()
             || name.get().is_some()
