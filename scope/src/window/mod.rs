@@ -15,6 +15,7 @@ mod context;
 mod coop;
 mod core;
 mod core_ref;
+mod costs;
 mod count;
 mod engine;
 #[cfg(all(test, unix, not(selvedge_loom)))]

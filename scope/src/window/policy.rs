@@ -7,8 +7,11 @@
 
 use std::time::{Duration, Instant};
 
+use super::costs::OUTLIER;
+pub(super) use super::costs::{
+    estimate, expected, is_known_short, learn, learn_stretch, needs_no_help, set_cost,
+};
 use super::hint::{HINTED_HEAVY, Hint};
-use crate::sync::plain::{AtomicU32, Ordering};
 use crate::task::List;
 
 /// Children that cost less are never lent.
@@ -66,10 +69,6 @@ pub(super) const BODY_WAIT: Duration = Duration::from_millis(1);
 pub(super) const MAIL_EVERY: u32 = 32;
 /// Of those that came through the inbox, so many at a time are put in front: no more than others were polled.
 pub(super) const MAIL_MOST: u64 = 16;
-/// A cost this many times what was known is strange, and needs a second look.
-const OUTLIER: u64 = 4;
-/// A first sample that is believed at once.
-const FIRST: u64 = 10_000;
 /// Polls timed one by one after a mixed stretch turned out heavy.
 const PROBE: u32 = 64;
 /// One window in this many takes a sample of its first poll.
@@ -101,84 +100,9 @@ const WORTH_LOOK: usize = 16;
 /// while nobody waits in the windows around it.
 pub(super) const BUDGET_ALONE: u32 = 8;
 
-/// Learnt costs by kind of future, in nanoseconds; zero is unknown. A collision costs a wrong guess.
-static SITES: [AtomicU32; 1024] = [const { AtomicU32::new(0) }; 1024];
-
-fn site(key: usize) -> &'static AtomicU32 {
-    // Fibonacci hashing: function addresses differ in their middle bits.
-    let hash = (key as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    &SITES[(hash >> 54) as usize]
-}
-
-/// What a poll of this kind is expected to cost: where nothing is known of later polls, a first poll that was big
-/// says that they may be as well, and the other way round. Zero is unknown.
-pub(super) fn expected(key: usize) -> u64 {
-    match estimate(key) {
-        0 => match estimate(key ^ 1) {
-            sibling if sibling >= BIG => sibling,
-            _ => 0,
-        },
-        known => known,
-    }
-}
-
-/// What is known of this kind of future, in nanoseconds a poll.
-pub(super) fn estimate(key: usize) -> u64 {
-    if cfg!(selvedge_loom) {
-        // A model decides by itself when to lend, and must not depend on how long anything took.
-        return 1;
-    }
-    // Relaxed: a prediction; lost updates are harmless. The same in `learn`.
-    u64::from(site(key).load(Ordering::Relaxed))
-}
-
-/// Whether a poll of this kind is known to be over soon, so that nobody has to look at the clock for it.
-pub(super) fn is_known_short(key: usize) -> bool {
-    (1..BIG).contains(&estimate(key))
-}
-
-/// Whether so many of this kind are known to be too little work for any helper.
-pub(super) fn needs_no_help(key: usize, left: usize) -> bool {
-    let known = estimate(key);
-    known != 0 && !pays(known, left, || true)
-}
-
 /// Whether the first poll in this window is timed in any case.
 pub(super) fn takes_sample(window: u32) -> bool {
     window % SAMPLE_EVERY == 0
-}
-
-pub(super) fn learn(key: usize, sample: u64) {
-    let slot = site(key);
-    let old = u64::from(slot.load(Ordering::Relaxed));
-    let sample = sample.clamp(1, u64::from(u32::MAX));
-    let new = if old == 0 {
-        sample
-    } else if sample > old {
-        old + (sample - old).div_ceil(2)
-    } else {
-        old - (old - sample) / 16
-    };
-    slot.store(u32::try_from(new).unwrap_or(u32::MAX), Ordering::Relaxed);
-}
-
-/// The time that so many polls of one kind took, by the owner outside lending. `false`: it is hard to believe.
-pub(super) fn learn_stretch(key: usize, polls: usize, from: Instant, until: Instant) -> bool {
-    let mean = nanos(from, until) / (polls as u64).max(1);
-    let known = estimate(key);
-    learn(key, believable(known, mean));
-    known == 0 || mean <= known * OUTLIER + HEAVY
-}
-
-/// What to make of a poll, or a stretch, that took strangely long: the first poll of a kind runs on cold
-/// memory, and below `FIRST` says no more than "not big"; later ones move the estimate step by step, since
-/// the system may have put this thread aside.
-fn believable(known: u64, cost: u64) -> u64 {
-    match known {
-        0 if cost < FIRST => cost.min(HEAVY * 3 / 4),
-        0 => cost,
-        known => cost.min(known * OUTLIER + HEAVY),
-    }
 }
 
 /// What a poll of this kind is taken to cost, and no less than `least`; `None` if nothing is known.
@@ -234,7 +158,7 @@ pub(super) fn may_be_long(queue: &List) -> bool {
     })
 }
 
-fn nanos(since: Instant, until: Instant) -> u64 {
+pub(super) fn nanos(since: Instant, until: Instant) -> u64 {
     u64::try_from(until.saturating_duration_since(since).as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -492,8 +416,7 @@ impl Policy {
             return false;
         }
         if let Some(key) = key {
-            // Relaxed: as in `learn`.
-            site(key).store(u32::try_from(mean).unwrap_or(u32::MAX), Ordering::Relaxed);
+            set_cost(key, mean);
         }
         (self.time, self.polls) = (0, 0);
         self.key = 0;

@@ -1,0 +1,93 @@
+//! What polls of each kind of future have cost: learnt by whoever polls, kept for the process. What follows from it is
+//! in [`policy`](super::policy).
+
+use std::time::Instant;
+
+use super::policy::{BIG, HEAVY, nanos, pays};
+use crate::sync::plain::{AtomicU32, Ordering};
+
+/// A cost this many times what was known is strange, and needs a second look.
+pub(super) const OUTLIER: u64 = 4;
+/// A first sample that is believed at once.
+const FIRST: u64 = 10_000;
+
+/// Learnt costs by kind of future, in nanoseconds; zero is unknown. A collision costs a wrong guess.
+static SITES: [AtomicU32; 1024] = [const { AtomicU32::new(0) }; 1024];
+
+fn site(key: usize) -> &'static AtomicU32 {
+    // Fibonacci hashing: function addresses differ in their middle bits.
+    let hash = (key as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    &SITES[(hash >> 54) as usize]
+}
+
+/// What a poll of this kind is expected to cost: where nothing is known of later polls, a first poll that was big
+/// says that they may be as well, and the other way round. Zero is unknown.
+pub(super) fn expected(key: usize) -> u64 {
+    match estimate(key) {
+        0 => match estimate(key ^ 1) {
+            sibling if sibling >= BIG => sibling,
+            _ => 0,
+        },
+        known => known,
+    }
+}
+
+/// What is known of this kind of future, in nanoseconds a poll.
+pub(super) fn estimate(key: usize) -> u64 {
+    if cfg!(selvedge_loom) {
+        // A model decides by itself when to lend, and must not depend on how long anything took.
+        return 1;
+    }
+    // Relaxed: a prediction; lost updates are harmless. The same in `learn`.
+    u64::from(site(key).load(Ordering::Relaxed))
+}
+
+/// Whether a poll of this kind is known to be over soon, so that nobody has to look at the clock for it.
+pub(super) fn is_known_short(key: usize) -> bool {
+    (1..BIG).contains(&estimate(key))
+}
+
+/// Whether so many of this kind are known to be too little work for any helper.
+pub(super) fn needs_no_help(key: usize, left: usize) -> bool {
+    let known = estimate(key);
+    known != 0 && !pays(known, left, || true)
+}
+
+pub(super) fn learn(key: usize, sample: u64) {
+    let slot = site(key);
+    let old = u64::from(slot.load(Ordering::Relaxed));
+    let sample = sample.clamp(1, u64::from(u32::MAX));
+    let new = if old == 0 {
+        sample
+    } else if sample > old {
+        old + (sample - old).div_ceil(2)
+    } else {
+        old - (old - sample) / 16
+    };
+    slot.store(u32::try_from(new).unwrap_or(u32::MAX), Ordering::Relaxed);
+}
+
+/// The time that so many polls of one kind took, by the owner outside lending. `false`: it is hard to believe.
+pub(super) fn learn_stretch(key: usize, polls: usize, from: Instant, until: Instant) -> bool {
+    let mean = nanos(from, until) / (polls as u64).max(1);
+    let known = estimate(key);
+    learn(key, believable(known, mean));
+    known == 0 || mean <= known * OUTLIER + HEAVY
+}
+
+/// What to make of a poll, or a stretch, that took strangely long: the first poll of a kind runs on cold
+/// memory, and below `FIRST` says no more than "not big"; later ones move the estimate step by step, since
+/// the system may have put this thread aside.
+fn believable(known: u64, cost: u64) -> u64 {
+    match known {
+        0 if cost < FIRST => cost.min(HEAVY * 3 / 4),
+        0 => cost,
+        known => cost.min(known * OUTLIER + HEAVY),
+    }
+}
+
+/// It is known by now, whatever was known before.
+pub(super) fn set_cost(key: usize, cost: u64) {
+    // Relaxed: as in `learn`.
+    site(key).store(u32::try_from(cost).unwrap_or(u32::MAX), Ordering::Relaxed);
+}
