@@ -1,5 +1,6 @@
-//! Runs `on_cancel` functions on a thread of their own, where the thread that cancels is one that must go on: a
-//! timer's, or the one that hears Ctrl-C. Not for other threads: who cancels by hand calls the functions himself.
+//! Runs `on_cancel` functions on a thread of their own, where the thread that comes to call them must go on: a timer's,
+//! the one that hears Ctrl-C, or one that cancels nothing and only finds a cancellation while it registers or attaches a
+//! token. Not for other threads: who cancels by hand calls the functions himself.
 //!
 //! A function may take long, or block for ever, or wait for the very timer. So no function ever waits for one that a
 //! different request called: the thread that takes a request out of the queue starts another thread first if there
@@ -55,11 +56,12 @@ pub(crate) fn are_elsewhere() -> bool {
 }
 
 /// Calls all functions that a request reached: here, or on a thread of their own if this one must go on.
-pub(crate) fn call(calls: Calls) {
+pub(crate) fn call(calls: Calls, elsewhere: bool) {
     if calls.is_empty() {
         return;
     }
-    if !are_elsewhere() {
+    // A model has no threads but those that it starts itself.
+    if !elsewhere || cfg!(selvedge_loom) {
         return call_here(calls);
     }
     let (ours, users): (Calls, Calls) = calls.into_iter().partition(|(call, _)| call.is_ours());

@@ -152,7 +152,7 @@ impl Node {
             }
         }
         // Whoever adds a watcher from here on sees the parent and links the path (T3).
-        Rounds::new().link(self).finish();
+        Rounds::found().link(self).finish();
     }
 
     #[inline]
@@ -330,7 +330,7 @@ impl Node {
             }
         };
         if !step.reached && self.parent().is_some() {
-            Rounds::new().link_from(self, step).finish();
+            Rounds::found().link_from(self, step).finish();
         }
         Watch::At(at)
     }
@@ -344,7 +344,7 @@ impl Node {
         let follower = Watcher::Follower(Arc::downgrade(self));
         let watch = leader.watch(follower, Phase::Aborting);
         // A phase that came before the entry is ours to repeat, one after it the canceller's.
-        Rounds::new().catch_up(self, leader).finish();
+        Rounds::found().catch_up(self, leader).finish();
         match watch {
             Watch::At(at) => Some(at),
             Watch::Late | Watch::Never => None,

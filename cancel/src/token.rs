@@ -228,11 +228,12 @@ impl CancelToken {
     /// Calls the function once when this token is cancelled; at once, if it is already.
     ///
     /// The call comes from the thread that cancels, with no lock held, after everything below
-    /// the cancelled token was marked. Where a deadline cancels, or Ctrl-C, that thread has to go
-    /// on: then the function is called on a thread that is started for it, and may take long or
-    /// block. (If no thread can be started, it is called on the timer's or the listener's thread,
-    /// which waits for it.) Dropping the guard takes the function back, unless its call has begun by then, or one of
-    /// those has cancelled. A panic of the function is reported by the panic hook and goes
+    /// the cancelled token was marked. Three kinds of threads have to go on instead: a timer's, where a
+    /// deadline cancels; the one that hears Ctrl-C; and one that cancels nothing, but opens a scope, or waits
+    /// for a token, and finds a cancellation that has not come there yet. For these the function is called on a thread
+    /// that is started for it, and may take long or block. (If no thread can be started, it is called
+    /// at once, and the other thread waits for it.) Dropping the guard takes the function back, unless its call has begun
+    /// by then, or is left to a thread that is being started. A panic of the function is reported by the panic hook and goes
     /// no further, so that the other functions run.
     ///
     /// # Examples
@@ -249,6 +250,14 @@ impl CancelToken {
     /// ```
     pub fn on_cancel<F: FnOnce(&Cause) + Send + 'static>(&self, f: F) -> OnCancel {
         let callback: Arc<dyn Callback> = Arc::new(Armed::new(f));
+        if let Some(cause) = self.cause() {
+            callback.call(&cause);
+            return OnCancel {
+                node: Arc::clone(&self.node),
+                at: NOWHERE,
+                callback,
+            };
+        }
         let at = match self.watch(Watcher::Callback(Arc::clone(&callback)), Phase::Cancelled) {
             Watch::At(at) => at,
             Watch::Never => NOWHERE,
@@ -422,8 +431,8 @@ impl fmt::Debug for CancelToken {
 
 /// Keeps a function registered with [`CancelToken::on_cancel`]; dropping it takes it back.
 ///
-/// Where a deadline has cancelled the token, or Ctrl-C, the function is called on another thread, soon, and dropping the
-/// guard is too late, as it is for a call that has begun. Dropping never waits for a call.
+/// Where the function is left to a thread that is started for it, as after a deadline or Ctrl-C, it is called soon, and
+/// dropping the guard is too late, as it is for a call that has begun. Dropping never waits for a call.
 #[must_use = "dropping the guard takes the function back"]
 pub struct OnCancel {
     node: Arc<Node>,

@@ -287,3 +287,24 @@ fn function_is_called_although_its_guard_goes_with_the_cancelled_body() {
         }
     });
 }
+
+#[test]
+fn function_on_a_scope_that_is_opened_after_the_deadline_may_wait_for_its_body() {
+    guarded(|| {
+        let late = async {
+            let _ = sleep(Duration::MAX).await;
+            let opened = scope(|s| {
+                let (tell, told) = mpsc::channel::<()>();
+                let guard = s.token().on_cancel(move |_| {
+                    let _ = told.recv();
+                });
+                async move {
+                    let _ = sleep(Duration::MAX).await;
+                    drop((tell, guard));
+                }
+            });
+            opened.await;
+        };
+        assert!(block_on(timeout(SHORT, late)).is_ok());
+    });
+}

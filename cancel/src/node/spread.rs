@@ -18,6 +18,8 @@ pub(super) struct Rounds {
     loose: Vec<Arc<Node>>,
     wakers: Vec<Waker>,
     calls: Vec<(Arc<dyn Callback>, Cause)>,
+    /// The functions are called on a thread of their own.
+    elsewhere: bool,
 }
 
 /// Where a node has its news from.
@@ -34,12 +36,23 @@ struct Level {
 }
 
 impl Rounds {
-    pub(super) const fn new() -> Self {
+    /// For the thread that cancels.
+    pub(super) fn new() -> Self {
         Self {
             todo: Vec::new(),
             loose: Vec::new(),
             wakers: Vec::new(),
             calls: Vec::new(),
+            elsewhere: callbacks::are_elsewhere(),
+        }
+    }
+
+    /// For a thread that cancels nothing. It only registers, attaches or follows, finds a cancellation that the
+    /// canceller did not bring here, and spreads it. The functions that it reaches may wait for this very thread.
+    pub(super) fn found() -> Self {
+        Self {
+            elsewhere: true,
+            ..Self::new()
         }
     }
 
@@ -89,7 +102,7 @@ impl Rounds {
         for waker in self.wakers {
             quietly(|| waker.wake());
         }
-        callbacks::call(self.calls);
+        callbacks::call(self.calls, self.elsewhere);
     }
 
     fn ask(&mut self, node: &Arc<Node>, phase: Phase, cause: &Cause) -> Option<Level> {
@@ -111,7 +124,7 @@ impl Rounds {
                 Watcher::Callback(callback) => {
                     if let Some(cause) = &news.cause {
                         // Before anybody is woken, who might end and take it back.
-                        if callbacks::are_elsewhere() {
+                        if self.elsewhere {
                             callback.summon();
                         }
                         self.calls.push((callback, cause.clone()));
