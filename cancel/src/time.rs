@@ -137,8 +137,8 @@ impl fmt::Debug for Instant {
 ///   is cancelled or reset first. A moment that has passed counts as due at once. The waker may be
 ///   called from inside `schedule` or `reset`; a spurious wake later on does no harm.
 /// - No lock is held while a waker is called, cloned or dropped: it may call back into the timer.
-/// - The waker of a limit cancels, and so may call functions of [`on_cancel`](crate::CancelToken::on_cancel), which
-///   may take long, on the thread that wakes it. The embedded timer has those called on other threads.
+/// - The waker of a limit cancels. The functions of [`on_cancel`](crate::CancelToken::on_cancel) that this reaches are
+///   called on other threads, so that they delay no timer; other wakers are woken by the thread that wakes the limit's.
 /// - A cancelled or reset entry is gone at once, so that ten thousand resets leave one entry.
 /// - Far moments, up to the last one there is, are as good as others.
 pub trait Timer: fmt::Debug + Send + Sync {

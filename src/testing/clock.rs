@@ -59,7 +59,8 @@ impl VirtualClock {
     }
 
     /// Lets [`block_on`](Self::block_on) panic, instead of waiting for other threads, when the
-    /// future waits and no deadline is left: for tests whose every event is on this clock.
+    /// future waits and no deadline is left: for tests whose every event is on this clock. A function of
+    /// [`on_cancel`](crate::CancelToken::on_cancel) that a deadline reaches is on a thread of its own, as ever.
     #[must_use]
     pub fn panics_when_stuck(mut self) -> Self {
         self.panics_when_stuck = true;

@@ -11,7 +11,7 @@ use selvedge_cancel::ambient;
 
 use super::{VirtualClock, poll_once};
 use crate::time::{Instant, sleep, sleep_until};
-use crate::{CancelToken, CauseKind, FutureCancelExt, cancel};
+use crate::{CancelToken, CauseKind, FutureCancelExt, cancel, timeout};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -324,4 +324,16 @@ fn or_cancel_drops_a_foreign_future_at_the_cancellation() {
     ));
     assert!(cut.is_err());
     assert_eq!(std::sync::Arc::strong_count(&foreign), 1);
+}
+
+#[test]
+fn function_that_a_deadline_reaches_is_not_called_on_the_thread_that_polls() {
+    let (tell, told) = mpsc::channel();
+    let limited = timeout(SECOND, async move {
+        let _guard =
+            cancel::current().on_cancel(move |_| tell.send(thread::current().id()).unwrap());
+        sleep(Duration::MAX).await
+    });
+    assert!(VirtualClock::new().block_on(limited).is_err());
+    assert_ne!(told.recv().unwrap(), thread::current().id());
 }

@@ -210,8 +210,9 @@ impl Bell {
 }
 
 impl Bell {
-    /// The timer's call.
+    /// The timer's call: on its own thread, which must go on, or, where it has none, on one that polls.
     fn ring(&self) {
+        let _elsewhere = CallbacksElsewhere::begin();
         if self.look() {
             // Relaxed: as in `attend`.
             self.early.store(1, Ordering::Relaxed);
