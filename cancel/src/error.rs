@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::{fmt, io};
 
 use crate::node::Mark;
-use crate::{Cause, ambient, held};
+use crate::{CancelToken, Cause, ambient, held};
 
 /// An operation did not happen because the work it belongs to is cancelled.
 ///
@@ -68,6 +68,17 @@ impl Cancelled {
         Self(Arc::new(Shared {
             cause: cause.into(),
             mark: None,
+            counted: false,
+        }))
+    }
+
+    /// The same, but if that token is cancelled, it counts there: for what an engine answers in its stead.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn counted_at(token: &CancelToken, cause: impl Into<Cause>) -> Self {
+        Self(Arc::new(Shared {
+            cause: cause.into(),
+            mark: Mark::new(Arc::clone(token.node())),
             counted: false,
         }))
     }

@@ -63,8 +63,17 @@ struct Search {
     node: usize,
     /// Whether that node has to be the one whose cancellation it tells of.
     own: bool,
+    /// Or a node whose cancellation it tells of.
+    or_own: Option<usize>,
     found: bool,
 }
+
+const NOTHING: Search = Search {
+    node: 0,
+    own: false,
+    or_own: None,
+    found: false,
+};
 
 #[cfg(not(selvedge_loom))]
 thread_local! {
@@ -100,7 +109,13 @@ pub(crate) fn report(mark: Option<&Mark>) -> bool {
     let Some(search) = current() else {
         return false;
     };
-    if mark.is_some_and(|mark| mark.is_counted_at(search.node, search.own)) {
+    let is_it = |mark: &Mark| {
+        mark.is_counted_at(search.node, search.own)
+            || search
+                .or_own
+                .is_some_and(|node| mark.is_counted_at(node, true))
+    };
+    if mark.is_some_and(is_it) {
         set(Some(Search {
             found: true,
             ..search
@@ -166,11 +181,40 @@ impl CancelToken {
         self.has_live_own() && shows(value, self.search(true))
     }
 
+    /// Whether the value holds a `Cancelled` for which this token, or one above it, was cancelled, wherever it was
+    /// made: by code below this token, or by other code, which has passed it on.
+    ///
+    /// Runs the value's `Debug`, as [`has_live_in`](Self::has_live_in) does. `false` if this token is not cancelled.
+    #[must_use]
+    pub fn is_cause_of(&self, value: &(impl CancelSource + ?Sized)) -> bool {
+        if !self.is_cancelled() {
+            return false;
+        }
+        let mut above = self.node().live_above().into_iter();
+        let first = Search {
+            or_own: above.next(),
+            ..self.search(false)
+        };
+        let may_hold = self.has_live() || first.or_own.is_some();
+        (may_hold && shows(value, first))
+            || above.any(|node| {
+                let own = true;
+                shows(
+                    value,
+                    Search {
+                        node,
+                        own,
+                        ..NOTHING
+                    },
+                )
+            })
+    }
+
     fn search(&self, own: bool) -> Search {
         Search {
             node: Arc::as_ptr(self.node()).addr(),
             own,
-            found: false,
+            ..NOTHING
         }
     }
 }

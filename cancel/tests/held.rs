@@ -123,3 +123,27 @@ fn search_works_in_the_destructor_of_a_thread_local() {
         .unwrap();
     assert_eq!(receive.recv(), Ok(true));
 }
+
+#[test]
+fn cancellation_of_a_token_is_the_cause_of_what_was_met_anywhere_below_it() {
+    let top = CancelToken::new();
+    let (scope, beside) = (top.child(), top.child());
+    let task = scope.child();
+    beside.cancel();
+    let alone = fail(&beside.child());
+    task.cancel();
+    let of_the_task = fail(&task);
+    assert!(!scope.is_cause_of(&of_the_task), "it is not cancelled");
+    scope.cancel();
+    let (own, sibling) = (fail(&scope), fail(&scope.child()));
+    for error in [&own, &sibling] {
+        assert!(scope.is_cause_of(error));
+    }
+    for error in [&alone, &of_the_task, &Cancelled::uncounted("by the engine")] {
+        assert!(!scope.is_cause_of(error));
+    }
+    top.cancel();
+    let from_above = fail(&top.child());
+    assert!(scope.is_cause_of(&from_above) && scope.is_cause_of(&vec![&alone, &from_above]));
+    assert!(!scope.is_cause_of(&alone) && !top.is_cause_of(&own));
+}

@@ -63,7 +63,7 @@ use crate::window::{Classify, Engine, Errors, Failed, Handle, Hint};
 ///
 /// That a member was cancelled is no failure: its error counts as a cancellation if it still holds the
 /// [`Cancelled`] of an operation that failed because the member, or something around it, was cancelled, however
-/// deep inside. It is found by looking into the error, which is what [`CancelSource`] is for: the error has to
+/// deep inside. Another member may have handed it on: through its handle, or through a channel. It is found by looking into the error, which is what [`CancelSource`] is for: the error has to
 /// implement `Debug`, and has to print in it what it holds. Where a `Cancelled` is logged, stored or sent plays no
 /// part. Where none is found, the error counts as a failure: one made of the text of a `Cancelled` alone, say, or
 /// one that hides what it holds, for which there is [`cancelled_if`](TryScoped::cancelled_if).
@@ -84,7 +84,9 @@ where
     E: CancelSource,
 {
     let place = Location::caller();
-    let sink = Errors::new(Classify::Search(|error, own| own.has_live_in(error)));
+    let sink = Errors::new(Classify::Search(|error, own, scope| {
+        own.is_some_and(|own| own.has_live_own_in(error)) || scope.is_cause_of(error)
+    }));
     // In one expression, as in `Engine::new`.
     TryScoped {
         engine: Engine::new(place, sink, |handle| body(TryScope { handle })),

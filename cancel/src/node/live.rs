@@ -119,7 +119,16 @@ impl Node {
         locked.cold.as_ref().is_some_and(|cold| cold.live > 0)
     }
 
-    /// The same, of those that tell of this very node's cancellation.
+    /// The addresses of the nodes above for whose own cancellation a counted `Cancelled` lives.
+    pub(crate) fn live_above(&self) -> Vec<usize> {
+        let above = self.upwards().skip(1).map(|(node, _)| node);
+        above
+            .filter(|node| node.has_live_own())
+            .map(|node| std::ptr::from_ref(node).addr())
+            .collect()
+    }
+
+    /// The same as `has_live`, of those that tell of this very node's cancellation.
     pub(crate) fn has_live_own(&self) -> bool {
         let locked = self.lock();
         locked.cold.as_ref().is_some_and(|cold| cold.live_own > 0)

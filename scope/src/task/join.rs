@@ -105,7 +105,8 @@ impl<T> RawJoin<T> {
         }
         // SAFETY: the handle keeps the cell, which keeps the core.
         let core = unsafe { Header::core_of(self.header()) };
-        let value = self.cut_short(|| core.token.cause().map(Cancelled::uncounted))?;
+        let cancelled = || Some(Cancelled::counted_at(&core.token, core.token.cause()?));
+        let value = self.cut_short(cancelled)?;
         self.part();
         Some(value)
     }

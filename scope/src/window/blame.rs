@@ -58,7 +58,8 @@ impl Core {
     }
 
     /// A member of a `try_scope` returned an error: the scope takes it. Unless it holds a cancellation that
-    /// the member was under, the others are asked to stop. Called with nothing locked.
+    /// the member or the scope was under, the others are asked to stop. The answer is for whoever awaits the member's
+    /// handle; if the scope is cancelled, that is what it tells of. Called with nothing locked.
     ///
     /// # Safety
     /// A window is open, the member's future is gone, and the scope's errors are of type `E`.
@@ -88,7 +89,8 @@ impl Core {
             unsafe { self.cancel_for(CauseKind::SiblingFailed, header) };
         }
         let cause = cause.or_else(|| self.token.cause());
-        Cancelled::uncounted(cause.unwrap_or_else(|| CauseKind::SiblingFailed.into()))
+        let cause = cause.unwrap_or_else(|| CauseKind::SiblingFailed.into());
+        Cancelled::counted_at(&self.token, cause)
     }
 
     /// What hangs below the body, and what fails in it, is counted here: its own token, below the scope's.

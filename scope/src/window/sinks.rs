@@ -66,7 +66,7 @@ impl<T, E> Family<Result<T, E>> for Trying<E> {
 pub(crate) struct Failed<E> {
     pub(crate) error: E,
     pub(crate) task: TaskId,
-    /// It holds a cancellation that the member was under, and is no failure.
+    /// It holds a cancellation that the member or the scope was under, and is no failure.
     pub(crate) cancelled: bool,
 }
 
@@ -74,8 +74,9 @@ pub(crate) struct Failed<E> {
 /// the constructor needs bounds on `E`.
 #[derive(Debug)]
 pub(crate) enum Classify<E> {
-    /// By looking for the `Cancelled` in it: one that is counted at this token, the member's own.
-    Search(fn(&E, &CancelToken) -> bool),
+    /// By looking for a `Cancelled` in it that one of these tokens explains: the member's own, if it has one, and the
+    /// scope's.
+    Search(fn(&E, Option<&CancelToken>, &CancelToken) -> bool),
     /// By what the user says, for members that are cancelled.
     User(fn(&E) -> bool),
 }
@@ -99,7 +100,7 @@ impl<E> Errors<E> {
         self.classify = classify;
     }
 
-    /// Whether an error holds a cancellation of the member that it is from. Runs user code, which may panic.
+    /// Whether an error holds a cancellation of the member that it is from, or of the scope. Runs user code, which may panic.
     pub(super) fn is_cancellation(
         &self,
         error: &E,
@@ -107,7 +108,7 @@ impl<E> Errors<E> {
         scope: &CancelToken,
     ) -> bool {
         match self.classify {
-            Classify::Search(search) => own.is_some_and(|own| search(error, own)),
+            Classify::Search(search) => search(error, own, scope),
             Classify::User(says) => own.unwrap_or(scope).is_cancelled() && says(error),
         }
     }

@@ -1,0 +1,170 @@
+//! A `Cancelled` that one member got and another one returns: while their scope is cancelled, that is no failure.
+//! What a member got itself is in `cancel_tokens.rs`; which values hold a `Cancelled`, in `selvedge-cancel`.
+
+mod common;
+
+use std::time::Duration;
+
+use common::guarded;
+use futures::channel::oneshot;
+use selvedge_cancel::{Cancelled, FutureCancelExt, cancelled, check};
+use selvedge_scope::{TryScope, block_on, shield_unbounded, try_scope};
+
+type Scope<'env> = TryScope<'env, Cancelled>;
+
+/// Rests until it is cancelled.
+async fn rest() -> Result<(), Cancelled> {
+    std::future::pending::<()>().or_cancel().await
+}
+
+#[test]
+fn what_a_handle_yields_to_a_member_in_a_shield_is_no_failure() {
+    let ended = guarded(|| {
+        block_on(try_scope(async |s: Scope<'_>| {
+            let first = s.spawn(rest());
+            s.spawn(async move {
+                cancelled().await;
+                shield_unbounded(first).await
+            });
+            s.cancel();
+            Ok(7)
+        }))
+    });
+    assert_eq!(ended.unwrap(), 7);
+}
+
+#[test]
+fn what_a_handle_yields_of_a_failure_is_none_itself() {
+    let errors = guarded(|| {
+        let failed = try_scope(
+            async |s: TryScope<'_, Box<dyn std::error::Error + Send + Sync>>| {
+                let first = s.spawn(async {
+                    cancelled().await;
+                    Err::<(), _>("failed".into())
+                });
+                s.spawn(async move {
+                    cancelled().await;
+                    Ok(shield_unbounded(first).await?)
+                });
+                s.cancel();
+                Ok(7)
+            },
+        );
+        block_on(failed.all_errors()).unwrap_err()
+    });
+    assert_eq!((errors.len(), errors.cancelled.len()), (1, 1));
+    assert_eq!(errors.into_primary().to_string(), "failed");
+}
+
+#[test]
+fn what_a_sibling_sends_is_no_failure() {
+    let ended = guarded(|| {
+        block_on(try_scope(async |s: Scope<'_>| {
+            let (reply, answer) = oneshot::channel();
+            s.spawn(async move {
+                cancelled().await;
+                let _ = reply.send(check());
+                Ok(())
+            });
+            s.spawn(async move { answer.await.unwrap() });
+            s.cancel();
+            Ok(7)
+        }))
+    });
+    assert_eq!(ended.unwrap(), 7);
+}
+
+#[test]
+fn what_a_member_of_the_scope_around_sends_is_no_failure() {
+    guarded(|| {
+        for around_is_cancelled in [true, false] {
+            let ended = block_on(try_scope(async |outer: Scope<'_>| {
+                let (reply, answer) = oneshot::channel();
+                let beside = outer.spawn(async move {
+                    cancelled().await;
+                    let _ = reply.send(check());
+                    Ok(())
+                });
+                let inner = try_scope(async |s: TryScope<'_, Cancelled>| {
+                    s.spawn(async move { answer.await.unwrap() });
+                    // Cancelled itself, so that a cancellation is not passed on.
+                    s.cancel();
+                    match around_is_cancelled {
+                        true => outer.cancel(),
+                        false => beside.cancel(),
+                    }
+                    Ok(7)
+                });
+                let inner = inner.all_errors().await;
+                Ok::<_, Cancelled>(inner.map_err(|errors| (errors.len(), errors.cancelled.len())))
+            }));
+            assert_eq!(
+                ended.unwrap(),
+                match around_is_cancelled {
+                    true => Ok(7),
+                    false => Err((1, 0)),
+                }
+            );
+        }
+    });
+}
+
+#[test]
+fn what_a_child_that_was_cancelled_alone_met_fails_who_returns_it() {
+    let ended = guarded(|| {
+        block_on(try_scope(async |s: Scope<'_>| {
+            let first = s.spawn(rest());
+            first.cancel();
+            s.spawn(first);
+            Ok(7)
+        }))
+    });
+    assert!(ended.is_err());
+}
+
+#[test]
+fn scope_that_timed_out_says_so_whatever_its_members_hand_on() {
+    let ended = guarded(|| {
+        block_on(try_scope(async |outer: Scope<'_>| {
+            let limited = try_scope(async |s: TryScope<'_, Cancelled>| {
+                let first = s.spawn(rest());
+                s.spawn(async move {
+                    cancelled().await;
+                    shield_unbounded(first).await
+                });
+                Ok(())
+            });
+            let limited = outer.spawn(async { limited.timeout(Duration::from_millis(1)).await });
+            limited.await?;
+            check()?;
+            Ok(7)
+        }))
+    });
+    assert_eq!(ended.unwrap(), 7);
+}
+
+#[test]
+fn handle_of_a_child_that_was_cut_off_tells_of_the_cancellation_around() {
+    let ended = guarded(|| {
+        block_on(try_scope(async |outer: Scope<'_>| {
+            let (give, handle) = oneshot::channel();
+            let (say, given) = oneshot::channel();
+            outer.spawn(async move {
+                let handle = handle.await.unwrap();
+                say.send(()).unwrap();
+                shield_unbounded(handle).await
+            });
+            outer.spawn(async move {
+                let cut = try_scope(async |s: TryScope<'_, Cancelled>| {
+                    let _ = give.send(s.spawn(std::future::pending::<Result<(), Cancelled>>()));
+                    Ok(())
+                });
+                cut.grace(Duration::ZERO).await
+            });
+            given.await.unwrap();
+            outer.cancel();
+            Ok(7)
+        }))
+    });
+    assert_eq!(ended.unwrap(), 7);
+}
