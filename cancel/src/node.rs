@@ -54,11 +54,13 @@ pub(crate) struct Node {
     locked: Mutex<Locked>,
 }
 
-/// What a node hears from above: a phase, already as it is seen through the shields on the way, why it
-/// is cancelled if it is, and why it is aborted.
+/// What a node hears from above: a phase, already as it is seen through the shields on the way, and why it
+/// is to stop, is cancelled and is aborted, as far as it is.
 #[derive(Clone, Debug)]
 pub(crate) struct News {
     phase: Phase,
+    /// For followers: a node keeps only what was asked of itself.
+    stop: Option<Cause>,
     cause: Option<Cause>,
     abort: Option<Cause>,
 }
@@ -227,11 +229,16 @@ impl Node {
     fn above_and(&self, skipped: usize) -> News {
         let mut news = News {
             phase: Phase::Running,
+            stop: None,
             cause: None,
             abort: None,
         };
         for (node, hidden) in self.upwards().skip(skipped) {
-            let asked = furthest(node.asked());
+            let asked = node.asked();
+            if asked & STOPPED != 0 && news.stop.is_none() {
+                news.stop = node.lock().rare().and_then(|rare| rare.stop.clone());
+            }
+            let asked = furthest(asked);
             if asked.through(hidden) >= Phase::Cancelled {
                 let locked = node.lock();
                 let abort = locked.rare().and_then(|rare| rare.abort.as_ref());

@@ -357,6 +357,33 @@ fn follower_catches_up_at_once_and_stands_still_after_the_guard() {
 }
 
 #[test]
+fn follower_knows_why_its_leader_is_to_stop() {
+    let text = |token: &CancelToken| {
+        let why = |cause: Option<Cause>| cause.and_then(|cause| cause.text().map(str::to_owned));
+        (why(token.stop_cause()), why(token.cause()))
+    };
+    let known = |stop: &str, cause: Option<&str>| (Some(stop.to_owned()), cause.map(str::to_owned));
+    // Asked of the leader itself, or of what is above it.
+    for above in [false, true] {
+        let top = CancelToken::new();
+        let leader = if above { top.child() } else { top.clone() };
+        let followers = [(); 3].map(|()| CancelToken::new());
+        let early = followers[0].follow(&leader);
+        top.stop_with("enough");
+        let late = followers[1].follow(&leader);
+        for follower in &followers[..2] {
+            assert_eq!(text(follower), known("enough", None));
+        }
+        top.cancel_with("now");
+        let last = followers[2].follow(&leader);
+        for follower in &followers {
+            assert_eq!(text(&follower.child()), known("enough", Some("now")));
+        }
+        drop((early, late, last));
+    }
+}
+
+#[test]
 fn circle_of_followers_ends_together_and_keeps_nobody_alive() {
     let tokens: Vec<_> = (0..3).map(|_| CancelToken::new()).collect();
     let guards: Vec<_> = (0..3)

@@ -62,6 +62,7 @@ impl Rounds {
                 if news.phase >= Phase::Cancelled && news.cause.is_none() {
                     news.cause = parent.cause();
                 }
+                news.stop = news.stop.or_else(|| parent.stop_cause());
                 self.later(node, news);
             }
             // What is right under the top is not worth a mark.

@@ -112,6 +112,7 @@ impl Locked {
     pub(super) fn news(&self) -> News {
         News {
             phase: self.struck,
+            stop: self.rare().and_then(|rare| rare.stop.clone()),
             cause: self.cause().cloned(),
             abort: self.rare().and_then(|rare| rare.abort.clone()),
         }

@@ -157,15 +157,15 @@ impl Rounds {
             self.todo
                 .push((Arc::clone(&node), Source::Itself(phase, cause)));
         };
-        match news.phase {
-            Phase::Running => {}
-            Phase::Stopping => push(Phase::Stopping, &None),
-            Phase::Cancelled => push(Phase::Cancelled, &news.cause),
-            Phase::Aborting => {
-                // The last one in is served first.
-                push(Phase::Aborting, &news.abort);
-                push(Phase::Cancelled, &news.cause);
-            }
+        // The last one in is served first.
+        if news.phase == Phase::Aborting {
+            push(Phase::Aborting, &news.abort);
+        }
+        if news.phase >= Phase::Cancelled {
+            push(Phase::Cancelled, &news.cause);
+        }
+        if news.phase == Phase::Stopping || news.stop.is_some() {
+            push(Phase::Stopping, &news.stop);
         }
     }
 
@@ -205,7 +205,8 @@ impl Rounds {
         }
         let taken = taken.filter(|taken| !taken.is_empty())?;
         if !taken.only_wakers() {
-            let news = locked.news();
+            let mut news = locked.news();
+            news.stop = news.stop.or_else(|| above.stop.clone());
             return Some(Level { news, taken });
         }
         drop(locked);
