@@ -56,6 +56,18 @@ impl<T: fmt::Debug + ?Sized> CancelSource for T {}
 /// a time-out may be a vector of millions, and a MiB of it takes some milliseconds.
 const MOST: usize = 1 << 20;
 
+/// How much stack the value's `Debug` may take before the look is given up. A value whose `Debug` calls itself for
+/// each link of a chain would overflow the stack otherwise, although nobody asked to print it. A level takes up to a
+/// KiB in a debug build.
+const DEEPEST: usize = 128 << 10;
+
+/// About where the stack ends at present.
+#[inline(never)]
+fn stack_pointer() -> usize {
+    let here = 0_u8;
+    std::ptr::from_ref(std::hint::black_box(&here)).addr()
+}
+
 /// What is looked for on this thread. It has no destructor, and so is there for as long as the thread.
 #[derive(Clone, Copy)]
 struct Search {
@@ -133,15 +145,26 @@ impl Drop for Restore {
     }
 }
 
-/// Keeps nothing, and refuses more once a search has found what it is for.
+/// Keeps nothing, and refuses more once a search has found what it is for, or has come too deep.
 struct Nowhere {
     left: usize,
+    /// Where the stack ended when the search began.
+    from: usize,
+}
+
+impl Nowhere {
+    fn new() -> Self {
+        Self {
+            left: MOST,
+            from: stack_pointer(),
+        }
+    }
 }
 
 impl Write for Nowhere {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         match self.left.checked_sub(text.len()) {
-            Some(left) if !is_found() => {
+            Some(left) if !is_found() && stack_pointer().abs_diff(self.from) <= DEEPEST => {
                 self.left = left;
                 Ok(())
             }
@@ -155,10 +178,10 @@ fn shows(value: &(impl fmt::Debug + ?Sized), search: Search) -> bool {
     set(Some(search));
     // `Debug` is user code. A panic in it ends the search, and what was found before it counts.
     quietly(|| {
-        let _ = write!(Nowhere { left: MOST }, "{value:?}");
+        let _ = write!(Nowhere::new(), "{value:?}");
         if !is_found() {
             // `anyhow` prints texts in the first form, and in this one what the error is made of.
-            let _ = write!(Nowhere { left: MOST }, "{value:#?}");
+            let _ = write!(Nowhere::new(), "{value:#?}");
         }
     });
     is_found()

@@ -147,3 +147,42 @@ fn cancellation_of_a_token_is_the_cause_of_what_was_met_anywhere_below_it() {
     assert!(scope.is_cause_of(&from_above) && scope.is_cause_of(&vec![&alone, &from_above]));
     assert!(!scope.is_cause_of(&alone) && !top.is_cause_of(&own));
 }
+
+/// A list whose `Debug` calls itself for each link, and whose drop does not.
+#[derive(Debug)]
+struct List {
+    _value: Option<Cancelled>,
+    next: Option<Box<List>>,
+}
+
+impl Drop for List {
+    fn drop(&mut self) {
+        let mut next = self.next.take();
+        while let Some(mut link) = next {
+            next = link.next.take();
+        }
+    }
+}
+
+#[test]
+fn value_of_any_depth_is_searched_without_overflowing_the_stack() {
+    let search = || {
+        let token = cancelled();
+        let holds_at = |depth: usize, len: usize| {
+            let mut list = None;
+            for at in (0..len).rev() {
+                list = Some(Box::new(List {
+                    _value: (at == depth).then(|| fail(&token)),
+                    next: list,
+                }));
+            }
+            (token.has_live_in(&list), token.is_cause_of(&list))
+        };
+        let _lives = fail(&token);
+        assert_eq!(holds_at(30, 100), (true, true));
+        assert_eq!(holds_at(30, 100_000), (true, true));
+        assert_eq!(holds_at(99_999, 100_000), (false, false));
+    };
+    let small = std::thread::Builder::new().stack_size(512 << 10);
+    small.spawn(search).unwrap().join().unwrap();
+}
