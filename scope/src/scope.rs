@@ -32,6 +32,9 @@ use crate::window::{Engine, Handle, Hint, Refusal};
 /// The poll of a scope lasts as long as the longest poll of a child that it lent to another thread;
 /// between polls nothing runs. What is beside the scope in the same task waits meanwhile.
 ///
+/// A scope is cancelled with the code that polls it first. If it is polled by hand outside a scope and then awaited in one, it
+/// does not hear that one; [`token`](Scoped::token) names one that it is to hear wherever it is polled.
+///
 /// # Examples
 /// ```
 /// use selvedge_scope::{block_on, scope};

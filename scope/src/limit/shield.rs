@@ -21,7 +21,9 @@ use crate::time::Clock;
 /// with its cause. Before that, the end of the grace of a cancelled scope around it comes in as
 /// `GraceExpired`. The next cancellable operation after the shield fails as if there had been none.
 ///
-/// What is cancelled inside the shield stops as ever, and `stopping()` resolves inside as it does outside.
+/// What is cancelled inside the shield stops as ever, and `stopping()` resolves inside as it does outside. "Outside" is the
+/// code that polls the shield first. A shield that is moved to another task after that goes on to hear the first one, and not
+/// the other; one that is first polled outside every scope shields from nothing.
 ///
 /// # Examples
 /// ```

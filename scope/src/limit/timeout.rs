@@ -27,6 +27,9 @@ use super::inside::Inside;
 /// [`Cancelled`](selvedge_cancel::Cancelled), cause `Deadline`; `?` unwinds, clean-up runs, and then this
 /// ends. With a limit of zero the future is begun, and fails at its first cancellable operation.
 ///
+/// The first poll also decides whose cancellation reaches the future: that of the code that polls it then. A future that is
+/// polled by hand outside a scope first, and awaited in one later, does not hear that scope.
+///
 /// Beside [`Scoped::timeout`](crate::Scoped::timeout): that one is a deadline of the scope and leaves its
 /// output as it is, so that the body sees `Cancelled`; this one wraps the output, and says `TimedOut`.
 /// [`try_timeout`](crate::try_timeout) is for outputs that are `Result`s: it wraps nothing, and asks nothing of
