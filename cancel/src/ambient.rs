@@ -68,40 +68,38 @@ fn host() -> Option<&'static dyn Host> {
 /// or it is leaked.
 struct InForce<T> {
     now: RefCell<ManuallyDrop<Option<T>>>,
-    /// Values that were taken out of force while something that was put in force later still was, each with what
-    /// had been in force before it. A stackful coroutine that suspends in the middle of a poll leaves them so.
-    left: RefCell<ManuallyDrop<Vec<Left<T>>>>,
+    /// Which of the thread's stays `now` is in: each time that something is put in force is a stay of its own, also of
+    /// the same value. Zero: nothing was put in.
+    stay: Cell<u64>,
+    /// The number of the latest stay.
+    latest: Cell<u64>,
+    /// Stays that ended while one that had begun later had not. A stackful coroutine that suspends in the middle of a
+    /// poll leaves them so.
+    left: RefCell<ManuallyDrop<Vec<Outer<T>>>>,
 }
 
-/// A value, and what had been in force before it.
-type Left<T> = (T, Option<T>);
-
-/// Whether two handles name the same thing.
-trait Same: Clone {
-    fn same(&self, other: &Self) -> bool;
+/// What was in force before a stay, to be put back by its end.
+#[derive(Debug)]
+#[must_use = "what was put in force stays until this is left"]
+pub struct Outer<T> {
+    value: Option<T>,
+    /// The stay that `value` was in.
+    stay: u64,
+    /// The stay that has replaced it.
+    inner: u64,
 }
 
-impl Same for CancelToken {
-    fn same(&self, other: &Self) -> bool {
-        self.is_same(other)
-    }
-}
-
-impl Same for Arc<dyn Timer> {
-    fn same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(self, other)
-    }
-}
-
-impl<T: Same> InForce<T> {
+impl<T> InForce<T> {
     const fn new() -> Self {
         Self {
             now: RefCell::new(ManuallyDrop::new(None)),
+            stay: Cell::new(0),
+            latest: Cell::new(0),
             left: RefCell::new(ManuallyDrop::new(Vec::new())),
         }
     }
 
-    /// Swaps what is in force; the answer is what was.
+    /// Swaps what is in force, within the present stay; the answer is what was.
     #[inline]
     fn swap(&self, new: Option<T>) -> Option<T> {
         ManuallyDrop::into_inner(self.now.replace(ManuallyDrop::new(new)))
@@ -114,32 +112,44 @@ impl<T: Same> InForce<T> {
     }
 
     #[inline]
-    fn leave(&self, mine: &T, outer: Option<T>) -> Option<T> {
-        let is_innermost = self.look(|now| now.same(mine).then_some(())).is_some();
-        if is_innermost && (outer.is_none() || self.left.borrow().is_empty()) {
-            return self.swap(outer);
+    fn enter(&self, new: Option<T>) -> Outer<T> {
+        let inner = self.latest.get() + 1;
+        self.latest.set(inner);
+        Outer {
+            value: self.swap(new),
+            stay: self.stay.replace(inner),
+            inner,
         }
-        self.leave_out_of_order(mine, outer, is_innermost)
+    }
+
+    #[inline]
+    fn leave(&self, outer: Outer<T>) -> Option<T> {
+        if self.stay.get() != outer.inner || outer.stay != 0 && !self.left.borrow().is_empty() {
+            return self.leave_out_of_order(outer);
+        }
+        self.stay.set(outer.stay);
+        self.swap(outer.value)
     }
 
     #[cold]
-    fn leave_out_of_order(&self, mine: &T, mut outer: Option<T>, is_innermost: bool) -> Option<T> {
-        if !is_innermost {
-            self.left.borrow_mut().push((mine.clone(), outer));
+    fn leave_out_of_order(&self, mut outer: Outer<T>) -> Option<T> {
+        if self.stay.get() != outer.inner {
+            self.left.borrow_mut().push(outer);
             return None;
         }
         // No value is dropped while a cell is borrowed: `outer` holds the last of each.
-        while let Some(next) = outer.as_ref().and_then(|outer| self.skip(outer)) {
+        while let Some(next) = self.skip(outer.stay) {
             outer = next;
         }
-        self.swap(outer)
+        self.stay.set(outer.stay);
+        self.swap(outer.value)
     }
 
-    /// What was in force before a value that was taken out of force already.
-    fn skip(&self, gone: &T) -> Option<Option<T>> {
+    /// What was in force before a stay that has ended already.
+    fn skip(&self, stay: u64) -> Option<Outer<T>> {
         let mut left = self.left.borrow_mut();
-        let at = left.iter().position(|(value, _)| value.same(gone))?;
-        let outer = left.swap_remove(at).1;
+        let at = left.iter().position(|outer| outer.inner == stay)?;
+        let outer = left.swap_remove(at);
         if left.is_empty() {
             // Nobody drops it when the thread ends.
             **left = Vec::new();
@@ -163,7 +173,8 @@ crate::sync::thread_local! {
     static CANCELLATIONS: Cell<Cancellations> = Cell::new(Cancellations::default());
 }
 
-/// Swaps this thread's current token; touches no count. Works in the destructors of thread-locals, too.
+/// Swaps this thread's current token; touches no count. Works in the destructors of thread-locals, too. For callers that
+/// put back what was there before in the reverse order, whatever happens; others [`enter`].
 ///
 /// What is still in when the thread ends is leaked: put back what was there before.
 #[inline]
@@ -172,15 +183,21 @@ pub fn replace(token: Option<CancelToken>) -> Option<CancelToken> {
     TOKEN.with(|in_force| in_force.swap(token))
 }
 
-/// Takes this thread's current token, which the caller had put in force, out of force again and puts back `outer`,
-/// which it had replaced.
-///
-/// If another token was put in force since and still is, that one stays, the answer is `None`, and whoever takes it
-/// out of force puts back `outer`.
+/// Puts this token in force on this thread, or none, until the answer is [left](leave).
 #[inline]
-pub fn leave(mine: &CancelToken, outer: Option<CancelToken>) -> Option<CancelToken> {
+pub fn enter(token: Option<CancelToken>) -> Outer<CancelToken> {
     late::settle();
-    TOKEN.with(|in_force| in_force.leave(mine, outer))
+    TOKEN.with(|in_force| in_force.enter(token))
+}
+
+/// Takes what was put in force out of force again, and puts back what that had replaced.
+///
+/// If something was put in force since and still is, that stays, the answer is `None`, and whoever takes it
+/// out of force puts back the other.
+#[inline]
+pub fn leave(outer: Outer<CancelToken>) -> Option<CancelToken> {
+    late::settle();
+    TOKEN.with(|in_force| in_force.leave(outer))
 }
 
 /// Swaps this thread's timer; as [`replace`].
@@ -188,9 +205,14 @@ pub fn replace_timer(timer: Option<Arc<dyn Timer>>) -> Option<Arc<dyn Timer>> {
     TIMER.with(|in_force| in_force.swap(timer))
 }
 
+/// As [`enter`], for the timer.
+pub fn enter_timer(timer: Option<Arc<dyn Timer>>) -> Outer<Arc<dyn Timer>> {
+    TIMER.with(|in_force| in_force.enter(timer))
+}
+
 /// As [`leave`], for the timer.
-pub fn leave_timer(mine: &Arc<dyn Timer>, outer: Option<Arc<dyn Timer>>) -> Option<Arc<dyn Timer>> {
-    TIMER.with(|in_force| in_force.leave(mine, outer))
+pub fn leave_timer(outer: Outer<Arc<dyn Timer>>) -> Option<Arc<dyn Timer>> {
+    TIMER.with(|in_force| in_force.leave(outer))
 }
 
 /// Looks at the current token in place. `look` is for our own code and the engine's, which swaps no
@@ -354,25 +376,28 @@ impl Context {
         }
     }
 
-    /// Swaps this in for what the thread has, which is the answer.
-    pub fn install(self) -> Self {
-        Self {
-            token: replace(self.token),
-            timer: replace_timer(self.timer),
+    /// Puts this in force on this thread, until the answer is left.
+    pub fn enter(self) -> Outside {
+        Outside {
+            token: enter(self.token),
+            timer: enter_timer(self.timer),
         }
     }
+}
 
-    /// Takes this, which the caller has installed, out of force again and puts back `outer`, which that had
-    /// replaced; token and timer each as [`leave`] does.
-    pub fn leave(&self, outer: Self) {
-        match &self.token {
-            Some(mine) => drop(leave(mine, outer.token)),
-            None => drop(replace(outer.token)),
-        }
-        match &self.timer {
-            Some(mine) => drop(leave_timer(mine, outer.timer)),
-            None => drop(replace_timer(outer.timer)),
-        }
+/// What a thread had before a [`Context`] was put in force.
+#[derive(Debug)]
+#[must_use = "the context stays in force until this is left"]
+pub struct Outside {
+    token: Outer<CancelToken>,
+    timer: Outer<Arc<dyn Timer>>,
+}
+
+impl Outside {
+    /// Takes the context out of force again, token and timer each as [`leave`] does.
+    pub fn leave(self) {
+        drop(leave(self.token));
+        drop(leave_timer(self.timer));
     }
 }
 

@@ -62,11 +62,11 @@ fn context_carries_the_token_to_another_thread_and_back_off() {
     let token = CancelToken::new();
     let context = under(&token, Context::capture);
     thread::spawn(move || {
-        let before = context.install();
-        assert!(before.token.is_none() && before.timer.is_none());
+        assert!(ambient::token().is_none() && ambient::timer().is_none());
+        let outside = context.enter();
         current().cancel();
-        let ours = before.install();
-        assert!(ours.token.is_some());
+        outside.leave();
+        assert!(ambient::token().is_none() && ambient::timer().is_none());
         assert!(check().is_ok());
     })
     .join()
@@ -84,7 +84,7 @@ fn thread_local_destructor_may_ask_for_everything() {
             let before = ambient::replace(Some(token));
             ambient::replace(before);
             let _ = Instant::now();
-            let _ = Context::capture().install();
+            Context::capture().enter().leave();
             self.0.send(fine).unwrap();
         }
     }
@@ -224,13 +224,13 @@ fn tokens_and_timers_that_are_left_in_any_order_leave_nothing_behind() {
                 timer: Some(Arc::new(Never)),
             })
             .collect();
-        let mut before: Vec<_> = ours.iter().map(|one| Some(one.clone().install())).collect();
+        let mut before: Vec<_> = ours.iter().map(|one| Some(one.clone().enter())).collect();
         // The first to go comes back before the others go, as in the next poll of a scope.
         for again in [true, false] {
             for &at in &leaves {
-                ours[at].leave(before[at].take().expect("in force"));
+                before[at].take().expect("in force").leave();
                 if again {
-                    before[at] = Some(ours[at].clone().install());
+                    before[at] = Some(ours[at].clone().enter());
                     let now = ambient::token().expect("just put in force");
                     assert!(now.is_same(ours[at].token.as_ref().unwrap()));
                     entered_again += 1;
@@ -249,4 +249,27 @@ fn tokens_and_timers_that_are_left_in_any_order_leave_nothing_behind() {
         }
     }
     assert_eq!(entered_again, 24);
+}
+
+/// Of two stays of one token, the end of the first one, below another token, says nothing of the second.
+#[test]
+fn token_that_is_put_in_force_again_is_not_mistaken_for_its_earlier_stay() {
+    let tokens = [(); 3].map(|()| CancelToken::new());
+    let [one, two, three] = [0, 1, 2].map(|at: usize| tokens[at].clone());
+    let enter = |token: &CancelToken| ambient::enter(Some(token.clone()));
+    let is_now = |token: &CancelToken| ambient::token().is_some_and(|now| now.is_same(token));
+    let first = enter(&one);
+    let below = enter(&two);
+    assert!(ambient::leave(first).is_none() && is_now(&two));
+    let again = enter(&one);
+    let inner = enter(&three);
+    assert!(ambient::leave(inner).is_some_and(|own| own.is_same(&three)));
+    assert!(is_now(&one));
+    // And the other way round: the second stay is left first, below the third token.
+    let inner = enter(&three);
+    assert!(ambient::leave(again).is_none() && is_now(&three));
+    drop(ambient::leave(inner));
+    assert!(is_now(&two));
+    drop(ambient::leave(below));
+    assert!(ambient::token().is_none());
 }

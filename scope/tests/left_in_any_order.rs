@@ -226,6 +226,48 @@ fn windows_are_left_in_every_order() {
     });
 }
 
+/// The first scope's poll ends while the second one is suspended in its window, and its next poll is on top of that.
+#[test]
+fn scope_that_is_polled_again_above_a_suspended_one_stays_in_force() {
+    for kind in [Kind::Scope, Kind::Limit] {
+        let mut first = stackful(move |yielder| {
+            let slot = Mutex::new(None);
+            let body = async |s: &CancelToken| {
+                yielder.suspend(());
+                rests(&slot).await;
+                s.cancel();
+                // Each of these is put in force above the scope, and left again.
+                scope(async |_| ()).await;
+                let long = std::time::Duration::from_secs(3600);
+                let inner = timeout(long, async { cancel::current().is_cancelled() });
+                assert_eq!(inner.await.ok(), Some(true));
+                assert!(cancel::check().is_err(), "the scope is cancelled still");
+            };
+            let opened = scope(async |s| body(&s.token()).await);
+            match kind {
+                Kind::Limit => {
+                    let long = std::time::Duration::from_secs(3600);
+                    let _ = woken(
+                        &slot,
+                        timeout(long, async { body(&cancel::current()).await }),
+                    );
+                }
+                _ => woken(&slot, opened),
+            }
+        });
+        let mut second = stackful(|yielder| {
+            block_on(scope(async |_| yielder.suspend(())));
+        });
+        first.resume(());
+        second.resume(());
+        first.resume(());
+        assert!(first.done());
+        second.resume(());
+        assert!(second.done());
+        assert_nothing_is_left();
+    }
+}
+
 #[test]
 fn window_that_is_torn_down_with_its_stack_is_left() {
     guarded(|| {

@@ -9,7 +9,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 use std::{fmt, iter, mem};
 
-use selvedge_cancel::{Instant, Ticket, Timer, ambient, quietly};
+use selvedge_cancel::ambient::{self, Outer};
+use selvedge_cancel::{Instant, Ticket, Timer, quietly};
 
 /// Deadlines further away than this mean "never" and are not jumped to: a century.
 const HORIZON: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
@@ -309,22 +310,16 @@ impl Wake for Bell {
 }
 
 /// Keeps a timer installed on this thread; also when the future unwinds.
-struct Installed {
-    timer: Arc<dyn Timer>,
-    before: Option<Arc<dyn Timer>>,
-}
+struct Installed(Option<Outer<Arc<dyn Timer>>>);
 
 impl Installed {
     fn new(timer: Arc<dyn Timer>) -> Self {
-        Self {
-            before: ambient::replace_timer(Some(timer.clone())),
-            timer,
-        }
+        Self(Some(ambient::enter_timer(Some(timer))))
     }
 }
 
 impl Drop for Installed {
     fn drop(&mut self) {
-        drop(ambient::leave_timer(&self.timer, self.before.take()));
+        drop(self.0.take().and_then(ambient::leave_timer));
     }
 }

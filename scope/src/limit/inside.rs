@@ -4,8 +4,9 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use selvedge_cancel::ambient::{self, Outer};
 use selvedge_cancel::late::{Late, announce, take_back};
-use selvedge_cancel::{CancelToken, Instant, ambient};
+use selvedge_cancel::{CancelToken, Instant};
 
 use super::timeout::Limit;
 use super::{Act, Alarm, Place, Stretch, Target};
@@ -23,17 +24,17 @@ enum State {
 /// A token in force, with what it has replaced.
 struct Entered {
     stretch: Stretch,
-    before: Option<CancelToken>,
+    outer: Outer<CancelToken>,
 }
 
 impl Entered {
     fn enter(stretch: Stretch) -> Self {
-        let before = ambient::replace(Some(stretch.token.clone()));
-        Self { stretch, before }
+        let outer = ambient::enter(Some(stretch.token.clone()));
+        Self { stretch, outer }
     }
 
     fn leave(self) -> Stretch {
-        drop(ambient::leave(&self.stretch.token, self.before));
+        drop(ambient::leave(self.outer));
         self.stretch
     }
 }

@@ -14,7 +14,8 @@ mod try_timeout;
 
 use std::task::Waker;
 
-use selvedge_cancel::{CancelToken, ambient, quietly};
+use selvedge_cancel::ambient::{self, Outer};
+use selvedge_cancel::{CancelToken, quietly};
 
 use alarm::{Act, Alarm, Place, Target};
 pub(crate) use limits::Limits;
@@ -31,11 +32,8 @@ struct Stretch {
 
 impl Stretch {
     /// Puts the token in force on this thread until the answer is dropped.
-    fn enter(&self) -> Entered<'_> {
-        Entered {
-            token: &self.token,
-            before: ambient::replace(Some(self.token.clone())),
-        }
+    fn enter(&self) -> Entered {
+        Entered(Some(ambient::enter(Some(self.token.clone()))))
     }
 
     /// After a poll that left the stretch waiting: see [`Alarm::attend`].
@@ -57,13 +55,10 @@ impl Drop for Stretch {
 }
 
 /// Puts the token that was in force before back, on every way out.
-struct Entered<'a> {
-    token: &'a CancelToken,
-    before: Option<CancelToken>,
-}
+struct Entered(Option<Outer<CancelToken>>);
 
-impl Drop for Entered<'_> {
+impl Drop for Entered {
     fn drop(&mut self) {
-        drop(ambient::leave(self.token, self.before.take()));
+        drop(self.0.take().and_then(ambient::leave));
     }
 }

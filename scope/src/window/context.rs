@@ -20,16 +20,15 @@ pub(crate) struct Carried {
 
 /// Puts back what the thread had.
 struct Restore {
-    ours: ambient::Context,
-    before: Option<ambient::Context>,
+    /// `None` once it was left.
+    before: Option<ambient::Outside>,
     lending: Lending,
 }
 
 impl Restore {
     fn install(ours: ambient::Context, lending: Lending) -> Self {
         Self {
-            before: Some(ours.clone().install()),
-            ours,
+            before: Some(ours.enter()),
             lending: here::set_lending(lending),
         }
     }
@@ -39,7 +38,7 @@ impl Drop for Restore {
     fn drop(&mut self) {
         here::set_lending(self.lending);
         if let Some(before) = self.before.take() {
-            crate::task::quietly(|| self.ours.leave(before));
+            crate::task::quietly(|| before.leave());
         }
     }
 }

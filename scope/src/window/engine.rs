@@ -12,7 +12,8 @@ use std::pin::Pin;
 use std::ptr;
 use std::task::{Context, Poll, Waker};
 
-use selvedge_cancel::{CancelToken, FineDrop, Following, TaskId, ambient};
+use selvedge_cancel::ambient::{self, Outer};
+use selvedge_cancel::{CancelToken, FineDrop, Following, TaskId};
 
 use super::body::body_waker;
 use super::circle;
@@ -72,13 +73,14 @@ pub(crate) struct Finished<O> {
 pub(super) struct Ambient<'a> {
     core: &'a Core,
     own: &'a mut Option<CancelToken>,
-    outer: Option<CancelToken>,
+    /// `None` once it was left.
+    outer: Option<Outer<CancelToken>>,
 }
 
 impl<'a> Ambient<'a> {
     #[inline]
     pub(super) fn enter(core: &'a Core, own: &'a mut Option<CancelToken>) -> Self {
-        let outer = ambient::replace(own.take());
+        let outer = Some(ambient::enter(own.take()));
         Self { core, own, outer }
     }
 }
@@ -87,7 +89,8 @@ impl Drop for Ambient<'_> {
     #[inline]
     fn drop(&mut self) {
         let scopes = &self.core.token;
-        let own = ambient::leave(scopes, self.outer.take());
+        let own = self.outer.take().and_then(ambient::leave);
+        let own = own.filter(|own| own.is_same(scopes));
         *self.own = Some(own.unwrap_or_else(|| scopes.clone()));
     }
 }

@@ -54,12 +54,12 @@ pub(super) unsafe fn step(header: *const Header, side: Side<'_>) -> Stepped {
 /// be polled elsewhere at once, end, and be freed with its record and all that is in it.
 #[cold]
 fn under(own: CancelToken, step: impl FnOnce() -> Stepped) -> Stepped {
-    let outer = ambient::replace(Some(own.clone()));
+    let outer = ambient::enter(Some(own));
     // Nothing unwinds through a step (rule W4).
     let stepped = step();
     #[cfg(all(test, not(selvedge_loom)))]
     super::put_aside::here();
-    drop(ambient::leave(&own, outer));
+    drop(ambient::leave(outer));
     stepped
 }
 
