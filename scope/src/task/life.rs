@@ -106,6 +106,12 @@ impl LifeWord {
         self.0.load(Ordering::Acquire) & !NOTES == ONE
     }
 
+    /// Whether there is a handle that the outcome may go to. `false` is for good.
+    pub(crate) fn has_handle(&self) -> bool {
+        // Relaxed: nothing is read by it.
+        self.0.load(Ordering::Relaxed) & HANDLE != 0
+    }
+
     /// How many wakers there are by now, of a task that has not ended.
     pub(crate) fn wakers(&self) -> u32 {
         // Relaxed: a snapshot, for a report.

@@ -90,7 +90,12 @@ impl Core {
         }
         let cause = cause.or_else(|| self.token.cause());
         let cause = cause.unwrap_or_else(|| CauseKind::SiblingFailed.into());
-        Cancelled::counted_at(&self.token, cause)
+        // One that nobody will see must not have other members' errors looked into.
+        if task.is_some_and(|task| task.header.life.has_handle()) {
+            Cancelled::counted_at(&self.token, cause)
+        } else {
+            Cancelled::uncounted(cause)
+        }
     }
 
     /// What hangs below the body, and what fails in it, is counted here: its own token, below the scope's.
