@@ -324,10 +324,17 @@ fn close_run<P: Pipe, S: Sink<P::Item>>(shared: &Shared<P, S>, desk: &mut Desk<P
     if !std::mem::take(&mut desk.run) {
         return;
     }
+    if !shared.admits(desk.first) {
+        // It lies behind a failure, and what stages kept of it was not handed on. So the lane begins anew; what it has
+        // gathered is no part of a result any more.
+        let anew = (shared.pipe.state(), shared.sink.share());
+        let old = desk.work.replace(anew);
+        quietly(|| drop(old));
+        return;
+    }
     let (_, share) = desk.work.as_mut().expect("a lane at rest has its work");
-    let from = Origin::now(desk.first, S::FAILS);
-    if shared.sink.close(share, from, desk.end) == Verdict::Fail {
-        shared.fail(from.at);
+    if shared.sink.close(share, desk.end) == Verdict::Fail {
+        shared.fail(desk.first);
     }
 }
 
@@ -352,7 +359,8 @@ fn work_through<P: Pipe, S: Sink<P::Item>>(
             // Nor is anything behind it. A destructor that panics does not hide the failure.
             quietly(|| drop(item));
             quietly(|| drop_all(chunk.0.by_ref()));
-            next = desk.end;
+            // The batch ends here, and so does the run: it has no part of what was not begun.
+            desk.end = next;
             break;
         }
         next += 1;

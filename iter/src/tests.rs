@@ -9,7 +9,9 @@ use std::thread;
 
 use futures::executor::block_on;
 use futures::{SinkExt, Stream, StreamExt, channel::mpsc, stream};
+use selvedge_cancel::CancelToken;
 
+use crate::biting::guarded;
 use crate::lane::Lane;
 use crate::pipe::Pipe;
 use crate::plan::{Knobs, Plan};
@@ -17,21 +19,33 @@ use crate::shared::Shared;
 use crate::sink::Sink;
 use crate::sink::attempt::TryForEach;
 use crate::sink::gather::Collect;
-use crate::sink::reduce::{Reduce, WithIdentity};
+use crate::sink::reduce::{Fallible, Reduce, WithIdentity};
 use crate::source::Source;
 use crate::source::iter::FromIter;
 use crate::source::range::FromRange;
 use crate::source::stream::FromStream;
 use crate::stage::each::Each;
-use crate::stage::fold::Fold;
+use crate::stage::fold::{Fold, TryFold};
+use crate::stage::map::Map;
 use crate::stage::then::Then;
 
 /// Runs every lane on a thread of its own; `Err` if one of them panicked.
 fn on_threads<P: Pipe, S: Sink<P::Item>>(pipe: P, sink: S, knobs: &Knobs) -> Result<S::Out, ()> {
+    under_token(pipe, sink, knobs, &CancelToken::new())
+}
+
+/// As `on_threads`; a failure cancels `token`.
+fn under_token<P: Pipe, S: Sink<P::Item>>(
+    pipe: P,
+    sink: S,
+    knobs: &Knobs,
+    token: &CancelToken,
+) -> Result<S::Out, ()> {
     let plan = Plan::new::<P>(knobs, 3, pipe.source().upper());
     let runs = knobs.ordered && S::RUNS;
     let lanes = plan.lanes;
     let shared = Arc::new(Shared::new(pipe, sink, plan, knobs.ordered, runs));
+    shared.set_token(token.clone());
     let shares: Result<Vec<_>, ()> = thread::scope(|s| {
         let threads: Vec<_> = (0..lanes)
             .map(|lane| Lane::new(&shared, lane))
@@ -117,6 +131,82 @@ fn ordered_reduction_joins_neighbours_whoever_finished_them() {
         let all = on_threads(pipe, sink, &Knobs::default()).unwrap();
         assert_eq!(all, (0..2000).collect::<Vec<_>>());
     }
+}
+
+/// Items 0 to 23 of three lanes, which fall into the runs 0..4, 4..7, 7..9, 9..11, 11..13 and so on. Item 1 fails when
+/// 4..7 and 9..11 are finished, and stops the run 7..9 in its middle.
+struct Stopped {
+    token: CancelToken,
+    /// Cancelled when the runs around 7..9 are finished.
+    far: CancelToken,
+}
+
+impl Stopped {
+    fn new() -> Self {
+        Self {
+            token: CancelToken::new(),
+            far: CancelToken::new(),
+        }
+    }
+
+    fn item(&self, n: u32) -> Result<(u32, u32), String> {
+        let wait = |over: &dyn Fn() -> bool| {
+            while !over() {
+                thread::yield_now();
+            }
+        };
+        match n {
+            1 => {
+                wait(&|| self.far.is_cancelled());
+                return Err("item 1".into());
+            }
+            7 => wait(&|| self.token.is_cancelled()),
+            11 => self.far.cancel(),
+            _ => {}
+        }
+        Ok((n, n + 1))
+    }
+
+    fn join(a: (u32, u32), b: (u32, u32)) -> Result<(u32, u32), String> {
+        assert_eq!(a.1, b.0, "only neighbours");
+        Ok((a.0, b.1))
+    }
+
+    fn run<P: Pipe<Item = Result<(u32, u32), String>>>(&self, pipe: P) {
+        let sink = Reduce::new(Fallible(|| (0, 0), Self::join), true);
+        let knobs = Knobs {
+            batch: Some(4),
+            ..Knobs::default()
+        };
+        let out = under_token(pipe, sink, &knobs, &self.token);
+        assert_eq!(out, Ok(Err("item 1".into())));
+        assert!(self.far.is_cancelled());
+    }
+}
+
+#[test]
+fn nothing_is_joined_over_a_run_that_a_failure_has_stopped() {
+    guarded(|| {
+        let stopped = &Stopped::new();
+        stopped.run(Map::new(FromRange::open(0..24), |n| stopped.item(n)));
+    });
+}
+
+#[test]
+fn nothing_is_joined_over_an_accumulator_that_a_failure_has_stopped() {
+    guarded(|| {
+        let stopped = &Stopped::new();
+        let push = |all: Option<(u32, u32)>, n| {
+            let one = stopped.item(n)?;
+            Ok(Some(match all {
+                Some(all) => Stopped::join(all, one)?,
+                None => one,
+            }))
+        };
+        let folded = TryFold::new(FromRange::open(0..24), || None, push);
+        let some = |all: Result<Option<_>, String>| all.map(|all| all.expect("an item"));
+        stopped.run(Map::new(folded, some));
+    });
 }
 
 #[test]

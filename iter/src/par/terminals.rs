@@ -139,7 +139,9 @@ impl<P: Pipe> ParStream<P> {
         Drive::new(self.pipe, sink, self.knobs)
     }
 
-    /// Joins the `Ok`s of all items by an `f` that may fail.
+    /// As [`reduce`](Self::reduce), for the `Ok`s of all items and by an `f` that may fail.
+    ///
+    /// Values on the two sides of an item that has failed are no neighbours.
     ///
     /// # Examples
     ///

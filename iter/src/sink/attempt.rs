@@ -42,6 +42,10 @@ impl<E: CancelSource> FirstError<E> {
 }
 
 impl<E> FirstError<E> {
+    pub(crate) fn is_ordered(&self) -> bool {
+        self.ordered
+    }
+
     /// Keeps `error` if it comes before the one kept so far and is no echo of it.
     ///
     /// The stop is raised after the first error was kept, so an echo always finds that one here.

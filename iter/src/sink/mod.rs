@@ -3,7 +3,7 @@
 //!
 //! A *run* is a stretch of neighbouring source positions that one lane works through.
 //! Runs cover every position exactly once, so a sink that keeps their order keeps the
-//! order of the source.
+//! order of the source. After a failure they cover no position that was not begun.
 
 pub(crate) mod attempt;
 pub(crate) mod gather;
@@ -40,9 +40,9 @@ pub trait Sink<T>: SinkShape<Share: Send> + Send + Sync + crate::pipe::sealed::S
     }
     /// An item arrives.
     fn feed(&self, share: &mut Self::Share, from: Origin, item: T) -> Verdict;
-    /// The run ends before this position; it stems from `from`.
-    fn close(&self, share: &mut Self::Share, from: Origin, end: u64) -> Verdict {
-        let _ = (share, from, end);
+    /// The run ends before this position. Not called for a run that lies behind a failure.
+    fn close(&self, share: &mut Self::Share, end: u64) -> Verdict {
+        let _ = (share, end);
         Verdict::More
     }
     /// Makes the result of all shares, once every lane has ended.

@@ -1,8 +1,9 @@
 //! `reduce`, `reduce_with` and `try_reduce`: join items, or the accumulators of a `fold`,
 //! into one. In an ordered pipeline only neighbours are joined, so joining need not be
-//! commutative: finished runs wait in a short list until the run beside them is finished.
-//! The list holds at most one entry a lane.
+//! commutative: finished runs wait in a sorted map until the run beside them is finished.
+//! What has failed, or was not begun after a failure, is part of no run: a gap that stays.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use selvedge_cancel::{CancelSource, quietly};
@@ -37,17 +38,18 @@ pub trait Join<T>: Send + Sync {
 pub struct Reduce<J, V, E> {
     join: J,
     errors: FirstError<E>,
-    done: Mutex<Vec<Run<V>>>,
+    /// Finished runs that wait for a neighbour, by their first positions.
+    done: Mutex<BTreeMap<u64, Run<V>>>,
 }
 
-/// A finished run, or several neighbouring ones: positions `first..end` of the source.
+/// A finished run, or several neighbouring ones, up to this position of the source. The value is what all its items
+/// were joined into; `None` if stages have dropped them all.
 struct Run<V> {
-    first: u64,
     end: u64,
     value: Option<V>,
 }
 
-/// What a lane has joined since it opened its present run.
+/// What a lane has joined since it opened its present run, or since the last failure in it: the items from `first` on.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Joined<V> {
@@ -66,7 +68,7 @@ impl<J, V, E: CancelSource> Reduce<J, V, E> {
         Self {
             join,
             errors: FirstError::new(ordered),
-            done: Mutex::new(Vec::new()),
+            done: Mutex::new(BTreeMap::new()),
         }
     }
 }
@@ -83,34 +85,58 @@ impl<J, V, E> Reduce<J, V, E> {
     }
 
     /// Adds a finished run. User code runs between the locks, never under one.
-    fn publish<T>(&self, from: Origin, mut run: Run<V>) -> Verdict
+    fn publish<T>(&self, mut first: u64, mut run: Run<V>) -> Verdict
     where
         J: Join<T, Value = V, Error = E>,
     {
+        if first >= run.end {
+            quietly(|| drop(run));
+            return Verdict::More;
+        }
         loop {
             let mut done = lock(&self.done);
-            // Sorted by position; the run itself is not in it.
-            let after = done.partition_point(|other| other.first < run.first);
-            let at = run.first;
-            let joined = if after > 0 && done[after - 1].end == run.first {
-                let left = done.remove(after - 1);
-                drop(done);
-                run.first = left.first;
-                self.both(left.value, run.value)
-            } else if done.get(after).is_some_and(|right| right.first == run.end) {
-                let right = done.remove(after);
-                drop(done);
-                run.end = right.end;
-                self.both(run.value, right.value)
-            } else {
-                done.insert(after, run);
-                return Verdict::More;
-            };
-            match joined {
+            let left = done.range(..first).next_back();
+            let left = left.and_then(|(at, left)| (left.end == first).then_some(*at));
+            // An error counts where the right operand begins.
+            let (at, left, right) =
+                if let Some((at, left)) = left.and_then(|at| done.remove_entry(&at)) {
+                    let right = std::mem::replace(&mut first, at);
+                    (right, left.value, run.value)
+                } else if let Some(right) = done.remove(&run.end) {
+                    let at = std::mem::replace(&mut run.end, right.end);
+                    (at, run.value, right.value)
+                } else {
+                    done.insert(first, run);
+                    return Verdict::More;
+                };
+            drop(done);
+            let from = Origin::now(at, J::FAILS);
+            match self.both(left, right) {
                 Ok(value) => run.value = value,
-                Err(error) => return self.errors.offer(Origin { at, ..from }, error),
+                Err(error) => return self.errors.offer(from, error),
             }
         }
+    }
+
+    /// The item at this position has failed. What the lane had joined before it is a run of its own, which may hold
+    /// an earlier failure; what comes after it is joined to nothing before it.
+    #[cold]
+    fn break_off<T>(&self, share: &mut Joined<V>, at: u64) -> Verdict
+    where
+        J: Join<T, Value = V, Error = E>,
+    {
+        let run = Run {
+            end: at,
+            value: share.value.take(),
+        };
+        let first = share.first;
+        share.first = first.max(at + 1);
+        if self.errors.is_ordered() {
+            return self.publish(first, run);
+        }
+        // Whatever its destructor does, the error arrives.
+        quietly(|| drop(run));
+        Verdict::More
     }
 }
 
@@ -138,13 +164,11 @@ impl<T, V: Send, E: Send, J: Join<T, Value = V, Error = E>> Sink<T> for Reduce<J
 
     #[inline]
     fn feed(&self, share: &mut Self::Share, from: Origin, item: T) -> Verdict {
-        let left = share.value.take();
-        let joined = match (self.join.value(item), left) {
+        let joined = match (self.join.value(item), share.value.take()) {
             (Ok(right), Some(left)) => self.join.join(left, right),
             (Ok(one), None) => Ok(one),
             (Err(error), left) => {
-                // Whatever its destructor does, the error arrives.
-                quietly(|| drop(left));
+                share.value = left;
                 Err(error)
             }
         };
@@ -153,29 +177,34 @@ impl<T, V: Send, E: Send, J: Join<T, Value = V, Error = E>> Sink<T> for Reduce<J
                 share.value = Some(value);
                 Verdict::More
             }
-            Err(error) => self.errors.offer(from, error),
+            Err(error) => {
+                let verdict = self.errors.offer(from, error);
+                match self.break_off(share, from.at) {
+                    Verdict::More => verdict,
+                    Verdict::Fail => Verdict::Fail,
+                }
+            }
         }
     }
 
-    fn close(&self, share: &mut Self::Share, from: Origin, end: u64) -> Verdict {
+    fn close(&self, share: &mut Self::Share, end: u64) -> Verdict {
         let run = Run {
-            first: share.first,
             end,
             value: share.value.take(),
         };
-        self.publish(from, run)
+        self.publish(share.first, run)
     }
 
     fn finish(&self, shares: Vec<Self::Share>) -> J::Out {
         let runs = std::mem::take(&mut *lock(&self.done));
         if let Some(error) = self.errors.take() {
             // One by one, and before the error is in the caller's place, where a panic would lose it.
-            runs.into_iter().for_each(|run| quietly(|| drop(run)));
+            runs.into_values().for_each(|run| quietly(|| drop(run)));
             shares.into_iter().for_each(|share| quietly(|| drop(share)));
             return self.join.out(Err(error));
         }
         let all = runs
-            .into_iter()
+            .into_values()
             .map(|run| run.value)
             .chain(shares.into_iter().map(|share| share.value))
             .try_fold(None, |left, right| self.both(left, right));

@@ -1,0 +1,135 @@
+//! What the joining closure of a reduction is called with, and which error comes out, in whatever order items end.
+
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::Poll;
+
+use selvedge::{Pool, block_on, prelude::*};
+
+const ITEMS: usize = 4;
+
+/// All orders in which the items can end: `order[n]` is when item `n` does.
+fn orders() -> Vec<Vec<usize>> {
+    let mut all = vec![Vec::new()];
+    for n in 0..ITEMS {
+        all = all
+            .iter()
+            .flat_map(|order: &Vec<usize>| {
+                (0..=n).map(move |at| {
+                    let mut order = order.clone();
+                    order.insert(at, n);
+                    order
+                })
+            })
+            .collect();
+    }
+    assert_eq!(all.len(), 24);
+    all
+}
+
+/// Ends as the step with that number. The steps before it have been through the terminal by then.
+async fn step(now: &AtomicUsize, number: usize) {
+    let mut last = None;
+    poll_fn(|cx| {
+        let is_now = now.load(SeqCst) == number;
+        // A round later, in which the lane of the item before has closed its run.
+        if is_now && last == Some(number) {
+            return Poll::Ready(());
+        }
+        last = is_now.then_some(number);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+    now.fetch_add(1, SeqCst);
+}
+
+/// The items that a joined value is made of.
+type Span = (usize, usize);
+
+fn run(
+    order: &[usize],
+    item: impl Fn(usize) -> Result<Span, String> + Sync,
+    join: impl Fn(Span, Span) -> Result<Span, String> + Send + Sync,
+) -> Result<Span, String> {
+    let now = AtomicUsize::new(0);
+    let pool = Pool::builder().threads(0).build();
+    let items = (0..ITEMS).into_par().on(&pool).concurrency(ITEMS);
+    let items = items.then(async |n| {
+        step(&now, order[n]).await;
+        item(n)
+    });
+    let out = block_on(items.try_reduce(
+        || (0, 0),
+        |a, b| {
+            assert_eq!(a.1, b.0, "only neighbours");
+            join(a, b)
+        },
+    ));
+    assert_eq!(now.into_inner(), ITEMS);
+    out
+}
+
+#[test]
+fn failed_item_is_a_gap_over_which_nothing_is_joined() {
+    for order in orders() {
+        for bad in 0..ITEMS {
+            let item = |n| match n == bad {
+                true => Err(format!("item {n}")),
+                false => Ok((n, n + 1)),
+            };
+            let out = run(&order, item, |a, b| Ok((a.0, b.1)));
+            assert_eq!(out, Err(format!("item {bad}")), "{order:?}");
+        }
+        let all = run(&order, |n| Ok((n, n + 1)), |a, b| Ok((a.0, b.1)));
+        assert_eq!(all, Ok((0, ITEMS)));
+    }
+}
+
+#[test]
+fn first_of_the_errors_of_items_and_of_the_closure_is_the_result() {
+    for order in orders() {
+        for bad in 0..ITEMS {
+            for refused in 1..ITEMS {
+                let item = |n| match n == bad {
+                    true => Err(format!("item {n}")),
+                    false => Ok((n, n + 1)),
+                };
+                // What is joined over this place fails.
+                let join = |a: Span, b: Span| match a.1 == refused {
+                    true => Err(format!("joined at {}", b.0)),
+                    false => Ok((a.0, b.1)),
+                };
+                let wanted = match refused < bad {
+                    true => format!("joined at {refused}"),
+                    false => format!("item {bad}"),
+                };
+                let case = format!("{order:?}, {bad}, {refused}");
+                assert_eq!(run(&order, item, join), Err(wanted), "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_joined_over_an_item_that_is_filtered_out_but_its_neighbours() {
+    for order in orders() {
+        for gone in 0..ITEMS {
+            let now = AtomicUsize::new(0);
+            let pool = Pool::builder().threads(0).build();
+            let items = (0..ITEMS).into_par().on(&pool).concurrency(ITEMS);
+            let items = items.then(async |n| {
+                step(&now, order[n]).await;
+                n
+            });
+            let kept = items.filter(|n| *n != gone).map(|n| vec![n]);
+            let all = block_on(kept.reduce(Vec::new, |mut a, b| {
+                assert!(a.last() < b.first());
+                a.extend(b);
+                a
+            }));
+            let wanted: Vec<_> = (0..ITEMS).filter(|n| *n != gone).collect();
+            assert_eq!(all, wanted);
+        }
+    }
+}
