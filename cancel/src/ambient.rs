@@ -298,22 +298,36 @@ pub(crate) fn cause() -> Option<Cause> {
 ///
 /// Compare it before and after a poll: if more were made, an operation in there was refused because of a
 /// cancellation, whatever the error is that came out; and if as many were dropped, none of them is kept anywhere.
-/// What a poll had done on other threads is not seen.
+/// What a poll had done on other threads is seen if it was [passed on](pass_on), as the engine does it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cancellations {
     /// Made on this thread, or passed on to it.
     pub made: u64,
-    /// The last clone was dropped on this thread.
+    /// The last clone was dropped on this thread, or that was passed on to it.
     pub gone: u64,
 }
 
 impl Cancellations {
+    /// How many were made, and how many dropped, since then.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            made: self.made.wrapping_sub(before.made),
+            gone: self.gone.wrapping_sub(before.gone),
+        }
+    }
+
     /// How many more were made than dropped since then.
     #[must_use]
     pub fn kept_since(self, before: Self) -> i64 {
-        let made = self.made.wrapping_sub(before.made);
-        let gone = self.gone.wrapping_sub(before.gone);
-        made.wrapping_sub(gone) as i64
+        let since = self.since(before);
+        since.made.wrapping_sub(since.gone) as i64
+    }
+
+    /// Adds what was counted elsewhere.
+    pub fn add(&mut self, counted: Self) {
+        self.made = self.made.wrapping_add(counted.made);
+        self.gone = self.gone.wrapping_add(counted.gone);
     }
 }
 
@@ -342,13 +356,9 @@ pub(crate) fn count_gone() {
     count(|count| count.gone = count.gone.wrapping_add(1));
 }
 
-/// An error that came of a cancellation has come over from other threads; `kept` says whether the `Cancelled` of it
-/// is still kept somewhere, be it in the error.
-pub fn pass_on_cancellation(kept: bool) {
-    count_made();
-    if !kept {
-        count_gone();
-    }
+/// What helpers have counted, who did a part of the present poll's work, counts for this thread, too.
+pub fn pass_on(counted: Cancellations) {
+    count(|count| count.add(counted));
 }
 
 /// Whether this thread runs under that very token, with no timer installed.
@@ -403,7 +413,7 @@ impl Outside {
 
 #[cfg(all(test, not(selvedge_loom)))]
 mod tests {
-    use super::{Cancellations, cancellations, pass_on_cancellation};
+    use super::{Cancellations, cancellations, pass_on};
     use crate::{CancelToken, Cancelled};
 
     #[test]
@@ -433,9 +443,12 @@ mod tests {
             Cancellations { made: 1, gone: 2 }
         );
         assert_eq!(since(before), (1, 0));
-        pass_on_cancellation(false);
-        assert_eq!(cancellations().kept_since(before), 1);
-        pass_on_cancellation(true);
+        let (made, gone) = (3, 2);
+        pass_on(Cancellations { made, gone });
+        assert_eq!(since(before), (4, 2));
         assert_eq!(cancellations().kept_since(before), 2);
+        let only_gone = Cancellations { made: 0, gone: 4 };
+        pass_on(only_gone);
+        assert_eq!(cancellations().kept_since(before), -2);
     }
 }

@@ -3,8 +3,9 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::thread::{ThreadId, current};
 
 use futures::stream;
 use selvedge::testing::lending::{Lending, with};
@@ -113,11 +114,6 @@ fn failure_of_an_item_that_kept_its_cancellation_comes_first_and_an_echo_does_no
 
 #[test]
 fn text_and_bare_enum_made_from_a_cancellation_are_echoes() {
-    #[derive(Debug, PartialEq)]
-    enum Bare {
-        Bad,
-        Stopped,
-    }
     guarded(|| {
         for pool in pools() {
             for place in [Place::Nowhere, Place::Sibling] {
@@ -202,6 +198,100 @@ fn error_of_a_scope_inside_an_item_is_an_echo_wherever_its_children_ran() {
                 }
             }
         }
+    });
+}
+
+#[derive(Debug, PartialEq)]
+enum Bare {
+    Bad,
+    Stopped,
+}
+
+/// How a child of the item, or an item of a pipeline in the item, ends when it is asked to stop; how often off the
+/// thread of the lane.
+#[derive(Default)]
+struct Away(AtomicUsize);
+
+impl Away {
+    async fn stopped(&self, lane: ThreadId) -> Result<(), Cancelled> {
+        let cancelled = rest::<()>().await;
+        self.0
+            .fetch_add(usize::from(current().id() != lane), SeqCst);
+        cancelled
+    }
+}
+
+/// Runs a pipeline whose last item fails once `inner`, which is the first item, has called what it is given. It is
+/// repeated until an item or child in there was stopped on another thread than that of the lane.
+fn ends_with_the_failure<F>(inner: impl Fn(Arc<Away>, ThreadId, Arc<AtomicBool>, Pool) -> F + Sync)
+where
+    F: Future<Output = Result<(), Bare>> + Send,
+{
+    let pool = Pool::builder().threads(2).build();
+    for _ in 0..200 {
+        let (away, up) = (Arc::<Away>::default(), Arc::<AtomicBool>::default());
+        let run = (0..2).into_par().on(&pool).heavy().try_for_each(async |n| {
+            if n == 1 {
+                until(|| up.load(SeqCst)).await;
+                return Err(Bare::Bad);
+            }
+            let inner = inner(away.clone(), current().id(), up.clone(), pool.clone());
+            inner.await
+        });
+        assert_eq!(with(Lending::Forced, || block_on(run)), Err(Bare::Bad));
+        if away.0.load(SeqCst) > 0 {
+            return;
+        }
+    }
+    panic!("no helper came in time");
+}
+
+/// A while, so that helpers get their share.
+fn burn() {
+    let from = std::time::Instant::now();
+    while from.elapsed() < std::time::Duration::from_millis(1) {
+        std::hint::spin_loop();
+    }
+}
+
+#[test]
+fn bare_error_of_a_scope_inside_an_item_is_an_echo_wherever_it_was_made() {
+    guarded(|| {
+        ends_with_the_failure(async |away, lane, up, pool| {
+            let inner = try_scope(async |s: TryScope<'_, Bare>| {
+                s.spawn(async {
+                    selvedge::cancel::cancelled().await;
+                    burn();
+                    Ok(())
+                });
+                s.spawn(async {
+                    up.store(true, SeqCst);
+                    away.stopped(lane).await.map_err(|_| Bare::Stopped)
+                });
+                Ok(())
+            });
+            let inner = inner.cancelled_if(|error| *error == Bare::Stopped).heavy();
+            inner.on(&pool).await
+        });
+    });
+}
+
+#[test]
+fn bare_error_made_of_what_a_pipeline_inside_an_item_gives_is_an_echo() {
+    guarded(|| {
+        ends_with_the_failure(async |away, lane, up, pool| {
+            let inner = (0..3).into_par().on(&pool).heavy();
+            let inner = inner.try_for_each(async |n| {
+                up.store(true, SeqCst);
+                if n == 0 {
+                    selvedge::cancel::cancelled().await;
+                    burn();
+                    return Ok(());
+                }
+                away.stopped(lane).await
+            });
+            inner.await.map_err(|_| Bare::Stopped)
+        });
     });
 }
 

@@ -26,8 +26,6 @@ pub(crate) struct FirstError<E> {
 #[derive(Debug)]
 struct Kept<E> {
     at: u64,
-    /// Whether its item met a cancellation; and if so, whether that is still kept somewhere.
-    met: Option<bool>,
     error: E,
 }
 
@@ -54,11 +52,7 @@ impl<E> FirstError<E> {
         let stopped = lock(&self.first).is_some();
         // Not under the lock: this runs the error's `Debug`.
         let echo = stopped && self.is_echo(&from, &error);
-        let kept = Kept {
-            at: from.at,
-            met: from.met_cancellation().then(|| from.kept() > 0),
-            error,
-        };
+        let kept = Kept { at: from.at, error };
         let mut first = lock(&self.first);
         let wins = match &*first {
             Some(other) => self.ordered && !echo && kept.at < other.at,
@@ -85,16 +79,9 @@ impl<E> FirstError<E> {
         (self.holds)(error) || from.met_cancellation() && from.kept() <= 0
     }
 
-    /// The result's error, taken by the thread that polls the terminal.
-    ///
-    /// If it stems from a cancellation, that counts for this thread too: the pipeline may be
-    /// an item of another one, which then asks the same question.
+    /// The result's error.
     pub(crate) fn take(&self) -> Option<E> {
-        let kept = lock(&self.first).take()?;
-        if let Some(is_kept) = kept.met {
-            ambient::pass_on_cancellation(is_kept);
-        }
-        Some(kept.error)
+        lock(&self.first).take().map(|kept| kept.error)
     }
 }
 
@@ -140,8 +127,6 @@ impl<E: Send> Sink<Result<(), E>> for TryForEach<E> {
 
 #[cfg(test)]
 mod tests {
-    use selvedge_cancel::ambient;
-
     use super::FirstError;
     use crate::sink::{Origin, Verdict};
 
@@ -184,20 +169,6 @@ mod tests {
                 "own",
             );
             assert_eq!(errors.take(), Some(won));
-        }
-    }
-
-    #[test]
-    fn cancellation_met_on_another_thread_counts_where_the_result_is_taken() {
-        for (cut, counted) in [(true, 1), (false, 0)] {
-            let errors = FirstError::new(true);
-            std::thread::scope(|s| {
-                s.spawn(|| errors.offer(at(4, cut), "error"));
-            });
-            let before = ambient::cancellations();
-            assert_eq!(errors.take(), Some("error"));
-            assert_eq!(ambient::cancellations().made - before.made, counted);
-            assert_eq!(ambient::cancellations().kept_since(before), 0);
         }
     }
 }

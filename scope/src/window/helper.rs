@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::ptr;
 
+use selvedge_cancel::ambient::{self, Cancellations};
+
 use super::coop::{self, Runtime};
 use super::core::Core;
 use super::here::{self, Frame, Node};
@@ -24,6 +26,8 @@ pub(crate) struct Haul {
     pub(crate) body: Cell<bool>,
     /// A notice was given, or found, here.
     pub(crate) notice: Cell<bool>,
+    /// What this thread had counted at the last exchange.
+    counted: Cell<Cancellations>,
 }
 
 impl Haul {
@@ -36,6 +40,7 @@ impl Haul {
             newborn_tail: Cell::new(ptr::null()),
             body: Cell::new(false),
             notice: Cell::new(false),
+            counted: Cell::new(ambient::cancellations()),
         }
     }
 
@@ -58,6 +63,13 @@ impl Haul {
             && self.newborn.get().is_null()
             && !self.body.get()
             && !self.notice.get()
+            && self.counted.get() == ambient::cancellations()
+    }
+
+    /// The cancellations that were met here since the last exchange.
+    pub(crate) fn take_counted(&self) -> Cancellations {
+        let now = ambient::cancellations();
+        now.since(self.counted.replace(now))
     }
 
     pub(crate) fn take_newborn(&self) -> (*const Task, *const Task) {

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use selvedge_cancel::ambient;
+
 use super::here::{self, Lending};
 use super::monitor::{News, Size};
 use super::owner::Window;
@@ -172,6 +174,8 @@ impl Window<'_> {
     pub(super) fn take_in(&self, news: &News) {
         let core = self.core;
         core.register_newborns(news.newborn);
+        // Before a child that has ended is retired: whoever gets its error asks for this count.
+        ambient::pass_on(news.counted);
         if news.body {
             core.owner.wake_body();
         }

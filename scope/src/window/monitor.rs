@@ -10,6 +10,8 @@ use std::ptr;
 use std::sync::{OnceLock, PoisonError};
 use std::time::Duration;
 
+use selvedge_cancel::ambient::Cancellations;
+
 use super::context::Carried;
 use super::helper::Haul;
 use super::policy;
@@ -34,6 +36,8 @@ pub(crate) struct Shared {
     body: bool,
     /// A helper found, or gave, a notice.
     notice: bool,
+    /// What helpers have counted, for the owner's thread.
+    counted: Cancellations,
     /// Helpers that have entered and not left.
     inside: usize,
     /// Helper jobs handed to the pool that have not started.
@@ -69,6 +73,7 @@ impl Shared {
         self.done.append(&haul.done);
         self.body |= haul.body.replace(false);
         self.notice |= haul.notice.replace(false);
+        self.counted.add(haul.take_counted());
         let (first, last) = haul.take_newborn();
         if !first.is_null() {
             if self.newborn.is_null() {
@@ -95,6 +100,7 @@ impl Shared {
             newborn: std::mem::replace(&mut self.newborn, ptr::null()),
             body: std::mem::take(&mut self.body),
             notice: std::mem::take(&mut self.notice),
+            counted: std::mem::take(&mut self.counted),
             inside: self.inside,
             left,
             worth,
@@ -130,6 +136,8 @@ pub(crate) struct News {
     pub(crate) newborn: *const Task,
     pub(crate) body: bool,
     pub(crate) notice: bool,
+    /// The cancellations that helpers met.
+    pub(crate) counted: Cancellations,
     pub(crate) inside: usize,
     /// Children left for others after the packet was taken.
     pub(crate) left: usize,
@@ -210,6 +218,7 @@ impl Monitor {
                 done: List::new(),
                 body: false,
                 notice: false,
+                counted: Cancellations::default(),
                 inside: 0,
                 asked: 0,
                 open: false,
