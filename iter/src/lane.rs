@@ -67,9 +67,9 @@ struct Desk<P: Shape, S: SinkShape> {
     look: u32,
     /// Whether a run is open in the sink.
     run: bool,
-    /// Whether this lane is up, and if not, whether the roster has its waker.
+    /// Whether this lane is up, and if not, where the roster has its waker.
     up: bool,
-    listed: bool,
+    listed: Option<usize>,
     /// Whether the last poll ended in an item that waits.
     suspended: bool,
     /// Whether the last poll ended at the source, for want of an item or of the turn.
@@ -93,7 +93,7 @@ impl<P: Pipe, S: Sink<P::Item>> Lane<P, S> {
             look: 1,
             run: false,
             up: false,
-            listed: false,
+            listed: None,
             suspended: false,
             waiting: Waiting::No,
             ended: false,
@@ -138,8 +138,7 @@ fn poll<P: Pipe, S: Sink<P::Item>>(
     cx: &mut Context<'_>,
 ) -> Poll<S::Share> {
     if !desk.up {
-        if !shared.roster.enter(desk.lane, desk.listed, cx.waker()) {
-            desk.listed = true;
+        if !shared.roster.enter(desk.lane, &mut desk.listed, cx.waker()) {
             return Poll::Pending;
         }
         desk.up = true;
@@ -253,7 +252,6 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
             continue;
         }
         let mut ask = Ask {
-            lane: desk.lane,
             want: desk.pace.size(),
             share: 2 * shared.plan.lanes as u64,
             waiting: &mut desk.waiting,

@@ -27,6 +27,7 @@ pub(crate) struct Roster {
 #[derive(Debug)]
 struct List {
     closed: bool,
+    /// Entered and left at the end only, so a lane that sleeps stays where it is.
     asleep: Vec<(usize, Waker)>,
 }
 
@@ -45,9 +46,9 @@ impl Roster {
         }
     }
 
-    /// Whether `lane` may go to work; if not, its waker will be woken. `listed` says whether
-    /// it was told to sleep before.
-    pub(crate) fn enter(&self, lane: usize, listed: bool, waker: &Waker) -> bool {
+    /// Whether `lane` may go to work; if not, its waker will be woken. `listed` is its place in
+    /// the list once it was told to sleep.
+    pub(crate) fn enter(&self, lane: usize, listed: &mut Option<usize>, waker: &Waker) -> bool {
         if lane < self.want {
             return true;
         }
@@ -60,18 +61,17 @@ impl Roster {
     }
 
     /// `enter`, under the lock. What is left in `waker` is for the caller to drop.
-    fn decide(&self, lane: usize, listed: bool, waker: &mut Option<Waker>) -> bool {
+    fn decide(&self, lane: usize, listed: &mut Option<usize>, waker: &mut Option<Waker>) -> bool {
         let mut list = lock(&self.list);
         if list.closed {
             return true;
         }
-        if listed {
+        if let Some(at) = *listed {
+            let place = list.asleep.get_mut(at).filter(|(id, _)| *id == lane);
             // Not in the list any more: it was called, and counted then.
-            let Some(at) = list.asleep.iter().position(|(id, _)| *id == lane) else {
-                return true;
-            };
+            let Some((_, old)) = place else { return true };
             if let Some(waker) = waker {
-                std::mem::swap(&mut list.asleep[at].1, waker);
+                std::mem::swap(old, waker);
             }
             return false;
         }
@@ -81,6 +81,7 @@ impl Roster {
             self.count_up();
             return true;
         }
+        *listed = Some(list.asleep.len());
         list.asleep.extend(waker.take().map(|waker| (lane, waker)));
         false
     }
@@ -153,14 +154,33 @@ mod tests {
                 let roster = Arc::clone(&roster);
                 move || roster.close()
             });
-            assert!(!roster.enter(1, false, &closing));
+            let listed = &mut None;
+            assert!(!roster.enter(1, listed, &closing));
             drop(closing);
             assert_eq!(bites.get(), 0, "the roster keeps it");
             // Another waker takes its place, and stays listed until the roster is closed.
-            assert!(!roster.enter(1, true, Waker::noop()));
+            assert!(!roster.enter(1, listed, Waker::noop()));
             assert_eq!(bites.get(), 1);
-            assert!(roster.enter(1, true, Waker::noop()), "it was closed");
+            assert!(roster.enter(1, listed, Waker::noop()), "it was closed");
         });
+    }
+
+    #[test]
+    fn lane_that_was_called_is_up_whoever_has_its_place_by_then() {
+        let roster = Roster::new(5, 1);
+        let mut listed = [None; 5];
+        let mut enter = |lane: usize| roster.enter(lane, &mut listed[lane], Waker::noop());
+        assert!(!enter(1) && !enter(2));
+        roster.suspended();
+        // The first is at work again, before the one that was called has come.
+        roster.resumed();
+        assert!(!enter(3), "in the place that was the second's");
+        assert!(enter(2));
+        assert!(!enter(1) && !enter(3), "these were not called");
+        assert_eq!(
+            (listed[1], listed[2], listed[3]),
+            (Some(0), Some(1), Some(1))
+        );
     }
 
     #[test]
@@ -170,9 +190,9 @@ mod tests {
                 let roster = Roster::new(4, 1);
                 let (evil, bites) = Biting::panics(in_wake, in_drop);
                 let (good, calls) = Biting::panics(false, false);
-                assert!(!roster.enter(1, false, &evil));
-                assert!(!roster.enter(2, false, &good));
-                assert!(!roster.enter(3, false, &evil));
+                assert!(!roster.enter(1, &mut None, &evil));
+                assert!(!roster.enter(2, &mut None, &good));
+                assert!(!roster.enter(3, &mut None, &evil));
                 // The last that came is called for the lane that waits.
                 roster.suspended();
                 drop(evil);

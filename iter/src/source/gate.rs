@@ -3,13 +3,13 @@
 //! turn taken spins for a moment; then it queues and rests, so that its thread can work on
 //! something else. Not a lock around data: each source keeps its own behind one.
 
-use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use selvedge_cancel::quietly;
 
 use super::Ask;
+use super::queue::Queue;
 use crate::sync::{AtomicUsize, Mutex, Ordering, lock, spin_loop, yield_now};
 
 /// A lane has the turn.
@@ -36,7 +36,9 @@ const PATIENCE: Duration = Duration::from_micros(50);
 pub enum Waiting {
     No,
     /// It queues, or was called and has not come yet.
-    Queued,
+    Queued {
+        ticket: u64,
+    },
     /// It has the turn and rests: the stream has its waker.
     Holds,
 }
@@ -51,7 +53,7 @@ pub(crate) struct Gate {
 struct Line {
     /// Lanes that want the turn. Nonempty only if somebody has the turn, or a lane that was
     /// called has not come yet.
-    queue: VecDeque<(usize, Waker)>,
+    queue: Queue<Waker>,
     /// The waker of the lane that rests with the turn, for `close`.
     poller: Option<Waker>,
 }
@@ -77,7 +79,7 @@ impl Gate {
         Self {
             state: AtomicUsize::new(0),
             line: Mutex::new(Line {
-                queue: VecDeque::new(),
+                queue: Queue::new(),
                 poller: None,
             }),
         }
@@ -119,12 +121,7 @@ impl Gate {
                 Tried::Busy { long } => return self.queue(ask, long),
             }
         }
-        if *ask.waiting == Waiting::Queued {
-            // It may not have been called. If it stayed in the queue, a call meant for a
-            // lane that waits would go to this one while it works.
-            self.leave(ask.lane);
-        }
-        *ask.waiting = Waiting::No;
+        self.leave(ask);
         Entry::Turn(self.turn())
     }
 
@@ -199,8 +196,7 @@ impl Gate {
                 }
                 drop(line);
                 quietly(|| drop(waker));
-                self.leave(ask.lane);
-                *ask.waiting = Waiting::No;
+                self.leave(ask);
                 return Entry::Turn(self.turn());
             }
             let long = if long && state & RESTS == 0 { LONG } else { 0 };
@@ -215,24 +211,31 @@ impl Gate {
                 break;
             }
         }
-        let old = match line.queue.iter_mut().find(|(id, _)| *id == ask.lane) {
-            Some((_, old)) => Some(std::mem::replace(old, waker)),
+        let place = match *ask.waiting {
+            Waiting::Queued { ticket } => line.queue.get_mut(ticket),
+            Waiting::No | Waiting::Holds => None,
+        };
+        let old = match place {
+            Some(place) => Some(std::mem::replace(place, waker)),
             None => {
-                line.queue.push_back((ask.lane, waker));
+                let ticket = line.queue.push(waker);
+                *ask.waiting = Waiting::Queued { ticket };
                 None
             }
         };
         drop(line);
         quietly(|| drop(old));
-        *ask.waiting = Waiting::Queued;
         Entry::Wait
     }
 
-    /// Called with the turn.
-    fn leave(&self, lane: usize) {
+    /// Called with the turn. The lane may not have been called: if it stayed in the queue, a call meant for a lane that
+    /// waits would go to this one while it works.
+    fn leave(&self, ask: &mut Ask<'_>) {
+        let Waiting::Queued { ticket } = std::mem::replace(ask.waiting, Waiting::No) else {
+            return;
+        };
         let mut line = lock(&self.line);
-        let at = line.queue.iter().position(|(id, _)| *id == lane);
-        let gone = at.and_then(|at| line.queue.remove(at));
+        let gone = line.queue.remove(ticket);
         if line.queue.is_empty() {
             // Relaxed: under the lock, like every change of this flag.
             self.state.fetch_and(!QUEUED, Ordering::Relaxed);
@@ -246,10 +249,10 @@ impl Gate {
         let mut line = lock(&self.line);
         // Relaxed: nothing is read on the strength of it.
         self.state.fetch_or(CLOSED, Ordering::Relaxed);
-        let all = std::mem::take(&mut line.queue);
+        let all = line.queue.take_all();
         let poller = line.poller.take();
         drop(line);
-        for waker in poller.into_iter().chain(all.into_iter().map(|(_, w)| w)) {
+        for waker in poller.into_iter().chain(all) {
             // Each by itself, so that one that panics takes the call from no other.
             quietly(|| waker.wake());
         }
@@ -288,14 +291,14 @@ impl Turn<'_> {
     #[cold]
     fn call(&self) {
         let mut line = lock(&self.gate.line);
-        let called = line.queue.pop_front();
+        let called = line.queue.pop();
         let left = if line.queue.is_empty() { 0 } else { QUEUED };
         // Relaxed: nobody but this lane changes the state without the lock now.
         let closed = self.gate.state.load(Ordering::Relaxed) & CLOSED;
         // Release: as in `pass`.
         self.gate.state.store(closed | left, Ordering::Release);
         drop(line);
-        if let Some((_, waker)) = called {
+        if let Some(waker) = called {
             quietly(|| waker.wake());
         }
     }

@@ -6,6 +6,7 @@ mod gate;
 pub(crate) mod into;
 pub(crate) mod iter;
 pub(crate) mod owned;
+mod queue;
 pub(crate) mod range;
 pub(crate) mod slice;
 pub(crate) mod stream;
@@ -50,7 +51,6 @@ pub trait Source:
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Ask<'a> {
-    pub(crate) lane: usize,
     pub(crate) want: usize,
     /// Of what is left, take at most one part in so many: keeps the lanes' ends together.
     pub(crate) share: u64,

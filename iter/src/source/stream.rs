@@ -169,9 +169,8 @@ mod tests {
     }
 
     /// Asks for one item. `true`: the lane waits; `false`: the source is at its end.
-    fn waits(source: &Silent, lane: usize, waiting: &mut Waiting, waker: &Waker) -> bool {
+    fn waits(source: &Silent, waiting: &mut Waiting, waker: &Waker) -> bool {
         let mut ask = Ask {
-            lane,
             want: 1,
             share: 1,
             waiting,
@@ -199,17 +198,17 @@ mod tests {
                     move || source.close()
                 });
                 if lane == 1 {
-                    assert!(waits(&source, 0, &mut waiting[0], Waker::noop()));
+                    assert!(waits(&source, &mut waiting[0], Waker::noop()));
                 }
-                assert!(waits(&source, lane, &mut waiting[lane], &closing));
+                assert!(waits(&source, &mut waiting[lane], &closing));
                 drop(closing);
                 assert_eq!(bites.get(), 0, "the source keeps it");
                 // The lane that waits with the stream lets go of its waker before it polls again,
                 // and so finds the end at once; the other queues before it lets go.
-                let queues = waits(&source, lane, &mut waiting[lane], Waker::noop());
+                let queues = waits(&source, &mut waiting[lane], Waker::noop());
                 assert_eq!(queues, lane == 1);
                 assert_eq!(bites.get(), 1);
-                assert!(!waits(&source, lane, &mut waiting[lane], Waker::noop()));
+                assert!(!waits(&source, &mut waiting[lane], Waker::noop()));
             });
         }
     }
@@ -224,7 +223,7 @@ mod tests {
                     let (good, calls) = Biting::panics(false, false);
                     for lane in 0..3 {
                         let waker = if lane == evil_lane { &evil } else { &good };
-                        assert!(waits(&source, lane, &mut Waiting::No, waker));
+                        assert!(waits(&source, &mut Waiting::No, waker));
                     }
                     drop((evil, good));
                     source.close();
