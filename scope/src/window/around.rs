@@ -10,23 +10,21 @@ impl Core {
     /// in a member's poll, where somebody may have changed that for the time being, unless it
     /// [is known](Self::knows_its_host).
     pub(super) fn is_polled_by_tokio(&self) -> bool {
-        self.host() == Some(true)
+        self.host(false) == Some(true)
     }
 
     /// As [`is_polled_by_tokio`](Self::is_polled_by_tokio), for a window that is about to lend. `false`: it cannot be told in
     /// this window, which has to end soon, and in the next one it can.
     pub(super) fn is_sure_of_its_host(&self) -> bool {
-        let is_sure = self.host().is_some();
-        if !is_sure {
-            self.owner.asks_early.set(true);
-            self.owner.ends_early.set(true);
-        }
+        let is_sure = self.host(true).is_some();
+        self.owner.ends_early.set(!is_sure);
         is_sure
     }
 
     /// `None`: there is no budget, but there may have been one when the poll began. A member that blocks in place where
-    /// that is not a worker's poll takes it away for the rest of it.
-    fn host(&self) -> Option<bool> {
+    /// that is not a worker's poll takes it away for the rest of it. With `again`, each window from the next one on asks
+    /// before it polls anybody; of nested ones the outermost does.
+    fn host(&self, again: bool) -> Option<bool> {
         let owner = &self.owner;
         if owner.runtime.get() == coop::RuntimeId::default() {
             return Some(false);
@@ -34,13 +32,16 @@ impl Core {
         if let Some(known) = owner.by_tokio.get() {
             return Some(known);
         }
-        let around = here::around(self).map(|core| core.host());
+        let around = here::around(self).map(|core| core.host(again));
         let known = if around == Some(Some(true)) || coop::is_polled_by_tokio() {
             Some(true)
         } else if let Some(around) = around {
             around
+        } else if self.is_untouched() {
+            Some(false)
         } else {
-            self.is_untouched().then_some(false)
+            owner.asks_early.set(owner.asks_early.get() || again);
+            None
         };
         owner.by_tokio.set(known);
         known
@@ -68,7 +69,7 @@ impl Core {
             owner.by_tokio.set(None);
         }
         if owner.asks_early.get() {
-            let _ = self.host();
+            let _ = self.host(true);
         }
         if owner.was_put_off.get() {
             self.look_at_put_off();
