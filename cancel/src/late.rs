@@ -41,6 +41,7 @@ impl Announced {
 }
 
 /// Announces a stretch, around which is what was announced before. To be [taken back](take_back) on every way out.
+#[inline]
 pub fn announce(late: Rc<dyn Late>) {
     ANNOUNCED.with(|announced| {
         let mut innermost = announced.innermost.borrow_mut();
@@ -53,6 +54,7 @@ pub fn announce(late: Rc<dyn Late>) {
 }
 
 /// The stretch is over. Nothing is announced of it any more if somebody has asked.
+#[inline]
 pub fn take_back(late: &Rc<dyn Late>) {
     ANNOUNCED.with(|announced| {
         let mut innermost = announced.innermost.borrow_mut();

@@ -197,11 +197,9 @@ impl Core {
         if let Some(known) = self.owner.may_lend.get() {
             return known;
         }
-        let pool = self.pool();
         let may = self.settings.inline.get().is_none()
             && here::lending() != Lending::Never
-            && pool.threads() > 0
-            && (self.is_pool_named() || !pool.on_foreign_worker())
+            && self.has_pool()
             && self.is_sure_of_its_host();
         self.owner.may_lend.set(Some(may));
         may

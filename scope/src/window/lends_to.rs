@@ -65,8 +65,9 @@ impl Core {
         }
     }
 
-    /// Whether the user has named it.
-    pub(super) fn is_pool_named(&self) -> bool {
-        self.settings.pool.is_set()
+    /// Whether that pool has threads that may help here.
+    pub(super) fn has_pool(&self) -> bool {
+        let pool = self.pool();
+        pool.threads() > 0 && (self.settings.pool.is_set() || !pool.on_foreign_worker())
     }
 }

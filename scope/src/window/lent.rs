@@ -47,14 +47,12 @@ impl Window<'_> {
             core.lend(0);
             return self.await_help();
         }
-        let pool = core.pool();
+        let is_hot = || core.pool().is_hot();
         let (local, mail) = (&core.owner.local, &core.owner.turns.mail);
         let left = local.len() + mail.len();
         // The next one says that it pays; the others may be of other kinds.
-        let pays = self.policy.pays(left, || pool.is_hot())
-            && policy::is_worth(self.worth(local).saturating_add(self.worth(mail)), || {
-                pool.is_hot()
-            });
+        let pays = self.policy.pays(left, is_hot)
+            && policy::is_worth(self.worth(local).saturating_add(self.worth(mail)), is_hot);
         if pays && core.may_lend() {
             core.lend(self.policy.least());
         } else if self.policy.is_unknown()
@@ -65,7 +63,8 @@ impl Window<'_> {
             // are taken back.
             core.lend(0);
             self.guessed = true;
-        } else if self.policy.estimate() >= policy::BIG && core.may_lend() && pool.is_used() {
+        } else if self.policy.estimate() >= policy::BIG && core.may_lend() && core.pool().is_used()
+        {
             // Nothing to lend yet; mail that comes during a long poll may ask for a helper.
             core.owner.lent.set(true);
             core.share(0);

@@ -15,6 +15,8 @@ use super::{coop, policy};
 /// A window in which nothing but short polls were made so far.
 struct Straight<'a> {
     core: &'a Core,
+    /// Somebody says that polls are short.
+    hinted: bool,
     number: u32,
     frame: Option<Frame>,
     polls: u32,
@@ -32,6 +34,7 @@ pub(super) fn run(core: &Core, cx: &Context<'_>, body: &mut dyn Body) -> Run {
     };
     let mut straight = Straight {
         core,
+        hinted: core.settings.hint.get() == Some(&Hint::Cheap),
         number: here::next_window(),
         frame: Some(Window::begin(core)),
         polls: 0,
@@ -78,7 +81,7 @@ impl Straight<'_> {
         }
         let is_due = owner.turns.is_body_due() || owner.local.is_empty();
         if owner.turns.is_body_ready() && is_due {
-            if !policy::is_known_short(key) {
+            if !self.hinted && !policy::is_known_short(key) {
                 return false;
             }
             owner.turns.take_body();
@@ -93,9 +96,10 @@ impl Straight<'_> {
             }
         } else {
             let left = owner.local.len();
+            let hinted = self.hinted;
             let next = owner
                 .local
-                .pop_front_if(|head| policy::needs_no_help(head.key(), left));
+                .pop_front_if(|head| hinted || policy::needs_no_help(head.key(), left));
             let Some(header) = next else {
                 return false;
             };
