@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use common::{attempts, burn, guarded, on_helper, pool, yields};
 use selvedge_scope::lending::{Lending, with};
-use selvedge_scope::{Pool, Scope, scope};
-use tokio::runtime::{Builder, Runtime};
-use tokio::task::{block_in_place, coop, yield_now};
+use selvedge_scope::{Pool, Scope, block_on, scope};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::{block_in_place, coop, spawn_blocking, unconstrained, yield_now};
 
 /// What a poll of a task of tokio's may do before it has to yield, and a little more.
 const BUDGET: usize = 200;
@@ -241,4 +241,115 @@ fn wakes_that_nobody_serves_are_not_put_off_again_and_again() {
         });
         assert!(kept < 10, "{kept} wakers at a time");
     });
+}
+
+/// Says whether a helper took part in it: four children that each wait for another thread to have one of them.
+async fn is_helped(pool: &Pool) -> bool {
+    let helped = AtomicUsize::new(0);
+    let four = scope(async |s: Scope<'_>| {
+        for _ in 0..4 {
+            s.spawn(async {
+                for _ in 0..50 {
+                    helped.fetch_add(usize::from(on_helper()), Ordering::SeqCst);
+                    burn(Duration::from_micros(100));
+                    yields(1).await;
+                }
+            });
+        }
+    });
+    four.on(pool).heavy().await;
+    helped.into_inner() > 0
+}
+
+/// The same in a scope in a scope.
+async fn is_helped_inside(pool: &Pool) -> bool {
+    scope(async |_: Scope<'_>| is_helped(pool).await).await
+}
+
+#[test]
+fn nested_scopes_have_helpers_wherever_a_runtime_is_entered() {
+    guarded(|| {
+        let pool = pool(1);
+        let runtime = multi(2);
+        let often = |run: &dyn Fn() -> bool| attempts().any(|()| run());
+        let inside = || {
+            let pool = pool.clone();
+            async move { is_helped_inside(&pool).await }
+        };
+        assert!(
+            often(&|| runtime.block_on(inside())),
+            "a poll of the runtime"
+        );
+        assert!(often(
+            &|| runtime.block_on(async { tokio::spawn(inside()).await.unwrap() })
+        ));
+        assert!(often(&|| {
+            let _entered = runtime.enter();
+            block_on(inside())
+        }));
+        assert!(often(&|| {
+            let _entered = runtime.enter();
+            futures::executor::block_on(inside())
+        }));
+        let elsewhere = |run: fn(Pool) -> bool| {
+            let pool = pool.clone();
+            runtime.block_on(async { spawn_blocking(move || run(pool)).await.unwrap() })
+        };
+        assert!(often(&|| elsewhere(|pool| block_on(is_helped_inside(
+            &pool
+        )))));
+        assert!(often(&|| {
+            let task =
+                |pool: Pool| async move { block_in_place(|| block_on(is_helped_inside(&pool))) };
+            runtime.block_on(async { tokio::spawn(task(pool.clone())).await.unwrap() })
+        }));
+        assert!(often(&|| {
+            let task = |pool: Pool| async move {
+                scope(async |_: Scope<'_>| unconstrained(is_helped(&pool)).await).await
+            };
+            runtime.block_on(async { tokio::spawn(task(pool.clone())).await.unwrap() })
+        }));
+    });
+}
+
+// Where a task has left the runtime it may block on it, and so may the children of a scope that it runs there.
+#[test]
+fn children_of_a_scope_below_block_in_place_may_block_on_the_runtime() {
+    guarded(|| {
+        let pool = pool(1);
+        let helped = Arc::new(AtomicUsize::new(0));
+        for () in attempts() {
+            let (pool, seen) = (pool.clone(), helped.clone());
+            let outer = async move {
+                let (pool, seen) = (&pool, &*seen);
+                let all = scope(async |s: Scope<'_>| {
+                    for _ in 0..4 {
+                        s.spawn(async {
+                            burn(Duration::from_micros(300));
+                            block_in_place(|| block_on(below(pool, seen)));
+                        });
+                    }
+                });
+                all.on(pool).heavy().await;
+            };
+            multi(2).block_on(async { tokio::spawn(outer).await.unwrap() });
+            if helped.load(Ordering::SeqCst) > 20 {
+                return;
+            }
+        }
+        panic!("no helper came");
+    });
+
+    async fn below(pool: &Pool, helped: &AtomicUsize) {
+        let all = scope(async |s: Scope<'_>| {
+            for _ in 0..10 {
+                s.spawn(async {
+                    burn(Duration::from_micros(300));
+                    helped.fetch_add(usize::from(on_helper()), Ordering::SeqCst);
+                    Handle::current().block_on(async {});
+                });
+            }
+        });
+        all.on(pool).heavy().await;
+    }
 }

@@ -2,8 +2,12 @@
 
 use std::task::Waker;
 
+use super::coop;
 use super::core::Core;
-use super::{coop, here};
+use super::here::{self, Around, PollId};
+
+/// So many windows of a nested scope are unsure in a row.
+const UNSURE: u32 = 4;
 
 impl Core {
     /// Whether polls of the scope are polls of a runtime of tokio's, with a budget; as far as can be told. Owner only; not
@@ -16,14 +20,12 @@ impl Core {
     /// As [`is_polled_by_tokio`](Self::is_polled_by_tokio), for a window that is about to lend. `false`: it cannot be told in
     /// this window, which has to end soon, and in the next one it can.
     pub(super) fn is_sure_of_its_host(&self) -> bool {
-        let is_sure = self.host(true).is_some();
-        self.owner.ends_early.set(!is_sure);
-        is_sure
+        self.host(true).is_some()
     }
 
     /// `None`: there is no budget, but there may have been one when the poll began. A member that blocks in place where
-    /// that is not a worker's poll takes it away for the rest of it. With `again`, each window from the next one on asks
-    /// before it polls anybody; of nested ones the outermost does.
+    /// that is not a worker's poll takes it away for the rest of it. With `again`, the window ends soon, and from the next
+    /// one on each asks before it polls anybody; the same of the windows around.
     fn host(&self, again: bool) -> Option<bool> {
         let owner = &self.owner;
         if owner.runtime.get() == coop::RuntimeId::default() {
@@ -32,19 +34,47 @@ impl Core {
         if let Some(known) = owner.by_tokio.get() {
             return Some(known);
         }
-        let around = here::around(self).map(|core| core.host(again));
-        let known = if around == Some(Some(true)) || coop::is_polled_by_tokio() {
+        let known = if coop::has_budget_that_ends() {
             Some(true)
-        } else if let Some(around) = around {
-            around
-        } else if self.is_untouched() {
-            Some(false)
+        } else if let Some(around) = Around::of(self).filter(|_| !owner.is_driven.get()) {
+            self.host_around(&around, again)
         } else {
-            owner.asks_early.set(owner.asks_early.get() || again);
-            None
+            self.host_alone()
         };
         owner.by_tokio.set(known);
+        match known {
+            Some(true) => owner.unsure.set(0),
+            None if again => {
+                owner.asks_early.set(true);
+                owner.ends_early.set(true);
+            }
+            _ => {}
+        }
         known
+    }
+
+    /// There is no budget here, in a window that is polled by a member of another one. Where that one's polls have none
+    /// either, that is all. Where they have, either somebody has taken it away for the rest of the poll, and it is there again
+    /// in the next; or the member drives the scope in an executor of its own, below `block_in_place`, say, which is seen
+    /// when the scope is polled again in the same poll; or the member does without, as `unconstrained` has it, which is what
+    /// remains after a few windows.
+    fn host_around(&self, around: &Around<'_>, again: bool) -> Option<bool> {
+        let by_tokio = match around.owned() {
+            None => Some(coop::is_helper_inside()),
+            Some(core) if core.owner.runtime.get() == self.owner.runtime.get() => core.host(again),
+            Some(_) => return self.host_alone(),
+        };
+        if by_tokio != Some(true) {
+            return by_tokio;
+        }
+        let unsure = self.owner.unsure.get();
+        self.owner.unsure.set(unsure + u32::from(again));
+        (unsure >= UNSURE).then_some(false)
+    }
+
+    /// There is no budget here, and there was none when the poll began unless a member has taken it away.
+    fn host_alone(&self) -> Option<bool> {
+        self.is_untouched().then_some(false)
     }
 
     /// Nobody was polled in this window so far.
@@ -65,6 +95,11 @@ impl Core {
         owner.runtime.set(coop::RuntimeId::current());
         owner.opened_at.set(owner.turns.taken());
         owner.ends_early.set(false);
+        let around = Around::of(self).map_or_else(PollId::default, |around| around.poll());
+        let before = owner.around.replace(around);
+        owner
+            .is_driven
+            .set(around == before && around != PollId::default());
         if owner.by_tokio.get() == Some(false) {
             owner.by_tokio.set(None);
         }

@@ -168,32 +168,37 @@ impl Drop for Caught {
 /// Whether this thread is in a poll of the runtime's, and not in one of some other executor that runs beside it, on a
 /// thread that has entered the runtime or may block. Only such a poll has a budget that ends: it is taken, operation by
 /// operation, and put back.
-pub(super) fn is_polled_by_tokio() -> bool {
+pub(super) fn has_budget_that_ends() -> bool {
     #[cfg(feature = "tokio")]
-    return INSIDE.get() || has_budget_that_ends();
+    {
+        /// More than a whole budget.
+        const MORE: usize = 256;
+        let mut taken = Vec::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        let ends = loop {
+            if !has_budget() {
+                break true;
+            }
+            match tokio::task::coop::poll_proceed(&mut cx) {
+                Poll::Ready(one) if taken.len() < MORE => taken.push(one),
+                Poll::Ready(_) => break false,
+                Poll::Pending => break true,
+            }
+        };
+        // Each puts back what there was before it.
+        while taken.pop().is_some() {}
+        ends
+    }
     #[cfg(not(feature = "tokio"))]
     false
 }
 
-#[cfg(feature = "tokio")]
-fn has_budget_that_ends() -> bool {
-    /// More than a whole budget.
-    const MORE: usize = 256;
-    let mut taken = Vec::new();
-    let mut cx = Context::from_waker(Waker::noop());
-    let ends = loop {
-        if !has_budget() {
-            break true;
-        }
-        match tokio::task::coop::poll_proceed(&mut cx) {
-            Poll::Ready(one) if taken.len() < MORE => taken.push(one),
-            Poll::Ready(_) => break false,
-            Poll::Pending => break true,
-        }
-    };
-    // Each puts back what there was before it.
-    while taken.pop().is_some() {}
-    ends
+/// Whether this thread is a helper's who works inside a runtime, as in a poll of it.
+pub(super) fn is_helper_inside() -> bool {
+    #[cfg(feature = "tokio")]
+    return INSIDE.get();
+    #[cfg(not(feature = "tokio"))]
+    false
 }
 
 /// The runtime that a window is in, as helpers know it.

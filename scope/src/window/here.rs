@@ -25,6 +25,8 @@ pub(crate) struct Node {
     task: Cell<*const Header>,
     /// In debug builds: what that task has asked for.
     pub(super) asked: Cell<Asked>,
+    /// Changes with each poll of a task in this window.
+    polls: Cell<u32>,
     /// The window around this one.
     before: Cell<*const Node>,
     /// It is in the chain of a thread.
@@ -39,6 +41,7 @@ impl Node {
             haul: Cell::new(ptr::null()),
             task: Cell::new(ptr::null()),
             asked: Cell::new(Asked::Nothing),
+            polls: Cell::new(0),
             before: Cell::new(ptr::null()),
             entered: Cell::new(false),
         }
@@ -48,6 +51,7 @@ impl Node {
     #[inline]
     pub(super) fn set_task(&self, task: *const Header) {
         self.task.set(task);
+        self.polls.set(self.polls.get().wrapping_add(1));
     }
 }
 
@@ -244,20 +248,46 @@ pub(super) fn others_wait() -> bool {
     })
 }
 
-/// The core of the window around the innermost one, which is that of this core, if this thread is the owner there too,
-/// in the same runtime.
-pub(super) fn around(core: &Core) -> Option<&Core> {
-    HERE.with(|here| {
-        let top = here.top().filter(|top| top.core.get() == core.as_ptr())?;
-        // SAFETY: nodes of the chain are alive.
-        let node = unsafe { top.before.get().as_ref() }?;
-        if !node.haul.get().is_null() {
+/// The window around the one of this core, which is the innermost.
+pub(super) struct Around<'a> {
+    node: &'a Node,
+}
+
+/// A poll of a task in some window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct PollId {
+    node: usize,
+    polls: u32,
+}
+
+impl<'a> Around<'a> {
+    #[inline]
+    pub(super) fn of(core: &'a Core) -> Option<Self> {
+        HERE.with(|here| {
+            let top = here.top().filter(|top| top.core.get() == core.as_ptr())?;
+            // SAFETY: nodes of the chain are alive, and the one around stays there while the caller's window is open.
+            let node = unsafe { top.before.get().as_ref() }?;
+            Some(Self { node })
+        })
+    }
+
+    /// The poll there that this one is a part of.
+    #[inline]
+    pub(super) fn poll(&self) -> PollId {
+        PollId {
+            node: std::ptr::from_ref(self.node).addr(),
+            polls: self.node.polls.get(),
+        }
+    }
+
+    /// The core there, if this thread is its owner.
+    pub(super) fn owned(&self) -> Option<&'a Core> {
+        if !self.node.haul.get().is_null() {
             return None;
         }
         // SAFETY: a core outlives its windows, of which this is one, around the one that the caller is in.
-        let around = unsafe { &*node.core.get() };
-        (around.owner.runtime.get() == core.owner.runtime.get()).then_some(around)
-    })
+        Some(unsafe { &*self.node.core.get() })
+    }
 }
 
 /// The core of the innermost window that this thread is in.

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use selvedge_cancel::Ticket;
 
 use super::coop;
-use super::here::Node;
+use super::here::{Node, PollId};
 use super::turns::Turns;
 use crate::task::{AllList, Arena, List};
 
@@ -32,6 +32,12 @@ pub(crate) struct Owner {
     pub(super) ends_early: Cell<bool>,
     /// How many turns had been taken when the window was opened.
     pub(super) opened_at: Cell<u64>,
+    /// The poll in the window around that the last window was a part of.
+    pub(super) around: Cell<PollId>,
+    /// So is this one: somebody in there drives the scope, in an executor of his own.
+    pub(super) is_driven: Cell<bool>,
+    /// How many windows in a row could not tell.
+    pub(super) unsure: Cell<u32>,
     /// The wake that the last window to give way has put off.
     pub(super) put_off: RefCell<Option<coop::PutOff>>,
     pub(super) was_put_off: Cell<bool>,
@@ -77,6 +83,9 @@ impl Owner {
             asks_early: Cell::new(false),
             ends_early: Cell::new(false),
             opened_at: Cell::new(0),
+            around: Cell::new(PollId::default()),
+            is_driven: Cell::new(false),
+            unsure: Cell::new(0),
             put_off: RefCell::new(None),
             was_put_off: Cell::new(false),
             lates: Cell::new(0),
@@ -110,6 +119,9 @@ impl Owner {
             asks_early,
             ends_early,
             opened_at,
+            around,
+            is_driven,
+            unsure,
             put_off,
             was_put_off,
             lates,
@@ -138,6 +150,9 @@ impl Owner {
         *asks_early = Cell::new(false);
         *ends_early = Cell::new(false);
         *opened_at = Cell::new(0);
+        *around = Cell::new(PollId::default());
+        *is_driven = Cell::new(false);
+        *unsure = Cell::new(0);
         *put_off = RefCell::new(None);
         *was_put_off = Cell::new(false);
         *lates = Cell::new(0);

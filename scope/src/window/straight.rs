@@ -81,7 +81,7 @@ impl Straight<'_> {
         }
         let is_due = owner.turns.is_body_due() || owner.local.is_empty();
         if owner.turns.is_body_ready() && is_due {
-            if !self.hinted && !policy::is_known_short(key) {
+            if !policy::is_known_short(key) && !self.is_said_short(key) {
                 return false;
             }
             owner.turns.take_body();
@@ -96,10 +96,9 @@ impl Straight<'_> {
             }
         } else {
             let left = owner.local.len();
-            let hinted = self.hinted;
-            let next = owner
-                .local
-                .pop_front_if(|head| hinted || policy::needs_no_help(head.key(), left));
+            let next = owner.local.pop_front_if(|head| {
+                policy::needs_no_help(head.key(), left) || self.is_said_short(head.key())
+            });
             let Some(header) = next else {
                 return false;
             };
@@ -108,6 +107,11 @@ impl Straight<'_> {
         }
         self.polls += 1;
         true
+    }
+
+    /// Whether somebody says so, and it has not turned out wrong.
+    fn is_said_short(&self, key: usize) -> bool {
+        self.hinted && policy::estimate(key) < policy::BIG
     }
 
     /// As a window does: somebody has not ended, perhaps for want of the task's budget.
