@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::ptr;
+use std::time::Instant;
 
 use selvedge_cancel::ambient::{self, Cancellations};
 
@@ -9,6 +10,7 @@ use super::coop::{self, Runtime};
 use super::core::Core;
 use super::here::{self, Frame, Node};
 use super::monitor::{Monitor, Next};
+use super::policy;
 use super::stats;
 use super::step::{Side, Stepped, end, step};
 use crate::task::{Kind, List, Task, links_of, quietly};
@@ -119,6 +121,29 @@ struct Load<'a> {
     monitor: &'a Monitor,
     haul: Haul,
     packet: List,
+    /// When the helper first saw that it is called back.
+    called: Cell<Option<Instant>>,
+}
+
+impl Load<'_> {
+    /// Whether to hand in what is left of the packet. Not at once: the rest of one that is as short as it should be is
+    /// less than what it takes to come again.
+    #[inline]
+    fn is_called_back(&self) -> bool {
+        self.monitor.calls_back() && self.has_been_called()
+    }
+
+    #[cold]
+    fn has_been_called(&self) -> bool {
+        let now = Instant::now();
+        match self.called.get() {
+            Some(since) => now.saturating_duration_since(since) >= policy::CALLED_BACK,
+            None => {
+                self.called.set(Some(now));
+                false
+            }
+        }
+    }
 }
 
 impl Drop for Load<'_> {
@@ -157,6 +182,7 @@ fn work(core: &Core, runtime: &Runtime) {
         monitor: &core.monitor,
         haul: Haul::new(),
         packet: List::new(),
+        called: Cell::new(None),
     };
     let node = Node::new();
     // SAFETY: both were made before the frame, so they outlive it on every way out.
@@ -171,7 +197,7 @@ fn work(core: &Core, runtime: &Runtime) {
 /// window ends.
 fn turn(core: &Core, load: &Load<'_>, node: &Node, most: usize, one: bool) -> bool {
     let Load { haul, packet, .. } = load;
-    if !packet.is_empty() && core.monitor.calls_back() {
+    if !packet.is_empty() && load.is_called_back() {
         return false;
     }
     if packet.is_empty() {
@@ -209,7 +235,7 @@ fn turn(core: &Core, load: &Load<'_>, node: &Node, most: usize, one: bool) -> bo
         }
         // Inside a runtime each child has a budget of its own, as a task has. It would not do to go on until it is spent:
         // a child that blocks in place takes it away from whoever comes after it in the same poll.
-        if one || !coop::has_budget() || core.monitor.calls_back() {
+        if one || !coop::has_budget() || load.is_called_back() {
             break;
         }
     }

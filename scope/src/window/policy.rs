@@ -45,6 +45,12 @@ pub(super) const SPIN: Duration = if cfg!(selvedge_loom) {
 };
 /// Spins between two looks at the clock.
 pub(super) const SPINS: u32 = if cfg!(selvedge_loom) { 1 } else { 32 };
+/// How long a helper that is called back may go on with its packet, beside the poll that is under way.
+pub(super) const CALLED_BACK: Duration = if cfg!(selvedge_loom) {
+    Duration::ZERO
+} else {
+    Duration::from_micros(100)
+};
 /// The owner's nap when it is a worker of a rayon pool and has to look after its queue (rule W9).
 pub(super) const NAP: Duration = if cfg!(selvedge_loom) {
     Duration::ZERO
