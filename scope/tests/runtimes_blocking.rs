@@ -9,18 +9,11 @@ use std::sync::mpsc::{Receiver, channel};
 use std::task::{Context, Poll};
 use std::thread;
 
+use common::hosts::multi;
 use selvedge_scope::lending::{Lending, with};
 use selvedge_scope::{Pool, scope};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::LocalSet;
-
-fn multi(workers: usize) -> Runtime {
-    Builder::new_multi_thread()
-        .worker_threads(workers)
-        .enable_all()
-        .build()
-        .unwrap()
-}
 
 fn single() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()

@@ -13,23 +13,15 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::sleep;
 use std::time::Duration;
 
+use common::hosts::multi;
 use common::{attempts, burn, guarded, on_helper, pool, yields};
 use selvedge_scope::lending::{Lending, with};
 use selvedge_scope::{Pool, Scope, block_on, scope};
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::Handle;
 use tokio::task::{block_in_place, coop, spawn_blocking, unconstrained, yield_now};
 
 /// What a poll of a task of tokio's may do before it has to yield, and a little more.
 const BUDGET: usize = 200;
-
-fn multi(workers: usize) -> Runtime {
-    let mut builder = Builder::new_multi_thread();
-    builder
-        .worker_threads(workers)
-        .enable_all()
-        .build()
-        .unwrap()
-}
 
 /// How many operations of tokio's succeed in one poll; no more than ten budgets are tried.
 async fn operations() -> usize {

@@ -106,7 +106,7 @@ impl Core {
         if owner.asks_early.get() {
             let _ = self.host(true);
         }
-        if owner.was_put_off.get() {
+        if owner.put_off.borrow().is_some() {
             self.look_at_put_off();
         }
     }
@@ -115,13 +115,10 @@ impl Core {
     #[cold]
     fn look_at_put_off(&self) {
         let owner = &self.owner;
-        let Some(put_off) = owner.put_off.take() else {
-            return owner.was_put_off.set(false);
-        };
-        let still = put_off.is_open();
-        if !still {
+        let open = owner.put_off.take().filter(coop::PutOff::is_open);
+        if open.is_none() {
             owner.lates.set(0);
-        } else if put_off.is_late() {
+        } else if open.as_ref().is_some_and(coop::PutOff::is_late) {
             // Once may be the system's doing. If it goes on, somebody keeps the worker from looking at what it has put off:
             // after some time it is tried again.
             let lates = owner.lates.get() + 1;
@@ -130,8 +127,7 @@ impl Core {
                 owner.at_once.set(8 << lates.min(9));
             }
         }
-        owner.put_off.replace(still.then_some(put_off));
-        owner.was_put_off.set(still);
+        owner.put_off.replace(open);
     }
 
     /// Whether the wake of a window that gives way is put off. Owner only.
@@ -151,7 +147,6 @@ impl Core {
         let open = open.filter(|open| open.is_open() && open.is_for(waker));
         let put_off = open.unwrap_or_else(|| coop::PutOff::begin(waker));
         owner.put_off.replace(Some(put_off));
-        owner.was_put_off.set(true);
     }
 
     /// A poll begins, with this waker. One by another task or executor than the last is looked at anew, and one inside

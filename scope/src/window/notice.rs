@@ -168,9 +168,7 @@ impl Core {
 
     /// The task around is another one, or will not be polled any more: its alarm is of no use.
     pub(super) fn silence(&self) {
-        if self.owner.was_put_off.replace(false) {
-            self.owner.put_off.replace(None);
-        }
+        self.owner.put_off.replace(None);
         if let Some(alarm) = self.owner.alarm.take() {
             quietly(|| crate::rt::embedded().cancel(alarm));
         }

@@ -40,7 +40,6 @@ pub(crate) struct Owner {
     pub(super) unsure: Cell<u32>,
     /// The wake that the last window to give way has put off.
     pub(super) put_off: RefCell<Option<coop::PutOff>>,
-    pub(super) was_put_off: Cell<bool>,
     /// How many wakes in a row came late that were put off.
     pub(super) lates: Cell<u32>,
     /// So many are not put off for that.
@@ -87,7 +86,6 @@ impl Owner {
             is_driven: Cell::new(false),
             unsure: Cell::new(0),
             put_off: RefCell::new(None),
-            was_put_off: Cell::new(false),
             lates: Cell::new(0),
             at_once: Cell::new(0),
             doubted: Cell::new(0),
@@ -123,7 +121,6 @@ impl Owner {
             is_driven,
             unsure,
             put_off,
-            was_put_off,
             lates,
             at_once,
             doubted,
@@ -154,7 +151,6 @@ impl Owner {
         *is_driven = Cell::new(false);
         *unsure = Cell::new(0);
         *put_off = RefCell::new(None);
-        *was_put_off = Cell::new(false);
         *lates = Cell::new(0);
         *at_once = Cell::new(0);
         *doubted = Cell::new(0);

@@ -226,13 +226,7 @@ impl<'a> Window<'a> {
     }
 
     fn after_body(&mut self, turn: Turn) {
-        let owner = &self.core.owner;
-        owner.body_done.set(turn.ended);
-        if turn.ended {
-            owner.turns.take_body();
-        } else if self.look_at_budget() && self.core.body.word.wake() {
-            owner.wake_body();
-        }
+        self.core.body_polled(turn.ended, || self.look_at_budget());
         self.count(turn.polls);
         if let Some((from, until)) = turn.looked {
             self.begin_time(from);
@@ -406,6 +400,17 @@ impl<'a> Window<'a> {
 }
 
 impl Core {
+    /// The body has been polled. `lacks`: as below. Owner only, in an open window.
+    #[inline(always)]
+    pub(super) fn body_polled(&self, ended: bool, lacks: impl FnOnce() -> bool) {
+        self.owner.body_done.set(ended);
+        if ended {
+            self.owner.turns.take_body();
+        } else if lacks() && self.body.word.wake() {
+            self.owner.wake_body();
+        }
+    }
+
     /// Polls a child that came from a queue of this core. `lacks`: it has not ended, perhaps for want of the task's
     /// budget. Owner only, in an open window.
     #[inline(always)]

@@ -88,12 +88,7 @@ impl Straight<'_> {
             owner.turns.take();
             self.bodies += 1;
             let turn = body.poll(core);
-            owner.body_done.set(turn.ended);
-            if turn.ended {
-                owner.turns.take_body();
-            } else if self.look_at_budget() && core.body.word.wake() {
-                owner.wake_body();
-            }
+            core.body_polled(turn.ended, || self.look_at_budget());
         } else {
             let left = owner.local.len();
             let next = owner.local.pop_front_if(|head| {

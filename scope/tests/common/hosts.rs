@@ -21,16 +21,19 @@ pub enum Host {
 
 pub const HOSTS: [Host; 3] = [Host::Main, Host::Task, Host::Current];
 
+/// A multi-thread runtime.
+pub fn multi(workers: usize) -> Runtime {
+    Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
 impl Host {
     pub fn run(self, future: impl Future<Output = ()> + Send + 'static) {
-        let multi = || {
-            Builder::new_multi_thread()
-                .worker_threads(2)
-                .enable_all()
-                .build()
-        };
         let runtime: Runtime = match self {
-            Self::Main | Self::Task => multi().unwrap(),
+            Self::Main | Self::Task => multi(2),
             Self::Current => Builder::new_current_thread().enable_all().build().unwrap(),
         };
         match self {
