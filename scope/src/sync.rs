@@ -10,6 +10,12 @@ pub(crate) use std::{
     sync::{Condvar, Mutex, MutexGuard},
 };
 
+#[cfg(all(feature = "tokio", not(selvedge_loom)))]
+pub(crate) use std::sync::atomic::AtomicU64;
+
+#[cfg(all(selvedge_loom, any(feature = "tokio", test)))]
+pub(crate) use loom::sync::atomic::AtomicU64;
+
 #[cfg(selvedge_loom)]
 pub(crate) use loom::{
     hint::spin_loop,

@@ -285,3 +285,38 @@ fn runtime_below_our_block_on_has_its_budget_and_its_turns() {
         assert!(ticks >= 8, "{ticks} ticks in the time of 80 windows");
     });
 }
+
+// Windows that last longer than a wake may be put off for. The alarm of that rang in each of them, so that the runtime
+// polled the scope at once and never looked at its timers.
+#[test]
+fn ticker_beside_a_scope_with_long_polls_is_served_between_them() {
+    guarded(|| {
+        let ticks = Arc::new(AtomicUsize::new(0));
+        let count = ticks.clone();
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(MS).await;
+                    count.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+            let long = scope(async |s| {
+                for _ in 0..2 {
+                    drop(s.spawn(async {
+                        for _ in 0..20 {
+                            sleep(12 * MS);
+                            selvedge_cancel::checkpoint().await.unwrap();
+                        }
+                    }));
+                }
+            });
+            // A task of its own: what `block_on` polls itself is not in the queue that goes first.
+            let long = tokio::spawn(async { long.inline().await });
+            long.await.unwrap();
+        });
+        // Forty windows, at most two of them without a look.
+        let ticks = ticks.load(Ordering::SeqCst);
+        assert!(ticks >= 10, "{ticks} ticks in forty windows");
+    });
+}

@@ -4,6 +4,7 @@
 //! outcomes it must have come by, so that it cannot pass by never reaching its subject. What they prove,
 //! and which orderings were weakened to see them fail, is in this crate's `README.md`.
 
+mod alarm;
 mod cancel;
 mod engine;
 mod inbox;

@@ -115,10 +115,11 @@ impl Core {
     #[cold]
     fn look_at_put_off(&self) {
         let owner = &self.owner;
+        let is_late = (owner.alarm.borrow().as_ref()).is_some_and(coop::Alarm::polled);
         let open = owner.put_off.take().filter(coop::PutOff::is_open);
         if open.is_none() {
             owner.lates.set(0);
-        } else if open.as_ref().is_some_and(coop::PutOff::is_late) {
+        } else if is_late {
             // Once may be the system's doing. If it goes on, somebody keeps the worker from looking at what it has put off:
             // after some time it is tried again.
             let lates = owner.lates.get() + 1;
@@ -138,6 +139,13 @@ impl Core {
         let at_once = self.owner.at_once.get();
         self.owner.at_once.set(at_once.saturating_sub(1));
         at_once == 0
+    }
+
+    /// The wake is put off from here on.
+    pub(super) fn set_alarm(&self, waker: &Waker) {
+        let mut alarm = self.owner.alarm.take().unwrap_or_else(coop::Alarm::new);
+        alarm.wait(waker);
+        self.owner.alarm.replace(Some(alarm));
     }
 
     /// The window has given way, and its thread is a worker of tokio's. A wake that is put off already will come.

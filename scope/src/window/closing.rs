@@ -5,7 +5,6 @@ use std::task::Context;
 use std::time::Instant;
 
 use super::context::{in_the_open, long_wait};
-use super::coop;
 use super::core::Core;
 use super::owner::{Body, Run, Window};
 use super::{policy, stats};
@@ -84,10 +83,7 @@ impl Window<'_> {
         drop(self.frame.take());
         let puts_off = core.puts_off();
         if puts_off {
-            quietly(|| {
-                let alarm = &core.owner.alarm;
-                alarm.set(coop::alarm(cx.waker(), alarm.get()));
-            });
+            quietly(|| core.set_alarm(cx.waker()));
         }
         let mut told = false;
         quietly(|| {

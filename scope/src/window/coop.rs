@@ -15,12 +15,9 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Context, Poll, Wake},
-    time::{Duration, Instant},
 };
 
 use std::task::Waker;
-
-use selvedge_cancel::Ticket;
 
 #[cfg(feature = "tokio")]
 use crate::sync::plain::{AtomicU32, Ordering};
@@ -36,10 +33,6 @@ pub(super) fn has_budget() -> bool {
     true
 }
 
-/// How long a worker of tokio's may take to look at what was put off.
-#[cfg(feature = "tokio")]
-const PATIENCE: Duration = Duration::from_millis(10);
-
 /// Whether the wake of the task around may be put off: not where that is a member of another window, which polls it
 /// in its turn and gives way itself; nor where another executor polls the task, beside a runtime that is entered. A task
 /// of tokio's that has gone without a budget, as `unconstrained` has it, is one all the same.
@@ -53,24 +46,34 @@ pub(super) fn may_put_off(by_tokio: bool) -> bool {
     false
 }
 
-/// An alarm that wakes the task around, should its worker not do so soon after [`PutOff::begin`]: somebody may block this
-/// worker in another executor, so that it never comes to look at what it has put off. One that is set already stays until
-/// it is due: to set it costs more than a short window, and to be woken once too often in ten milliseconds costs little.
-#[must_use]
-pub(super) fn alarm(waker: &Waker, set: Option<Ticket>) -> Option<Ticket> {
+/// What wakes the task around, should its worker not do so soon after [`PutOff::begin`].
+#[derive(Debug)]
+pub(super) struct Alarm {
     #[cfg(feature = "tokio")]
-    {
-        let now = Instant::now();
-        if set.is_some_and(|set| set.at() > selvedge_cancel::Instant::from_std(now)) {
-            return set;
+    alarm: super::alarm::Alarm,
+}
+
+impl Alarm {
+    pub(super) fn new() -> Self {
+        Self {
+            #[cfg(feature = "tokio")]
+            alarm: super::alarm::Alarm::new(),
         }
-        let at = selvedge_cancel::Instant::from_std(now + PATIENCE);
-        Some(crate::rt::embedded().schedule(at, waker))
     }
-    #[cfg(not(feature = "tokio"))]
-    {
+
+    /// The task waits for its worker from now on.
+    pub(super) fn wait(&mut self, waker: &Waker) {
         let _ = waker;
-        set
+        #[cfg(feature = "tokio")]
+        self.alarm.wait(waker);
+    }
+
+    /// The task is polled. `true`: it was the alarm that woke it.
+    pub(super) fn polled(&self) -> bool {
+        #[cfg(feature = "tokio")]
+        return self.alarm.polled();
+        #[cfg(not(feature = "tokio"))]
+        false
     }
 }
 
@@ -79,8 +82,6 @@ pub(super) fn alarm(waker: &Waker, set: Option<Ticket>) -> Option<Ticket> {
 pub(super) struct PutOff {
     #[cfg(feature = "tokio")]
     caught: Arc<Caught>,
-    #[cfg(feature = "tokio")]
-    at: Instant,
 }
 
 impl PutOff {
@@ -96,8 +97,7 @@ impl PutOff {
             // Its one poll puts the waker off, or wakes it at once where there is no worker.
             let waker = Waker::from(Arc::clone(&caught));
             let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));
-            let at = Instant::now();
-            Self { caught, at }
+            Self { caught }
         }
         #[cfg(not(feature = "tokio"))]
         {
@@ -111,14 +111,6 @@ impl PutOff {
         #[cfg(feature = "tokio")]
         // Relaxed: a hint.
         return self.caught.called.load(Ordering::Relaxed) == 0;
-        #[cfg(not(feature = "tokio"))]
-        false
-    }
-
-    /// It is still open, and the alarm has been due meanwhile.
-    pub(super) fn is_late(&self) -> bool {
-        #[cfg(feature = "tokio")]
-        return self.is_open() && self.at.elapsed() >= PATIENCE;
         #[cfg(not(feature = "tokio"))]
         false
     }

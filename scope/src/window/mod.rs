@@ -5,6 +5,8 @@
 //! users call a scope: `scope.rs`, `try_scope.rs` and `join.rs` are safe code on top of [`Handle`],
 //! [`Engine`] and [`BatchEngine`].
 
+#[cfg(any(feature = "tokio", all(test, selvedge_loom)))]
+pub(crate) mod alarm;
 mod around;
 mod batch;
 mod blame;

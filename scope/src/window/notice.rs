@@ -169,9 +169,7 @@ impl Core {
     /// The task around is another one, or will not be polled any more: its alarm is of no use.
     pub(super) fn silence(&self) {
         self.owner.put_off.replace(None);
-        if let Some(alarm) = self.owner.alarm.take() {
-            quietly(|| crate::rt::embedded().cancel(alarm));
-        }
+        self.owner.alarm.replace(None);
     }
 
     /// The scope is over: it lets go of what may refer to it.

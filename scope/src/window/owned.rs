@@ -2,8 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 
-use selvedge_cancel::Ticket;
-
 use super::coop;
 use super::here::{Node, PollId};
 use super::turns::Turns;
@@ -21,7 +19,7 @@ pub(crate) struct Owner {
     pub(crate) arena: Arena,
     pub(crate) body_done: Cell<bool>,
     /// Wakes the task around, should the wake of the last window that gave way come late.
-    pub(super) alarm: Cell<Option<Ticket>>,
+    pub(super) alarm: RefCell<Option<coop::Alarm>>,
     /// The runtime that the window was opened in.
     pub(super) runtime: Cell<coop::RuntimeId>,
     /// Whether polls of the scope are polls of that runtime's; found out when somebody has to know, for each parent.
@@ -76,7 +74,7 @@ impl Owner {
             all: AllList::new(),
             arena: Arena::new(),
             body_done: Cell::new(false),
-            alarm: Cell::new(None),
+            alarm: RefCell::new(None),
             runtime: Cell::new(coop::RuntimeId::default()),
             by_tokio: Cell::new(None),
             asks_early: Cell::new(false),
@@ -141,7 +139,7 @@ impl Owner {
         *ahead = Cell::new(0);
         *all = AllList::new();
         *body_done = Cell::new(false);
-        *alarm = Cell::new(None);
+        *alarm = RefCell::new(None);
         *runtime = Cell::new(coop::RuntimeId::default());
         *by_tokio = Cell::new(None);
         *asks_early = Cell::new(false);
