@@ -7,7 +7,7 @@ mod common;
 use std::cell::RefCell;
 use std::future::pending;
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -87,6 +87,31 @@ fn all_limits_fire() {
     assert_eq!(block_on(callbacks.timeout(SHORT)), [0, 1, 2]);
 }
 
+/// Two threads enter something in the timer at once. Who came while the other tried to start its thread was told nothing
+/// of the failure, and waited for ever.
+#[cfg(all(unix, target_pointer_width = "64"))]
+fn waits_that_begin_together_end() {
+    let ways: [fn(); 2] = [
+        || block_on(sleep(SHORT)).unwrap(),
+        || assert!(block_on(timeout(SHORT, pending::<()>().or_cancel())).is_err()),
+    ];
+    for round in 0..20 {
+        let barrier = Arc::new(Barrier::new(2));
+        let both = [round % 2, round / 2 % 2].map(|way| {
+            let barrier = Arc::clone(&barrier);
+            let wait = move || {
+                barrier.wait();
+                ways[way]();
+            };
+            let thread = thread::Builder::new().stack_size(256 << 10);
+            thread.spawn(wait).unwrap()
+        });
+        for thread in both {
+            thread.join().unwrap();
+        }
+    }
+}
+
 #[cfg(all(unix, target_pointer_width = "64"))]
 #[test]
 fn limits_fire_where_no_thread_can_be_started() {
@@ -97,6 +122,7 @@ fn limits_fire_where_no_thread_can_be_started() {
             "a thread could be had"
         );
         all_limits_fire();
+        waits_that_begin_together_end();
         println!("all have fired");
         return;
     }

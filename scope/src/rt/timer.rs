@@ -40,12 +40,15 @@ struct Handle;
 struct Embedded {
     state: Mutex<State>,
     sooner: Condvar,
+    /// Held while the thread is started: who makes an entry meanwhile waits for what comes of it. Taken before `state`.
+    starting: Mutex<()>,
 }
 
 #[derive(Debug)]
 struct State {
     entries: BTreeMap<(Instant, u64), Waker>,
     next_id: u64,
+    /// It was started, and does not end.
     has_thread: bool,
     /// Until when the thread sleeps; `None` while it is awake and will look at the map anyway.
     /// It may be earlier than the first entry, when that was cancelled: waking the thread for
@@ -110,14 +113,19 @@ pub(super) fn look_after_fork() {
         return;
     }
     let timer = of_this_process();
-    let waker = {
-        let mut state = timer.lock();
-        let first = state.entries.first_key_value();
-        let waker = first.map(|(_, waker)| waker.clone());
-        waker.filter(|_| !std::mem::replace(&mut state.has_thread, true))
-    };
-    if let Some(waker) = waker {
-        timer.start_thread(&waker);
+    if timer.lock().entries.is_empty() || timer.start_thread() {
+        return;
+    }
+    // No other thread is here that could look for an entry while they are away.
+    let entries = std::mem::take(&mut timer.lock().entries);
+    let mut wakers = Vec::new();
+    for waker in entries.values() {
+        quietly(|| wakers.push(waker.clone()));
+    }
+    timer.lock().entries.extend(entries);
+    // Whoever waits looks at the time himself, and comes again. That costs speed; but nobody waits for ever.
+    for waker in wakers {
+        quietly(|| waker.wake());
     }
 }
 
@@ -126,6 +134,7 @@ impl Embedded {
         Self {
             state: Mutex::new(state),
             sooner: Condvar::new(),
+            starting: Mutex::new(()),
         }
     }
 
@@ -174,18 +183,18 @@ impl Embedded {
         }
     }
 
-    /// Starts the thread, for the entry of this waker. Where none can be had, the entries stay, and the
-    /// waker is woken: its task looks at the time and comes again, and with it another attempt. That
-    /// costs speed; but nobody waits for ever.
-    fn start_thread(&'static self, waker: &Waker) {
+    /// Starts the thread, if nobody has. `false`: none can be had. The entries stay, for the next attempt.
+    fn start_thread(&'static self) -> bool {
+        let _starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.lock().has_thread {
+            return true;
+        }
         let started = thread::Builder::new()
             .name("selvedge-timer".into())
-            .spawn(|| self.run());
-        if started.is_err() {
-            self.lock().has_thread = false;
-            quietly(|| waker.wake_by_ref());
-            thread::yield_now();
-        }
+            .spawn(|| self.run())
+            .is_ok();
+        self.lock().has_thread = started;
+        started
     }
 }
 
@@ -216,13 +225,16 @@ impl Timer for Handle {
         let timer = of_this_process();
         let mut state = timer.lock();
         let ticket = state.insert(at, entry);
-        let must_start = !std::mem::replace(&mut state.has_thread, true);
+        let must_start = !state.has_thread;
         let must_wake = state.must_wake_for(at);
         drop(state);
-        if must_start {
-            timer.start_thread(waker);
-        } else if must_wake {
+        if must_wake {
             timer.sooner.notify_one();
+        }
+        if must_start && !timer.start_thread() {
+            // Its task looks at the time and comes again, and with it another attempt.
+            quietly(|| waker.wake_by_ref());
+            thread::yield_now();
         }
         ticket
     }
