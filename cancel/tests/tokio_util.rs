@@ -273,3 +273,21 @@ fn waker_on_tokios_side_that_panics_takes_the_call_from_nobody_on_ours() {
     assert_eq!(called.get(), 1);
     drop(guard);
 }
+
+// A function behind a token of tokio's was called on the thread that had only attached one to what was cancelled already.
+#[test]
+fn functions_behind_a_tokio_token_are_called_elsewhere_too_by_who_only_finds_a_cancellation() {
+    let (cancelled, top) = (CancelToken::new(), CancelToken::new());
+    cancelled.cancel();
+    let theirs = CancellationToken::from(top.clone());
+    let linked = CancelToken::from(theirs.child_token());
+    let (tell, told) = std::sync::mpsc::channel();
+    let _guards = [&top, &linked].map(|token| {
+        let tell = tell.clone();
+        token.on_cancel(move |_| tell.send(thread::current().id()).unwrap())
+    });
+    top.attach_to(&cancelled);
+    for _ in 0..2 {
+        assert_ne!(told.recv().unwrap(), thread::current().id());
+    }
+}

@@ -97,7 +97,13 @@ impl<P: Pipe, S: Sink<P::Item, Out = O>, O> Future for Drive<P, S, O> {
             .shared
             .take()
             .expect("lanes and what they share start together");
-        let out = shared.sink.finish(shares);
+        let out = match catch_unwind(AssertUnwindSafe(|| shared.sink.finish(shares))) {
+            Ok(out) => out,
+            Err(payload) => {
+                quietly(|| drop(shared));
+                resume_unwind(payload);
+            }
+        };
         let has_failed = S::FAILS && !shared.takes();
         // Before it is in the caller's place, where a panic of what the pipeline captured would leak it.
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(shared))) {
@@ -120,7 +126,15 @@ fn lay_out<P: Pipe, S: Sink<P::Item>>(pipe: P, sink: S, knobs: &Knobs) -> Shared
         .pool
         .as_ref()
         .map_or_else(|| Pool::global().most_helpers(), Pool::most_helpers);
-    let plan = Plan::new::<P>(knobs, helpers.saturating_add(1), pipe.source().upper());
+    let upper = match catch_unwind(AssertUnwindSafe(|| pipe.source().upper())) {
+        Ok(upper) => upper,
+        Err(payload) => {
+            quietly(|| drop(pipe));
+            quietly(|| drop(sink));
+            resume_unwind(payload);
+        }
+    };
+    let plan = Plan::new::<P>(knobs, helpers.saturating_add(1), upper);
     let runs = knobs.ordered && S::RUNS;
     Shared::new(pipe, sink, plan, knobs.ordered, runs)
 }

@@ -202,8 +202,16 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
                 }
             }
         }
-        if take_up(flow.as_mut(), || work_through(shared, desk)) {
+        if take_up(flow.as_mut(), || work_through(shared, desk, watch.as_ref())) {
             continue;
+        }
+        if let (true, Some(watch)) = (desk.next < desk.end, &mut watch) {
+            // The slice is over, and the batch is not.
+            let left = (desk.end - desk.next) as usize;
+            let done = std::mem::replace(&mut desk.count, left) - left;
+            desk.pace.learn(done, watch.lap(), Duration::ZERO);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         let goes_on = goes_on::<P, S>(desk, watch.as_ref());
         if !goes_on && (desk.run || desk.ended) {
@@ -217,6 +225,10 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
             close_run(shared, desk);
         }
         if desk.ended {
+            if !end(shared, desk, &mut watch) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let (_, share) = desk.work.take().expect("a lane ends once");
             return Poll::Ready(share);
         }
@@ -336,11 +348,33 @@ fn close_run<P: Pipe, S: Sink<P::Item>>(shared: &Shared<P, S>, desk: &mut Desk<P
     }
 }
 
-/// Begins the items of the batch, up to one that has to wait.
+/// Hands the lane's share on, step by step. `false`: it is not done yet, and the slice is over.
+fn end<P: Pipe, S: Sink<P::Item>>(
+    shared: &Shared<P, S>,
+    desk: &mut Desk<P, S>,
+    watch: &mut Option<Watch>,
+) -> bool {
+    let (_, share) = desk.work.as_mut().expect("a lane at rest has its work");
+    // After a failure there is no result that it could be a part of.
+    while !S::FAILS || shared.takes() {
+        match shared.sink.end(share) {
+            None => break,
+            Some(Verdict::Fail) => shared.fail(desk.first),
+            Some(Verdict::More) => {}
+        }
+        if watch.get_or_insert_with(Watch::start).is_over() {
+            return false;
+        }
+    }
+    true
+}
+
+/// Begins the items of the batch, up to one that has to wait, or to the end of the slice.
 #[inline]
 fn work_through<P: Pipe, S: Sink<P::Item>>(
     shared: &Shared<P, S>,
     desk: &mut Desk<P, S>,
+    watch: Option<&Watch>,
 ) -> Option<P::Flow> {
     if desk.next == desk.end {
         return None;
@@ -350,6 +384,13 @@ fn work_through<P: Pipe, S: Sink<P::Item>>(
     let (mut state, mut share) = desk.work.take().expect("a lane at rest has its work");
     let mut chunk = Rest(std::mem::take(&mut desk.chunk));
     let mut next = desk.next;
+    // With asynchronous stages the clock is read between batches, which are short.
+    let block = if P::SUSPENDS {
+        u64::MAX
+    } else {
+        desk.pace.look()
+    };
+    let mut look = next.saturating_add(block);
     let mut waits = None;
     while let Some(item) = chunk.0.next() {
         let at = next;
@@ -375,6 +416,12 @@ fn work_through<P: Pipe, S: Sink<P::Item>>(
                 waits = Some(flow);
                 break;
             }
+        }
+        if next == look {
+            if watch.is_some_and(Watch::is_over) {
+                break;
+            }
+            look += block;
         }
     }
     desk.next = next;

@@ -18,6 +18,10 @@ pub(crate) const SLICE: Duration = Duration::from_micros(200);
 pub(crate) const BATCH_MAX: usize = 1 << 10;
 pub(crate) const PIECE_MAX: usize = 1 << 20;
 
+/// The most items between two looks at the clock, and how many there are where the user says how long batches are.
+const BLOCK_MAX: usize = 1 << 10;
+const BLOCK_FIXED: usize = 16;
+
 /// Ending a run may take one part in so many of the time that the run took.
 const UPKEEP: u32 = 16;
 
@@ -66,6 +70,18 @@ impl Pace {
 
     pub(crate) fn size(&self) -> usize {
         self.size
+    }
+
+    /// After so many items of a batch the clock is read: they take about a microsecond as things are, of which a reading is
+    /// a small part. Should they have become dear all of a sudden, that is noticed after so many of them.
+    #[inline]
+    pub(crate) fn look(&self) -> u64 {
+        let part = if self.fixed {
+            BLOCK_FIXED
+        } else {
+            self.size / (self.goal.as_micros() as usize)
+        };
+        part.clamp(1, BLOCK_MAX) as u64
     }
 
     /// A batch of `count` items took this long, of which `upkeep` went into ending its run.

@@ -7,7 +7,7 @@ use super::{ABORTED, CANCELLED, Locked, News, Node, STOPPED};
 use crate::slots::{Taken, Watcher};
 use crate::sync::{Arc, Ordering};
 use crate::user::{Callback, quietly};
-use crate::{Cause, Phase, callbacks};
+use crate::{CallbacksElsewhere, Cause, Phase, callbacks};
 
 /// All that one request comes to. User code runs in `finish` only, which is the end of it.
 #[must_use]
@@ -99,6 +99,8 @@ impl Rounds {
                 break;
             }
         }
+        // A waker or a token of another kind that repeats what this one heard raises a request of its own, on this thread.
+        let _elsewhere = self.elsewhere.then(CallbacksElsewhere::begin);
         for waker in self.wakers {
             quietly(|| waker.wake());
         }

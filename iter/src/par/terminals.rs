@@ -3,7 +3,6 @@
 
 use std::convert::Infallible;
 use std::iter::Sum;
-use std::marker::PhantomData;
 
 use selvedge_cancel::CancelSource;
 
@@ -193,7 +192,7 @@ impl<P: Pipe> ParStream<P> {
     /// # });
     /// ```
     pub fn sum<S: Sum<P::Item> + Sum<S> + Send>(self) -> Drive<P, Total<S>, S> {
-        Drive::new(self.pipe, Total(PhantomData), self.knobs)
+        Drive::new(self.pipe, Total::new(), self.knobs)
     }
 
     /// Counts the items that come through.

@@ -3,12 +3,13 @@
 //! pipeline is ordered. No allocation an item, no lock while items are made.
 
 use std::marker::PhantomData;
+use std::mem::needs_drop;
 
 use selvedge_cancel::{CancelSource, quietly};
 
 use super::attempt::FirstError;
 use super::{Origin, Sink, SinkShape, Verdict};
-use crate::one_by_one::drop_all;
+use crate::one_by_one::{Rest, drop_all};
 use crate::pipe::sealed::Sealed;
 
 /// The terminal behind [`ParStream::collect`](crate::ParStream::collect).
@@ -94,7 +95,13 @@ fn merge<T, C: Default + Extend<T>>(mut heaps: Vec<Heap<T>>) -> C {
     if heaps.iter().all(|heap| heap.runs.is_empty()) {
         // Unordered: any order will do.
         for mut heap in heaps {
-            out.extend(std::mem::take(&mut heap.items));
+            let items = std::mem::take(&mut heap.items);
+            if needs_drop::<T>() {
+                // Should the collection panic, they are dropped one by one.
+                out.extend(Rest(items.into_iter()).0.by_ref());
+            } else {
+                out.extend(items);
+            }
         }
         return out;
     }
@@ -116,28 +123,23 @@ fn merge<T, C: Default + Extend<T>>(mut heaps: Vec<Heap<T>>) -> C {
         // Each lane went forwards, so its vector is consumed front to back.
         let mut lanes: Vec<_> = heaps
             .into_iter()
-            .map(|mut heap| std::mem::take(&mut heap.items).into_iter())
+            .map(|mut heap| Rest(std::mem::take(&mut heap.items).into_iter()))
             .collect();
         for (_, lane, _, count) in runs {
-            out.extend(lanes[lane].by_ref().take(count));
+            out.extend(lanes[lane].0.by_ref().take(count));
         }
     } else {
         // Some lane took up items that another had given back: pick runs by their place.
-        let mut lanes: Vec<Vec<_>> = heaps
+        let mut lanes: Vec<_> = heaps
             .into_iter()
             .map(|mut heap| {
-                std::mem::take(&mut heap.items)
-                    .into_iter()
-                    .map(Some)
-                    .collect()
+                let items = std::mem::take(&mut heap.items).into_iter().map(Some);
+                Rest(items.collect::<Vec<_>>().into_iter())
             })
             .collect();
         for (_, lane, from, count) in runs {
-            out.extend(
-                lanes[lane][from..from + count]
-                    .iter_mut()
-                    .filter_map(Option::take),
-            );
+            let run = &mut lanes[lane].0.as_mut_slice()[from..from + count];
+            out.extend(run.iter_mut().filter_map(Option::take));
         }
     }
     out

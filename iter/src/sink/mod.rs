@@ -45,6 +45,12 @@ pub trait Sink<T>: SinkShape<Share: Send> + Send + Sync + crate::pipe::sealed::S
         let _ = (share, end);
         Verdict::More
     }
+    /// A lane has ended: one step of what can be done with its share before the others end, beside them. `None`: there is
+    /// nothing left to do.
+    fn end(&self, share: &mut Self::Share) -> Option<Verdict> {
+        let _ = share;
+        None
+    }
     /// Makes the result of all shares, once every lane has ended.
     fn finish(&self, shares: Vec<Self::Share>) -> Self::Out;
 }

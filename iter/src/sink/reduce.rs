@@ -10,6 +10,7 @@ use selvedge_cancel::{CancelSource, quietly};
 
 use super::attempt::FirstError;
 use super::{Origin, Sink, SinkShape, Verdict};
+use crate::one_by_one::Rest;
 use crate::pipe::sealed::Sealed;
 use crate::sync::{Mutex, lock};
 
@@ -195,6 +196,30 @@ impl<T, V: Send, E: Send, J: Join<T, Value = V, Error = E>> Sink<T> for Reduce<J
         self.publish(share.first, run)
     }
 
+    /// In an unordered pipeline each lane has one value, which goes to the others' when the lane ends: so lanes share
+    /// that work, too.
+    fn end(&self, share: &mut Self::Share) -> Option<Verdict> {
+        let own = share.value.take()?;
+        let mut done = lock(&self.done);
+        let Some((_, other)) = done.pop_first() else {
+            let run = Run {
+                end: 0,
+                value: Some(own),
+            };
+            done.insert(0, run);
+            return None;
+        };
+        drop(done);
+        let from = Origin::now(share.first, J::FAILS);
+        match self.both(other.value, Some(own)) {
+            Ok(value) => {
+                share.value = value;
+                Some(Verdict::More)
+            }
+            Err(error) => Some(self.errors.offer(from, error)),
+        }
+    }
+
     fn finish(&self, shares: Vec<Self::Share>) -> J::Out {
         let runs = std::mem::take(&mut *lock(&self.done));
         if let Some(error) = self.errors.take() {
@@ -203,11 +228,16 @@ impl<T, V: Send, E: Send, J: Join<T, Value = V, Error = E>> Sink<T> for Reduce<J
             shares.into_iter().for_each(|share| quietly(|| drop(share)));
             return self.join.out(Err(error));
         }
-        let all = runs
-            .into_values()
-            .map(|run| run.value)
-            .chain(shares.into_iter().map(|share| share.value))
-            .try_fold(None, |left, right| self.both(left, right));
+        let own = shares.into_iter().map(|share| share.value);
+        let mut rest = Rest(runs.into_values().map(|run| run.value).chain(own));
+        let mut all = Ok(None);
+        while let Ok(left) = &mut all {
+            let Some(right) = rest.0.next() else { break };
+            all = self.both(left.take(), right);
+        }
+        if all.is_err() {
+            quietly(|| drop(rest));
+        }
         self.join.out(all)
     }
 }

@@ -1,11 +1,12 @@
 //! Sinks that do not care where an item came from: `for_each`, `count`, `sum`. Each lane
 //! keeps one small value. What keeps order is in `reduce` and `gather`.
 
+use std::fmt;
 use std::iter::Sum;
-use std::marker::PhantomData;
 
 use super::{Origin, Sink, SinkShape, Verdict};
 use crate::pipe::sealed::Sealed;
+use crate::sync::{Mutex, lock};
 
 /// The terminal behind [`ParStream::for_each`](crate::ParStream::for_each).
 #[derive(Debug)]
@@ -16,8 +17,24 @@ pub struct ForEach(pub(crate) ());
 pub struct Count(pub(crate) ());
 
 /// The terminal behind [`ParStream::sum`](crate::ParStream::sum).
-#[derive(Debug)]
-pub struct Total<S>(pub(crate) PhantomData<fn() -> S>);
+pub struct Total<S> {
+    /// What lanes that have ended came to.
+    ended: Mutex<Option<S>>,
+}
+
+impl<S> Total<S> {
+    pub(crate) fn new() -> Self {
+        Self {
+            ended: Mutex::new(None),
+        }
+    }
+}
+
+impl<S> fmt::Debug for Total<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Total").finish_non_exhaustive()
+    }
+}
 
 impl Sealed for ForEach {}
 impl Sealed for Count {}
@@ -90,7 +107,20 @@ impl<T, S: Sum<T> + Sum<S> + Send> Sink<T> for Total<S> {
         Verdict::More
     }
 
+    fn end(&self, share: &mut Option<S>) -> Option<Verdict> {
+        let own = share.take()?;
+        let mut ended = lock(&self.ended);
+        let Some(other) = ended.take() else {
+            *ended = Some(own);
+            return None;
+        };
+        drop(ended);
+        *share = Some(S::sum([other, own].into_iter()));
+        Some(Verdict::More)
+    }
+
     fn finish(&self, shares: Vec<Option<S>>) -> S {
-        S::sum(shares.into_iter().flatten())
+        let ended = lock(&self.ended).take();
+        S::sum(shares.into_iter().flatten().chain(ended))
     }
 }

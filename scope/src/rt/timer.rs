@@ -24,6 +24,9 @@ const LONGEST_NAP: Duration = Duration::from_secs(24 * 60 * 60);
 /// microsecond; this is beyond what a thread that has lost its processor for a while takes.
 const SLOW_WAKE: Duration = Duration::from_millis(200);
 
+/// The most entries that are taken out under one lock, for which others wait: about ten microseconds.
+const AT_ONCE: usize = 256;
+
 /// The embedded timer of this process.
 pub(crate) fn embedded() -> &'static dyn Timer {
     &Handle
@@ -160,10 +163,11 @@ impl Embedded {
         let mut state = self.lock();
         loop {
             let now = Handle.now();
-            due.extend(iter::from_fn(|| {
+            let first_due = iter::from_fn(|| {
                 let first = state.entries.first_entry()?;
                 (first.key().0 <= now).then(|| first.remove())
-            }));
+            });
+            due.extend(first_due.take(AT_ONCE));
             if !due.is_empty() {
                 drop(state);
                 for waker in due.drain(..) {

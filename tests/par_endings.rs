@@ -1,0 +1,239 @@
+//! Turns and ends of pipelines: nobody beside one waits for all of a batch that has become dear, or for all that is to be
+//! joined at the end; and what panics at the very end comes out whatever is dropped with it.
+
+use std::future::{Future, IntoFuture};
+use std::iter::Sum;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use selvedge::cancel::checkpoint;
+use selvedge::{Pool, block_on, prelude::*};
+
+fn burn(time: Duration) {
+    let from = Instant::now();
+    while from.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
+/// Polls to the end; the most that was counted in one poll.
+#[track_caller]
+fn most_in_a_poll<F: IntoFuture>(counted: &AtomicUsize, future: F) -> usize {
+    let mut future = pin!(future.into_future());
+    let mut most = 0;
+    for _ in 0..100_000 {
+        let before = counted.load(SeqCst);
+        let polled = future
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        most = most.max(counted.load(SeqCst) - before);
+        if polled.is_ready() {
+            return most;
+        }
+    }
+    panic!("it did not end")
+}
+
+fn alone() -> Pool {
+    Pool::builder().threads(0).build()
+}
+
+/// Each takes a millisecond, of which a window has time for five.
+const DEAR: Duration = Duration::from_millis(1);
+/// So many in a poll are too many: the budget, and what is begun without a look.
+const TOO_MANY: usize = 40;
+
+#[test]
+fn items_that_become_dear_all_of_a_sudden_are_not_all_worked_through_in_one_poll() {
+    const CHEAP: u64 = 200_000;
+    let (dear, pool) = (AtomicUsize::new(0), alone());
+    let work = |i: u64| {
+        if i >= CHEAP {
+            burn(DEAR / 10);
+            dear.fetch_add(1, SeqCst);
+        }
+    };
+    let items = CHEAP + 5_000;
+    let most = most_in_a_poll(&dear, (0..items).into_par().on(&pool).for_each(work));
+    // Those of one look, beside the budget.
+    assert!(most < 1_200, "a range: {most}");
+    let all: Vec<u64> = (0..items).collect();
+    dear.store(0, SeqCst);
+    let most = most_in_a_poll(&dear, all.into_par().on(&pool).for_each(work));
+    assert!(most < 1_200, "a vector: {most}");
+    assert_eq!(dear.load(SeqCst), 5_000);
+}
+
+/// A sum that takes long to add to.
+#[derive(Debug)]
+struct Dear(u64);
+
+static ADDED: AtomicUsize = AtomicUsize::new(0);
+
+impl Sum<u64> for Dear {
+    fn sum<I: Iterator<Item = u64>>(items: I) -> Self {
+        Self(items.sum())
+    }
+}
+
+impl Sum for Dear {
+    fn sum<I: Iterator<Item = Self>>(items: I) -> Self {
+        let add = |Self(sum), Self(item)| {
+            burn(DEAR);
+            ADDED.fetch_add(1, SeqCst);
+            Self(sum + item)
+        };
+        items.reduce(add).unwrap_or(Self(0))
+    }
+}
+
+#[test]
+fn what_lanes_have_made_is_joined_by_and_by() {
+    const LANES: u64 = 200;
+    let pool = alone();
+    // Every lane has one item when the last begins.
+    let begun = AtomicUsize::new(0);
+    let items = |ordered: bool| {
+        begun.store(0, SeqCst);
+        let all = (0..LANES).into_par().on(&pool).concurrency(LANES as usize);
+        let all = if ordered { all } else { all.unordered() };
+        all.then(async |i| {
+            begun.fetch_add(1, SeqCst);
+            while begun.load(SeqCst) < LANES as usize {
+                checkpoint().await.unwrap();
+            }
+            i
+        })
+    };
+    let joined = AtomicUsize::new(0);
+    let join = |a, b| {
+        burn(DEAR);
+        joined.fetch_add(1, SeqCst);
+        a + b
+    };
+    for ordered in [false, true] {
+        let most = most_in_a_poll(&joined, items(ordered).reduce(|| 0, join));
+        assert!(most < TOO_MANY, "reduce: {most}");
+        let tried = items(ordered).map(Ok::<_, String>);
+        let tried = tried.try_reduce(|| 0, |a, b| Ok(join(a, b)));
+        assert!(most_in_a_poll(&joined, tried) < TOO_MANY, "try_reduce");
+    }
+    assert_eq!(joined.load(SeqCst), 4 * (LANES as usize - 1));
+    let most = most_in_a_poll(&ADDED, items(true).sum::<Dear>());
+    assert!(most < TOO_MANY, "sum: {most}");
+    let total: Dear = block_on(items(true).sum());
+    assert_eq!(total.0, LANES * (LANES - 1) / 2);
+}
+
+struct Bomb(u64);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("bomb");
+    }
+}
+
+/// The message that a pipeline panics with.
+#[track_caller]
+fn message<F: IntoFuture>(pipeline: impl FnOnce() -> F) -> &'static str {
+    let run = || drop(block_on(async { pipeline().await }));
+    let payload = catch_unwind(AssertUnwindSafe(run)).expect_err("it panics");
+    payload.downcast_ref::<&str>().expect("a text")
+}
+
+/// A collection that takes a few items only.
+#[derive(Default)]
+struct Few(usize);
+
+impl<T> Extend<T> for Few {
+    fn extend<I: IntoIterator<Item = T>>(&mut self, items: I) {
+        for item in items {
+            std::mem::forget(item);
+            self.0 += 1;
+            assert!(self.0 < 3, "full");
+        }
+    }
+}
+
+#[test]
+fn panic_at_the_very_end_comes_out_whatever_is_dropped_with_it() {
+    for ordered in [false, true] {
+        let items = || {
+            let all = (0..8u64).into_par().concurrency(8);
+            let all = if ordered { all } else { all.unordered() };
+            all.then(async |i| {
+                checkpoint().await.unwrap();
+                i
+            })
+        };
+        let joined = message(|| {
+            let bomb = Bomb(0);
+            items().reduce(
+                || 0,
+                move |_, _| {
+                    let _ = &bomb;
+                    panic!("join")
+                },
+            )
+        });
+        assert_eq!(joined, "join");
+        let joined = message(|| {
+            items().map(Bomb).reduce_with(|a, b| match (a.0, b.0) {
+                _ => {
+                    std::mem::forget((a, b));
+                    panic!("join")
+                }
+            })
+        });
+        assert_eq!(joined, "join");
+        let collected = message(|| {
+            let bomb = Bomb(0);
+            items()
+                .map(move |i| {
+                    let _ = &bomb;
+                    i
+                })
+                .collect::<Few>()
+        });
+        assert_eq!(collected, "full");
+        // Items that a destructor panics for are left over, in several lanes.
+        let collected = message(|| items().map(Bomb).collect::<Few>());
+        assert_eq!(collected, "full");
+    }
+    let identity = message(|| {
+        let bomb = Bomb(0);
+        let none = move || {
+            let _ = &bomb;
+            panic!("identity")
+        };
+        (0..0u64).into_par().reduce(none, |a, b| a + b)
+    });
+    assert_eq!(identity, "identity");
+}
+
+/// An iterator that does not say how many it has.
+struct Hides;
+
+impl Iterator for Hides {
+    type Item = u64;
+    fn next(&mut self) -> Option<u64> {
+        None
+    }
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        panic!("size")
+    }
+}
+
+#[test]
+fn panic_at_the_very_beginning_comes_out_whatever_is_dropped_with_it() {
+    let said = message(|| {
+        let bomb = Bomb(0);
+        par_iter(Hides).for_each(move |_| {
+            let _ = &bomb;
+        })
+    });
+    assert_eq!(said, "size");
+}
