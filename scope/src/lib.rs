@@ -18,6 +18,7 @@ mod messages;
 mod models;
 mod pool;
 mod pool_builder;
+mod pool_queue;
 mod refused;
 mod rt;
 mod scope;

@@ -10,6 +10,7 @@ use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use crate::pool_builder::{PoolBuilder, Threads};
+use crate::pool_queue::{Help, Queue};
 use crate::sync::plain::{AtomicU64, AtomicUsize, Ordering};
 
 /// How long after it has helped a thread is taken to be awake still.
@@ -41,6 +42,7 @@ struct Inner {
     /// Helpers a window may have at a time.
     most: usize,
     workers: Workers,
+    queue: Arc<Queue>,
     /// When a helper last left a window, in nanoseconds since `epoch`.
     helped: AtomicU64,
     epoch: Instant,
@@ -71,6 +73,7 @@ impl Pool {
             threads,
             most,
             workers,
+            queue: Arc::default(),
             helped,
             epoch,
         }))
@@ -165,15 +168,24 @@ impl Pool {
         self.rayon()
     }
 
-    /// Hands a job to the pool, which tells it whether the thread has other work below it on its stack.
-    /// `false`: it will not run, and was dropped.
+    /// Has a thread of the pool help `who`, as soon as one is free: a number of nobody else's for as long as `help` is kept,
+    /// which is until it was called as often as it was asked for, or [taken back](Self::unask). `false`: nobody will come.
     #[must_use]
-    pub(crate) fn spawn(&self, job: impl FnOnce(bool) + Send + 'static) -> bool {
-        let Some(pool) = self.start() else {
+    pub(crate) fn ask(&self, who: usize, help: impl FnOnce() -> Help) -> bool {
+        let Some(workers) = self.start() else {
             return false;
         };
-        let job = move || job(is_on_top());
-        catch_unwind(AssertUnwindSafe(|| pool.spawn(job))).is_ok()
+        let threads = self.0.threads;
+        !self.0.queue.enter(who, threads, help) || send(&self.0.queue, threads, workers)
+    }
+
+    /// How many helpers were still to come; nobody comes any more.
+    pub(crate) fn unask(&self, who: usize) -> usize {
+        self.0.queue.leave(who).map_or(0, |(wanted, help)| {
+            // Out of the lock.
+            drop(help);
+            wanted
+        })
     }
 
     /// What this thread is to the pool.
@@ -220,6 +232,30 @@ impl Pool {
         let helped = self.0.helped.load(Ordering::Relaxed);
         helped != 0 && u128::from(self.nanos().saturating_sub(helped)) < HOT.as_nanos()
     }
+}
+
+/// Hands a job to rayon for somebody who has entered the queue. `false`: it will not come.
+fn send(queue: &Arc<Queue>, threads: usize, workers: &rayon_core::ThreadPool) -> bool {
+    let job = job(Arc::clone(queue), threads);
+    let sent = catch_unwind(AssertUnwindSafe(|| workers.spawn(job))).is_ok();
+    if !sent {
+        queue.lost();
+    }
+    sent
+}
+
+/// One type for all jobs, however they are handed over: `BOTTOM` is the depth below its frame.
+fn job(queue: Arc<Queue>, threads: usize) -> Box<dyn FnOnce() + Send> {
+    Box::new(move || {
+        let on_top = is_on_top();
+        let (help, more) = queue.begin(threads);
+        if more {
+            rayon_core::spawn(job(queue, threads));
+        }
+        if let Some(help) = help {
+            help(on_top);
+        }
+    })
 }
 
 thread_local! {

@@ -22,7 +22,7 @@ use crate::refused::{Refused, Why, refused};
 use crate::scope::{cut, refuse};
 use crate::state;
 use crate::task::{Kept, Trying, quietly};
-use crate::window::{Classify, Engine, Errors, Failed, Handle, Hint};
+use crate::window::{Classify, Engine, Errors, Failed, Handle, Hint, Sort};
 
 /// Opens a scope whose members return `Result`s: the first error, of the body or a child, cancels the
 /// others and, once all have ended, becomes the result.
@@ -69,7 +69,8 @@ use crate::window::{Classify, Engine, Errors, Failed, Handle, Hint};
 /// one that hides what it holds, for which there is [`cancelled_if`](TryScoped::cancelled_if).
 ///
 /// A scope that was cancelled itself gives the body's value all the same; one cancelled from outside passes on
-/// the first cancellation among its members.
+/// the first cancellation that this was to one of its members. That a member was cancelled alone, through its handle, is
+/// over with that member.
 ///
 /// # Panics
 /// As [`scope`](crate::scope()); a panic goes before an error.
@@ -172,8 +173,10 @@ impl<T, E, F: Future<Output = Result<T, E>>, P> TryScoped<'_, F, E, P> {
 }
 
 impl<'env, T, E, F: Future<Output = Result<T, E>>> TryScoped<'env, F, E> {
-    /// Keeps every error: the scope fails with [`ScopeErrors`], in which the first one is primary.
-    pub fn all_errors(self) -> TryScoped<'env, F, E, state::All> {
+    /// Keeps every error: the scope fails with [`ScopeErrors`], in which the first one is primary. Those of members that
+    /// were cancelled are kept, too, until the scope ends.
+    pub fn all_errors(mut self) -> TryScoped<'env, F, E, state::All> {
+        self.engine.sink_mut().keep_all();
         TryScoped {
             engine: self.engine,
             following: self.following,
@@ -194,7 +197,8 @@ impl<T, E, F: Future<Output = Result<T, E>>, P> TryScoped<'_, F, E, P> {
             .sink()
             .take()
             .into_iter()
-            .partition(|failed| failed.cancelled);
+            .partition(|failed| failed.sort != Sort::Failure);
+        let passed_on = (cancelled.iter()).position(|failed| failed.sort == Sort::Cancelled);
         let mut cancelled: Vec<_> = cancelled.into_iter().map(named).collect();
         let mut others: Vec<_> = failed.into_iter().map(named).collect();
         if let Some(payload) = finished.panic {
@@ -214,15 +218,11 @@ impl<T, E, F: Future<Output = Result<T, E>>, P> TryScoped<'_, F, E, P> {
             let error = error(cut(left, this.place));
             TaskError::new(error, this.engine.as_ref().body_id())
         } else {
-            match &output {
+            let is_from_outside = || followed || this.engine.is_cancelled_from_outside();
+            match (&output, passed_on) {
                 // One that was cancelled itself absorbs it; one cancelled from outside passes it on.
-                Some(Ok(_))
-                    if !cancelled.is_empty()
-                        && (followed || this.engine.is_cancelled_from_outside()) =>
-                {
-                    cancelled.remove(0)
-                }
-                Some(_) => {
+                (Some(Ok(_)), Some(at)) if is_from_outside() => cancelled.remove(at),
+                (Some(_), _) => {
                     drop_all(cancelled);
                     match output.take() {
                         Some(Ok(value)) => return Poll::Ready(Ok(value)),
@@ -230,7 +230,7 @@ impl<T, E, F: Future<Output = Result<T, E>>, P> TryScoped<'_, F, E, P> {
                     }
                 }
                 // The body's own cancellation is returned as it is.
-                None => {
+                (None, _) => {
                     let body = this.engine.as_ref().body_id();
                     let at = cancelled.iter().position(|error| error.task == body);
                     cancelled.remove(at.expect("a body without a value has failed or panicked"))

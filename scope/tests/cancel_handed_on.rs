@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::guarded;
 use futures::channel::oneshot;
-use selvedge_cancel::{Cancelled, FutureCancelExt, cancelled, check};
+use selvedge_cancel::{CancelToken, Cancelled, FutureCancelExt, cancelled, check};
 use selvedge_scope::{TryScope, block_on, shield_unbounded, try_scope};
 
 type Scope<'env> = TryScope<'env, Cancelled>;
@@ -167,4 +167,63 @@ fn handle_of_a_child_that_was_cut_off_tells_of_the_cancellation_around() {
         }))
     });
     assert_eq!(ended.unwrap(), 7);
+}
+
+/// A member that was cancelled by its handle alone, and is over.
+async fn one_is_cancelled(s: &Scope<'_>) {
+    let one = s.spawn(async {
+        cancelled().await;
+        check()?;
+        Ok::<_, Cancelled>(())
+    });
+    one.cancel();
+    assert!(one.await.is_err());
+}
+
+/// A scope that is cancelled from outside at the end of its body, with a child that rests until then or without.
+fn cancelled_from_outside(alone: bool, rests: bool) -> Result<u32, Cancelled> {
+    guarded(move || {
+        let outer = CancelToken::new();
+        let whole = try_scope(async |s: Scope<'_>| {
+            if alone {
+                one_is_cancelled(&s).await;
+            }
+            if rests {
+                s.spawn(rest());
+            }
+            outer.cancel_with("outside");
+            Ok(7)
+        });
+        block_on(whole.token(&outer))
+    })
+}
+
+// What was handled in the scope came out of it much later, instead of its value, when the outside was cancelled.
+#[test]
+fn what_was_cancelled_alone_is_not_passed_on_when_the_outside_is_cancelled() {
+    for alone in [false, true] {
+        assert_eq!(cancelled_from_outside(alone, false).unwrap(), 7, "{alone}");
+        // One that the outside does reach is passed on, whoever was cancelled before.
+        let passed_on = cancelled_from_outside(alone, true).unwrap_err();
+        assert_eq!(passed_on.cause().text(), Some("outside"), "{alone}");
+    }
+}
+
+#[test]
+fn what_was_cancelled_alone_is_among_all_errors() {
+    let ended = guarded(|| {
+        let failed = try_scope(async |s: TryScope<'_, String>| {
+            for _ in 0..3 {
+                let one = s.spawn(async {
+                    cancelled().await;
+                    check().map_err(|error| format!("{error:?}"))
+                });
+                one.cancel();
+                assert!(one.await.is_err());
+            }
+            Err::<(), _>("failed".to_owned())
+        });
+        block_on(failed.cancelled_if(|error| error != "failed").all_errors())
+    });
+    assert_eq!(ended.unwrap_err().cancelled.len(), 3);
 }

@@ -345,3 +345,31 @@ fn children_of_a_scope_below_block_in_place_may_block_on_the_runtime() {
         all.on(pool).heavy().await;
     }
 }
+
+// What is put off when a runtime's `block_on` returns is dropped, and was taken for one that is still to come.
+#[test]
+fn wake_that_was_put_off_and_lost_is_not_waited_for() {
+    guarded(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let mut whole = pin!(scope(async |_: Scope<'_>| yields(usize::MAX).await).inline());
+        let (bell, rung) = bell();
+        let waker = Waker::from(bell);
+        let mut poll = || {
+            let polled = whole.as_mut().poll(&mut Context::from_waker(&waker));
+            assert!(polled.is_pending());
+        };
+        for _ in 0..20 {
+            runtime.block_on(async { poll() });
+            while rung.try_recv().is_ok() {}
+            let rings = runtime.block_on(async {
+                poll();
+                // A look at what was put off.
+                yield_now().await;
+                rung.try_recv().is_ok()
+            });
+            assert!(rings, "nobody wakes the task");
+        }
+    });
+}

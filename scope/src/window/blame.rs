@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use selvedge_cancel::{CancelToken, Cancelled, Cause, CauseKind, TaskId};
 
 use super::core::Core;
-use super::sinks::Errors;
+use super::sinks::{Errors, Failed, Sort};
 use crate::task::{Header, Payload};
 
 /// How many tasks a report names.
@@ -79,8 +79,19 @@ impl Core {
             Err(payload) => (false, Some(payload)),
         };
         let cause = own.and_then(CancelToken::cause);
+        let sort = match cancelled {
+            false => Sort::Failure,
+            true if own.is_some_and(|own| own.own_cause().is_some()) => Sort::CancelledAlone,
+            true if !self.token.is_cancelled() => Sort::CancelledAlone,
+            true => Sort::Cancelled,
+        };
         let id = task.map_or_else(|| self.body_id(), |task| task.record.get().id());
-        sink.push(error, id, cancelled);
+        let failed = Failed {
+            error,
+            task: id,
+            sort,
+        };
+        sink.push(failed, task.is_none());
         if let Some(payload) = panicked {
             self.panicked(header, payload);
         }

@@ -106,11 +106,12 @@ impl PutOff {
         }
     }
 
-    /// The worker has not come to it yet.
+    /// The worker has not come to it yet, and still has it: a runtime's `block_on` that returns drops what was put off in it.
     pub(super) fn is_open(&self) -> bool {
         #[cfg(feature = "tokio")]
         // Relaxed: a hint.
-        return self.caught.called.load(Ordering::Relaxed) == 0;
+        return self.caught.called.load(Ordering::Relaxed) == 0
+            && Arc::strong_count(&self.caught) > 1;
         #[cfg(not(feature = "tokio"))]
         false
     }

@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::panic::Location;
 use std::ptr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use selvedge_cancel::{CancelToken, TaskId};
 
@@ -23,6 +23,7 @@ use super::parent::Parent;
 use super::settings::Settings;
 use super::spare;
 use super::{helper, hint, host, policy, stats, step};
+use crate::pool_queue::Help;
 use crate::sync::{AtomicU32, AtomicUsize, Ordering};
 use crate::task::{
     Alone, Ended, Header, Kind, List, Task, TaskWord, free_owned, leave_seat, links_of,
@@ -254,12 +255,29 @@ impl Core {
             return;
         }
         stats::count(&stats::ASKS);
-        self.acquire();
-        // SAFETY: the reference was counted just now.
-        let core = unsafe { CoreRef::adopt(self.as_ptr()) };
-        if !pool.spawn(move |on_top| helper::help(&core, on_top)) {
-            self.monitor.unask();
+        let help = || -> Help {
+            self.acquire();
+            // SAFETY: the reference was counted just now.
+            let core = unsafe { CoreRef::adopt(self.as_ptr()) };
+            Arc::new(move |on_top| helper::help(&core, on_top))
+        };
+        if !pool.ask(self.number(), help) {
+            let asked = pool.unask(self.number());
+            self.monitor.unask(asked);
         }
+    }
+
+    /// The scope is over: helpers that were asked for and have not come need not keep it.
+    pub(super) fn unask(&self) {
+        if self.monitor.is_made() && !cfg!(selvedge_loom) {
+            let asked = self.pool().unask(self.number());
+            self.monitor.unask(asked);
+        }
+    }
+
+    /// What the pool knows it by, while it has a reference.
+    fn number(&self) -> usize {
+        self.as_ptr().addr()
     }
 
     /// Tells foreign wakers whether mail is worth a helper.

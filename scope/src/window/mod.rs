@@ -63,5 +63,5 @@ pub use self::here::Lending;
 pub(crate) use self::here::set_lending;
 pub(crate) use self::here::{is_current_task, owned_here};
 pub(crate) use self::hint::{Hint, learn_hint};
-pub(crate) use self::sinks::{Classify, Errors, Failed};
+pub(crate) use self::sinks::{Classify, Errors, Failed, Sort};
 pub(crate) use self::step::enqueue;

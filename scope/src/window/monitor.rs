@@ -278,10 +278,10 @@ impl Monitor {
         true
     }
 
-    /// The pool did not take the job.
-    pub(crate) fn unask(&self) {
+    /// So many that were asked for will not come.
+    pub(crate) fn unask(&self, asked: usize) {
         let mut shared = lock(&self.shared);
-        shared.asked -= 1;
+        shared.asked -= asked;
     }
 
     /// A helper job starts: it enters, unless the window is closed or the thread is in a poll already.

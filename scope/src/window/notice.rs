@@ -175,6 +175,7 @@ impl Core {
     /// The scope is over: it lets go of what may refer to it.
     pub(super) fn finish(&self) {
         self.deafen();
+        self.unask();
         if let Some(pool) = self.settings.pool.take() {
             // With the last reference go its handlers, which are a user's.
             quietly(|| drop(pool));

@@ -7,7 +7,7 @@ use selvedge_cancel::{CancelToken, TaskId};
 
 use super::core::Core;
 use crate::sync::{Mutex, lock};
-use crate::task::{Plain, Trying};
+use crate::task::{Plain, Trying, quietly};
 
 /// A kind of scope: what it keeps of its members' errors.
 pub(crate) trait Sinks {
@@ -66,8 +66,17 @@ impl<T, E> Family<Result<T, E>> for Trying<E> {
 pub(crate) struct Failed<E> {
     pub(crate) error: E,
     pub(crate) task: TaskId,
-    /// It holds a cancellation that the member or the scope was under, and is no failure.
-    pub(crate) cancelled: bool,
+    pub(crate) sort: Sort,
+}
+
+/// What a member's error says of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sort {
+    Failure,
+    /// It holds a cancellation that the whole scope was under.
+    Cancelled,
+    /// It holds a cancellation of the member alone, or one that another member has handed on.
+    CancelledAlone,
 }
 
 /// How a `try_scope` distinguishes the error of a cancelled member from a failure. Function pointers, so that only
@@ -84,16 +93,39 @@ pub(crate) enum Classify<E> {
 /// The errors of a `try_scope`, in order of arrival.
 #[derive(Debug)]
 pub(crate) struct Errors<E> {
-    list: Mutex<Vec<Failed<E>>>,
+    list: Mutex<List<E>>,
     classify: Classify<E>,
+    /// Whether those are kept that can be no part of a result.
+    all: bool,
+}
+
+#[derive(Debug)]
+struct List<E> {
+    failed: Vec<Failed<E>>,
+    /// There is one among them that a scope passes on which was cancelled from outside.
+    has_cancelled: bool,
+}
+
+impl<E> List<E> {
+    const fn new() -> Self {
+        Self {
+            failed: Vec::new(),
+            has_cancelled: false,
+        }
+    }
 }
 
 impl<E> Errors<E> {
     pub(crate) fn new(classify: Classify<E>) -> Self {
         Self {
-            list: Mutex::new(Vec::new()),
+            list: Mutex::new(List::new()),
             classify,
+            all: false,
         }
+    }
+
+    pub(crate) fn keep_all(&mut self) {
+        self.all = true;
     }
 
     pub(crate) fn set_classify(&mut self, classify: Classify<E>) {
@@ -113,16 +145,25 @@ impl<E> Errors<E> {
         }
     }
 
-    pub(super) fn push(&self, error: E, task: TaskId, cancelled: bool) {
-        lock(&self.list).push(Failed {
-            error,
-            task,
-            cancelled,
-        });
+    /// A member's error. Of cancellations the first one and the body's can be of use, unless all are kept; a scope that lasts
+    /// does not gather the others. Drops them, with nothing locked.
+    pub(super) fn push(&self, failed: Failed<E>, is_body: bool) {
+        let mut list = lock(&self.list);
+        let is_wanted = match failed.sort {
+            Sort::Failure => true,
+            Sort::Cancelled => !std::mem::replace(&mut list.has_cancelled, true),
+            Sort::CancelledAlone => false,
+        };
+        if is_wanted || is_body || self.all {
+            list.failed.push(failed);
+        } else {
+            drop(list);
+            quietly(|| drop(failed));
+        }
     }
 
     /// All that have come so far.
     pub(crate) fn take(&self) -> Vec<Failed<E>> {
-        std::mem::take(&mut *lock(&self.list))
+        std::mem::replace(&mut *lock(&self.list), List::new()).failed
     }
 }
