@@ -1,11 +1,11 @@
 //! Turns and ends of pipelines: nobody beside one waits for all of a batch that has become dear, or for all that is to be
 //! joined at the end; and what panics at the very end comes out whatever is dropped with it.
 
-use std::future::{Future, IntoFuture};
+use std::future::{Future, IntoFuture, pending};
 use std::iter::Sum;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
@@ -236,4 +236,93 @@ fn panic_at_the_very_beginning_comes_out_whatever_is_dropped_with_it() {
         })
     });
     assert_eq!(said, "size");
+}
+
+/// Drops what `pipeline` gives after a poll, or before any: the message of the first destructor.
+#[track_caller]
+fn message_of_drop<F: Future>(polled: bool, pipeline: F) -> &'static str {
+    let mut pipeline = Box::pin(pipeline);
+    if polled {
+        let polled = pipeline
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        assert!(polled.is_pending());
+    }
+    let payload = catch_unwind(AssertUnwindSafe(|| drop(pipeline))).expect_err("it panics");
+    payload.downcast_ref::<&str>().expect("a text")
+}
+
+#[test]
+fn pipeline_that_is_dropped_midway_drops_one_thing_after_the_other() {
+    // What is gathered, and the item under way.
+    let gathered = (0..2u64).into_par().concurrency(1).then(|i| async move {
+        let bomb = Bomb(i);
+        if i > 0 {
+            pending::<()>().await;
+        }
+        bomb
+    });
+    let gathered = gathered.collect::<Vec<Bomb>>();
+    assert_eq!(message_of_drop(true, gathered), "bomb");
+    // What a closure has captured, the item under way, and items that were not begun.
+    let captured = || {
+        let bomb = Bomb(9);
+        let all: Vec<_> = (0..3).map(Bomb).collect();
+        let items = all.into_par().on(&alone()).batch(3);
+        items.then(move |item| {
+            let _ = &bomb;
+            async move {
+                let _item = item;
+                pending::<()>().await;
+            }
+        })
+    };
+    assert_eq!(message_of_drop(true, captured().count()), "bomb");
+    // What the source holds, and what the terminal has captured.
+    let bomb = Bomb(9);
+    let items = vec![Bomb(0), Bomb(1)].into_par().map(|bomb| bomb.0);
+    let never_polled = items.reduce_with(move |a, b| {
+        let _ = &bomb;
+        a + b
+    });
+    assert_eq!(message_of_drop(false, never_polled), "bomb");
+}
+
+/// One lane panics while the other works on its batch; how many items that one begins meanwhile, and after. `None`: there
+/// was no other in time.
+fn begun_after_a_panic(pool: &Pool, batch: usize) -> Option<usize> {
+    let (beside, panics, after) = (
+        AtomicBool::new(false),
+        AtomicBool::new(false),
+        AtomicUsize::new(0),
+    );
+    let work = |i: usize| {
+        if i > 0 {
+            beside.store(true, SeqCst);
+            if panics.load(SeqCst) {
+                after.fetch_add(1, SeqCst);
+            }
+            return burn(DEAR / 10);
+        }
+        let from = Instant::now();
+        while !beside.load(SeqCst) && from.elapsed() < 20 * DEAR {
+            std::thread::yield_now();
+        }
+        panics.store(true, SeqCst);
+        panic!("here");
+    };
+    let items = (0..8 * batch).into_par().on(pool).heavy().batch(batch);
+    let items = items.for_each(work);
+    assert!(catch_unwind(AssertUnwindSafe(|| block_on(items))).is_err());
+    beside.into_inner().then(|| after.into_inner())
+}
+
+#[test]
+fn nothing_is_begun_for_long_after_a_panic() {
+    const BATCH: usize = 50_000;
+    let pool = Pool::builder().threads(1).build();
+    let begun = (0..1_000).find_map(|_| begun_after_a_panic(&pool, BATCH));
+    let begun = begun.expect("no helper came in time");
+    // While the message is printed; the batch takes five seconds.
+    assert!(begun < BATCH / 2, "{begun} were begun");
 }

@@ -14,6 +14,7 @@ use selvedge_scope::Pool;
 use selvedge_scope::batch::Batch;
 
 use crate::lane::Lane;
+use crate::one_by_one::OneByOne;
 use crate::pipe::{Pipe, Shape};
 use crate::plan::{Hint, Knobs, Plan};
 use crate::shared::Shared;
@@ -46,6 +47,21 @@ pin_project! {
         #[pin]
         lanes: Option<Batch<Lane<P, S>>>,
         out: PhantomData<fn() -> O>,
+    }
+
+    /// One after the other: two destructors that panic do not end the process.
+    impl<P: Shape, S: SinkShape, O> PinnedDrop for Drive<P, S, O> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            let mut all = OneByOne::default();
+            all.run(|| this.lanes.set(None));
+            all.run(|| drop(this.shared.take()));
+            if let Some((pipe, sink, _)) = this.start.take() {
+                all.run(|| drop(pipe));
+                all.run(|| drop(sink));
+            }
+            all.end();
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use pin_project_lite::pin_project;
 use selvedge_cancel::quietly;
 
-use crate::one_by_one::{Rest, drop_all};
+use crate::one_by_one::{OneByOne, Rest, drop_all};
 use crate::pace::{Pace, Watch};
 use crate::pipe::{Begun, Pipe, Shape};
 use crate::shared::Shared;
@@ -43,9 +43,26 @@ pin_project! {
         shared: Arc<Shared<P, S>>,
         turn: Turn<P, S>,
         desk: Desk<P, S>,
+        // Drops the items of the batch that were not begun.
+        clear: fn(&mut P::Chunk),
         // The item that waits.
         #[pin]
         flow: Option<P::Flow>,
+    }
+
+    /// One after the other: two destructors that panic do not end the process.
+    impl<P: Shape, S: SinkShape> PinnedDrop for Lane<P, S> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            let mut all = OneByOne::default();
+            all.run(|| this.flow.set(None));
+            all.run(|| (this.clear)(&mut this.desk.chunk));
+            if let Some((state, share)) = this.desk.work.take() {
+                all.run(|| drop(state));
+                all.run(|| drop(share));
+            }
+            all.end();
+        }
     }
 }
 
@@ -102,6 +119,7 @@ impl<P: Pipe, S: Sink<P::Item>> Lane<P, S> {
             shared: Arc::clone(shared),
             turn: poll::<P, S>,
             desk,
+            clear: |chunk| drop_all(std::mem::take(chunk)),
             flow: None,
         }
     }
@@ -418,6 +436,12 @@ fn work_through<P: Pipe, S: Sink<P::Item>>(
             }
         }
         if next == look {
+            if !(S::FAILS || shared.takes()) {
+                // Somebody has panicked: nothing is begun any more.
+                quietly(|| drop_all(chunk.0.by_ref()));
+                desk.end = next;
+                break;
+            }
             if watch.is_some_and(Watch::is_over) {
                 break;
             }

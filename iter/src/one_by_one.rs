@@ -1,30 +1,48 @@
 //! Dropping items of users, of which any may panic. A collection of the standard library that is dropped ends the process
 //! when two of its items panic, and when one does while something else unwinds.
 
+use std::any::Any;
 use std::mem::needs_drop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use selvedge_cancel::quietly;
+
+/// Runs destructors one after the other, whatever one of them panics with.
+#[derive(Default)]
+pub(crate) struct OneByOne {
+    first: Option<Box<dyn Any + Send>>,
+}
+
+impl OneByOne {
+    pub(crate) fn run(&mut self, destructor: impl FnOnce()) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(destructor)) {
+            match &self.first {
+                None => self.first = Some(payload),
+                Some(_) => quietly(|| drop(payload)),
+            }
+        }
+    }
+
+    /// Raises the first panic, unless this is part of an unwinding.
+    pub(crate) fn end(self) {
+        match self.first {
+            Some(payload) if std::thread::panicking() => quietly(|| drop(payload)),
+            Some(payload) => resume_unwind(payload),
+            None => {}
+        }
+    }
+}
 
 /// Drops each by itself, and raises the first panic when all are gone, unless this is part of an unwinding.
 pub(crate) fn drop_all<T>(items: impl Iterator<Item = T>) {
     if !needs_drop::<T>() {
         return;
     }
-    let mut first = None;
+    let mut all = OneByOne::default();
     for item in items {
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(item))) {
-            match &first {
-                None => first = Some(payload),
-                Some(_) => quietly(|| drop(payload)),
-            }
-        }
+        all.run(|| drop(item));
     }
-    match first {
-        Some(payload) if std::thread::panicking() => quietly(|| drop(payload)),
-        Some(payload) => resume_unwind(payload),
-        None => {}
-    }
+    all.end();
 }
 
 /// What is left of some items is dropped so.

@@ -126,7 +126,10 @@ fn merge<T, C: Default + Extend<T>>(mut heaps: Vec<Heap<T>>) -> C {
             .map(|mut heap| Rest(std::mem::take(&mut heap.items).into_iter()))
             .collect();
         for (_, lane, _, count) in runs {
-            out.extend(lanes[lane].0.by_ref().take(count));
+            let mut run = lanes[lane].0.by_ref().take(count);
+            out.extend(run.by_ref());
+            // The collection may have taken fewer.
+            drop_all(run);
         }
     } else {
         // Some lane took up items that another had given back: pick runs by their place.
