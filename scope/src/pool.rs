@@ -5,16 +5,20 @@
 use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use crate::pool_builder::{PoolBuilder, Threads};
 use crate::pool_queue::{Help, Queue};
-use crate::sync::plain::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::plain::{AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::task::quietly;
 
 /// How long after it has helped a thread is taken to be awake still.
 const HOT: Duration = Duration::from_micros(30);
+
+/// How long after its threads could not be had a pool does without.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// A handle to a set of threads that help scopes.
 ///
@@ -43,6 +47,8 @@ struct Inner {
     most: usize,
     workers: Workers,
     queue: Arc<Queue>,
+    /// When the threads could not be started; held while they are.
+    failed: Mutex<Option<Instant>>,
     /// When a helper last left a window, in nanoseconds since `epoch`.
     helped: AtomicU64,
     epoch: Instant,
@@ -50,8 +56,8 @@ struct Inner {
 
 enum Workers {
     None,
-    /// Ours, and what its threads are to be like; `None` inside if it could not be started.
-    Own(OnceLock<Option<rayon_core::ThreadPool>>, Threads),
+    /// Ours, once it has been started, and what its threads are to be like.
+    Own(OnceLock<rayon_core::ThreadPool>, Threads),
     Given(Arc<rayon_core::ThreadPool>),
 }
 
@@ -74,6 +80,7 @@ impl Pool {
             most,
             workers,
             queue: Arc::default(),
+            failed: Mutex::new(None),
             helped,
             epoch,
         }))
@@ -142,30 +149,45 @@ impl Pool {
     fn rayon(&self) -> Option<&rayon_core::ThreadPool> {
         match &self.0.workers {
             Workers::None => None,
-            Workers::Own(pool, _) => pool.get().and_then(Option::as_ref),
+            Workers::Own(pool, _) => pool.get(),
             Workers::Given(pool) => Some(pool),
         }
     }
 
     fn start(&self) -> Option<&rayon_core::ThreadPool> {
         if let Workers::Own(pool, threads) = &self.0.workers {
-            pool.get_or_init(|| {
-                let (name, handler) = (threads.name(), threads.start_handler());
-                // One closure for all pools: `BOTTOM` is the depth below its frame.
-                let builder = rayon_core::ThreadPoolBuilder::new()
-                    .num_threads(self.0.threads)
-                    .stack_size(threads.stack_size())
-                    .thread_name(move |index| format!("{name}-{index}"))
-                    .start_handler(move |index| {
-                        BASE.set(stack_mark());
-                        handler.call(index);
-                    });
-                catch_unwind(AssertUnwindSafe(|| builder.build().ok()))
-                    .ok()
-                    .flatten()
-            });
+            if pool.get().is_none() {
+                self.build(pool, threads);
+            }
         }
         self.rayon()
+    }
+
+    /// Starts the threads. If they cannot be had, later asks try it again, but not each of them.
+    #[cold]
+    fn build(&self, pool: &OnceLock<rayon_core::ThreadPool>, threads: &Threads) {
+        let mut failed = self.0.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if pool.get().is_some() || failed.is_some_and(|at: Instant| at.elapsed() < RETRY) {
+            return;
+        }
+        let (name, handler) = (threads.name(), threads.start_handler());
+        // One closure for all pools: `BOTTOM` is the depth below its frame.
+        let builder = rayon_core::ThreadPoolBuilder::new()
+            .num_threads(self.0.threads)
+            .stack_size(threads.stack_size())
+            .thread_name(move |index| format!("{name}-{index}"))
+            .start_handler(move |index| {
+                BASE.set(stack_mark());
+                handler.call(index);
+            });
+        match catch_unwind(AssertUnwindSafe(|| builder.build())) {
+            Ok(Ok(built)) => drop(pool.set(built)),
+            Ok(Err(_)) => *failed = Some(Instant::now()),
+            Err(payload) => {
+                *failed = Some(Instant::now());
+                quietly(|| drop(payload));
+            }
+        }
     }
 
     /// Has a thread of the pool help `who`, as soon as one is free: a number of nobody else's for as long as `help` is kept,

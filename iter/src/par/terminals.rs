@@ -213,6 +213,9 @@ impl<P: Pipe> ParStream<P> {
     /// Puts all items into a collection, in source order unless the stream is
     /// [`unordered`](Self::unordered).
     ///
+    /// The collection is made at the end, in one poll, by the thread that polls: a million strings in a `BTreeMap` are
+    /// some 0.2 s in which nothing beside runs. For more than that, collect into a `Vec` and build the rest elsewhere.
+    ///
     /// # Examples
     ///
     /// ```

@@ -148,11 +148,12 @@ impl Core {
         self.owner.alarm.replace(Some(alarm));
     }
 
-    /// The window has given way, and its thread is a worker of tokio's. A wake that is put off already will come.
+    /// The window has given way, and its thread is a worker of tokio's. A wake that is put off already will come: it is for
+    /// the same task, or [`polled_with`](Self::polled_with) has let go of it.
     pub(super) fn wake_after_others(&self, waker: &Waker) {
         let owner = &self.owner;
         let open = owner.put_off.take();
-        let open = open.filter(|open| open.is_open() && open.is_for(waker));
+        let open = open.filter(coop::PutOff::is_open);
         let put_off = open.unwrap_or_else(|| coop::PutOff::begin(waker));
         owner.put_off.replace(Some(put_off));
     }

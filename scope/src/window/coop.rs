@@ -115,19 +115,6 @@ impl PutOff {
         #[cfg(not(feature = "tokio"))]
         false
     }
-
-    /// It wakes this task.
-    pub(super) fn is_for(&self, waker: &Waker) -> bool {
-        let _ = waker;
-        #[cfg(feature = "tokio")]
-        return self
-            .caught
-            .waker
-            .as_ref()
-            .is_some_and(|own| own.will_wake(waker));
-        #[cfg(not(feature = "tokio"))]
-        false
-    }
 }
 
 /// A waker that the worker has for later. Should it panic there, that would end the runtime.
