@@ -181,11 +181,11 @@ fn panic_at_the_very_end_comes_out_whatever_is_dropped_with_it() {
         });
         assert_eq!(joined, "join");
         let joined = message(|| {
-            items().map(Bomb).reduce_with(|a, b| match (a.0, b.0) {
-                _ => {
-                    std::mem::forget((a, b));
-                    panic!("join")
-                }
+            items().map(Bomb).reduce_with(|a, b| {
+                let both = a.0 + b.0;
+                std::mem::forget((a, b));
+                assert!(both > 100, "join");
+                Bomb(both)
             })
         });
         assert_eq!(joined, "join");
