@@ -191,14 +191,18 @@ impl Pool {
     }
 
     /// Has a thread of the pool help `who`, as soon as one is free: a number of nobody else's for as long as `help` is kept,
-    /// which is until it was called as often as it was asked for, or [taken back](Self::unask). `false`: nobody will come.
-    #[must_use]
-    pub(crate) fn ask(&self, who: usize, help: impl FnOnce() -> Help) -> bool {
-        let Some(workers) = self.start() else {
-            return false;
-        };
+    /// which is until it was called as often as it was asked for, or [taken back](Self::unask).
+    ///
+    /// # Errors
+    /// So many that were asked for will not come, this one among them.
+    pub(crate) fn ask(&self, who: usize, help: impl FnOnce() -> Help) -> Result<(), usize> {
+        let workers = self.start().ok_or(1_usize)?;
         let threads = self.0.threads;
-        !self.0.queue.enter(who, threads, help) || send(&self.0.queue, threads, workers)
+        if !self.0.queue.enter(who, threads, help) || send(&self.0.queue, threads, workers) {
+            Ok(())
+        } else {
+            Err(self.unask(who))
+        }
     }
 
     /// How many helpers were still to come; nobody comes any more.

@@ -4,7 +4,6 @@
 mod common;
 
 use std::process::{Command, id};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{attempts, guarded, on_helper};
@@ -27,36 +26,49 @@ fn address_space() -> usize {
     pages.split(' ').next().unwrap().parse::<usize>().unwrap() * 4096
 }
 
+/// A while on some thread; whether that is a helper's.
+fn works() -> bool {
+    std::thread::sleep(Duration::from_millis(2));
+    on_helper()
+}
+
 /// Whether a thread of the pool helps.
 fn helps(pool: &Pool) -> bool {
-    let helped = AtomicBool::new(false);
     let two = scope(async |s| {
-        for _ in 0..2 {
-            drop(s.spawn_fn(|| {
-                helped.fetch_or(on_helper(), Ordering::SeqCst);
-                std::thread::sleep(Duration::from_millis(2));
-            }));
-        }
+        let (a, b) = (s.spawn_fn(works), s.spawn_fn(works));
+        a.await | b.await
     });
-    with(Lending::Forced, || block_on(two.on(pool)));
-    helped.into_inner()
+    with(Lending::Forced, || block_on(two.on(pool)))
 }
 
 // One moment without threads switched the pool off for the rest of the process.
 #[test]
 fn pool_that_could_not_be_started_is_started_later() {
     guarded(|| {
-        let pool = Pool::builder().threads(2).stack_size(STACK).build();
+        let pool = Pool::builder().threads(1).stack_size(STACK).build();
         // Whoever lacks the program has no such limits to lift either.
         if !limit(&(address_space() + STACK / 2).to_string()) {
             return;
         }
         let helped = helps(&pool);
-        assert!(limit("unlimited"));
-        assert!(!helped, "there was room for its threads");
-        assert!(
-            attempts().any(|()| helps(&pool)),
-            "no thread comes any more"
-        );
+        // A scope that goes on meanwhile has help afterwards, too.
+        let goes_on = scope(async |s| {
+            let both = async || {
+                let (a, b) = (s.spawn_fn(works), s.spawn_fn(works));
+                a.await | b.await
+            };
+            let in_vain = both().await | both().await;
+            assert!(limit("unlimited"));
+            assert!(!helped && !in_vain, "there was room for its threads");
+            for () in attempts() {
+                if both().await {
+                    return true;
+                }
+            }
+            false
+        });
+        let helped = with(Lending::Forced, || block_on(goes_on.on(&pool)));
+        assert!(helped, "no thread comes to a scope that has asked in vain");
+        assert!(helps(&pool), "no thread comes any more");
     });
 }

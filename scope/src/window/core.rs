@@ -261,8 +261,7 @@ impl Core {
             let core = unsafe { CoreRef::adopt(self.as_ptr()) };
             Arc::new(move |on_top| helper::help(&core, on_top))
         };
-        if !pool.ask(self.number(), help) {
-            let asked = pool.unask(self.number());
+        if let Err(asked) = pool.ask(self.number(), help) {
             self.monitor.unask(asked);
         }
     }
