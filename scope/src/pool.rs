@@ -273,6 +273,13 @@ fn send(queue: &Arc<Queue>, threads: usize, workers: &rayon_core::ThreadPool) ->
 /// One type for all jobs, however they are handed over: `BOTTOM` is the depth below its frame.
 fn job(queue: Arc<Queue>, threads: usize) -> Box<dyn FnOnce() + Send> {
     Box::new(move || {
+        if LOOKS.replace(false) {
+            // Not twice in a row: what waits here may do so in a loop over this thread's jobs.
+            if queue.begin_elsewhere(threads) {
+                rayon_core::spawn(job(queue, threads));
+            }
+            return;
+        }
         let on_top = is_on_top();
         let (help, more) = queue.begin(threads);
         if more {
@@ -284,7 +291,16 @@ fn job(queue: Arc<Queue>, threads: usize) -> Box<dyn FnOnce() + Send> {
     })
 }
 
+/// Lets this thread of a rayon pool run a job, in `yields`, while its owner waits.
+pub(crate) fn run_a_job(yields: fn() -> Option<rayon_core::Yield>) {
+    LOOKS.set(true);
+    let _ = yields();
+    LOOKS.set(false);
+}
+
 thread_local! {
+    /// This thread waits for helpers of its own, and a job that it takes is for another one.
+    static LOOKS: Cell<bool> = const { Cell::new(false) };
     /// Where the stack stood when this thread of a pool of ours started; zero elsewhere.
     static BASE: Cell<usize> = const { Cell::new(0) };
 }

@@ -4,6 +4,9 @@
 //! the pool has threads. A job of rayon's cannot be taken back: with one for each who asks, scopes that were long over
 //! piled up behind threads that were busy for long.
 //!
+//! A job is nobody's own: it helps whoever stands first. One that a thread takes while it waits for helpers itself, and may
+//! not help, is handed on, once each time.
+//!
 //! While there are entries there is a job to come: who enters one hands a job over unless enough are on their way, and a
 //! job that starts and leaves entries behind hands the next one over before it helps.
 
@@ -77,6 +80,13 @@ impl Queue {
         };
         let more = state.send(threads);
         (Some(help), more)
+    }
+
+    /// A job starts where it must not help. `true`: another one has to be handed over.
+    pub(crate) fn begin_elsewhere(&self, threads: usize) -> bool {
+        let mut state = self.lock();
+        state.coming = state.coming.saturating_sub(1);
+        state.send(threads)
     }
 
     /// A job that was to be handed over will not come.

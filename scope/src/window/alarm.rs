@@ -69,11 +69,6 @@ impl Ring {
         }
     }
 
-    /// There is no entry, although somebody had to make one.
-    pub(crate) fn unset(&self) {
-        self.0.store(UNSET, Ordering::Relaxed);
-    }
-
     /// The entry cannot wait until it is due.
     pub(crate) fn rings_early(&self) {
         self.0.store(RUNG, Ordering::Relaxed);
@@ -109,17 +104,18 @@ mod entry {
         ring: Ring,
         began: Instant,
         /// Whom it wakes. Away with the alarm, whatever the timer still has of it.
-        waker: Mutex<Option<Waker>>,
+        waker: Mutex<Option<Arc<Waker>>>,
         /// Somebody makes an entry. Woken meanwhile: the timer has no thread for it.
         in_making: AtomicU32,
     }
 
     impl Alarm {
-        pub(crate) fn new() -> Self {
+        /// Runs code of the waker.
+        pub(crate) fn new(waker: &Waker) -> Self {
             let entry = Arc::new(Entry {
                 ring: Ring::new(),
                 began: Instant::now(),
-                waker: Mutex::new(None),
+                waker: Mutex::new(Some(Arc::new(waker.clone()))),
                 in_making: AtomicU32::new(0),
             });
             Self {
@@ -128,26 +124,14 @@ mod entry {
             }
         }
 
-        /// The task waits from now on. Runs code of the waker.
-        pub(crate) fn wait(&mut self, waker: &Waker) {
-            let entry = &self.entry;
-            let now = entry.now();
-            if !entry.ring.wait(now) {
-                return;
+        /// The task waits from now on.
+        pub(crate) fn wait(&mut self) {
+            let now = self.entry.now();
+            if self.entry.ring.wait(now) {
+                // One that found no thread to serve it may be there still.
+                self.silence();
+                self.ticket = Some(self.entry.set(now + super::PATIENCE));
             }
-            // The timer has no entry that would look at this.
-            let is_set = lock(&entry.waker).is_some();
-            let mut clone = None;
-            if !is_set {
-                quietly(|| clone = Some(waker.clone()));
-                if clone.is_none() {
-                    return entry.ring.unset();
-                }
-                *lock(&entry.waker) = clone;
-            }
-            // One that found no thread to serve it may be there still.
-            self.silence();
-            self.ticket = Some(self.entry.set(now + super::PATIENCE));
         }
 
         /// The task is polled. `true`: not until the alarm had rung.
@@ -203,9 +187,10 @@ mod entry {
                     self.set(at);
                 }
                 Due::Wake => {
-                    let waker = lock(&self.waker).take();
+                    let waker = lock(&self.waker).clone();
                     if let Some(waker) = waker {
-                        waker.wake();
+                        waker.wake_by_ref();
+                        quietly(|| drop(waker));
                     }
                 }
             }

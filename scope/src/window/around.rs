@@ -143,8 +143,9 @@ impl Core {
 
     /// The wake is put off from here on.
     pub(super) fn set_alarm(&self, waker: &Waker) {
-        let mut alarm = self.owner.alarm.take().unwrap_or_else(coop::Alarm::new);
-        alarm.wait(waker);
+        let alarm = self.owner.alarm.take();
+        let mut alarm = alarm.unwrap_or_else(|| coop::Alarm::new(waker));
+        alarm.wait();
         self.owner.alarm.replace(Some(alarm));
     }
 

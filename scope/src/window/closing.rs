@@ -8,7 +8,7 @@ use super::context::{in_the_open, long_wait};
 use super::core::Core;
 use super::owner::{Body, Run, Window};
 use super::{policy, stats};
-use crate::pool::Worker;
+use crate::pool::{Worker, run_a_job};
 use crate::sync::spin_loop;
 use crate::task::{List, quietly};
 
@@ -195,10 +195,10 @@ fn look_after(core: &Core, worker: Worker) {
     match worker {
         Worker::No => {}
         Worker::Own => in_the_open(|| {
-            rayon_core::yield_local();
+            run_a_job(rayon_core::yield_local);
         }),
         Worker::Foreign => in_the_open(|| {
-            rayon_core::yield_now();
+            run_a_job(rayon_core::yield_now);
         }),
     }
 }

@@ -54,18 +54,19 @@ pub(super) struct Alarm {
 }
 
 impl Alarm {
-    pub(super) fn new() -> Self {
+    /// Runs code of the waker.
+    pub(super) fn new(waker: &Waker) -> Self {
+        let _ = waker;
         Self {
             #[cfg(feature = "tokio")]
-            alarm: super::alarm::Alarm::new(),
+            alarm: super::alarm::Alarm::new(waker),
         }
     }
 
     /// The task waits for its worker from now on.
-    pub(super) fn wait(&mut self, waker: &Waker) {
-        let _ = waker;
+    pub(super) fn wait(&mut self) {
         #[cfg(feature = "tokio")]
-        self.alarm.wait(waker);
+        self.alarm.wait();
     }
 
     /// The task is polled. `true`: it was the alarm that woke it.
