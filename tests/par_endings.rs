@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use selvedge::cancel::checkpoint;
+use selvedge::cancel::{cancelled, checkpoint};
 use selvedge::{Pool, block_on, prelude::*};
 
 fn burn(time: Duration) {
@@ -278,6 +278,22 @@ fn pipeline_that_is_dropped_midway_drops_one_thing_after_the_other() {
         })
     };
     assert_eq!(message_of_drop(true, captured().count()), "bomb");
+    // What a stage and the terminal have captured.
+    for polled in [false, true] {
+        let (stage, terminal) = (Bomb(1), Bomb(2));
+        let items = (0..3u64).into_par().then(move |i| {
+            let _ = &stage;
+            async move {
+                pending::<()>().await;
+                i
+            }
+        });
+        let reduced = items.reduce_with(move |a, b| {
+            let _ = &terminal;
+            a + b
+        });
+        assert_eq!(message_of_drop(polled, reduced), "bomb");
+    }
     // What the source holds, and what the terminal has captured.
     let bomb = Bomb(9);
     let items = vec![Bomb(0), Bomb(1)].into_par().map(|bomb| bomb.0);
@@ -286,6 +302,31 @@ fn pipeline_that_is_dropped_midway_drops_one_thing_after_the_other() {
         a + b
     });
     assert_eq!(message_of_drop(false, never_polled), "bomb");
+}
+
+#[test]
+fn runs_that_wait_for_a_neighbour_are_dropped_one_by_one() {
+    let ends = AtomicUsize::new(0);
+    let said = message(|| {
+        let items = (0..7u64).into_par().concurrency(7).then(async |i| {
+            if i % 2 == 0 {
+                // The odd ones have ended by then, and none of them has a neighbour.
+                while ends.load(SeqCst) < 3 {
+                    checkpoint().await.unwrap();
+                }
+                for _ in 0..3 {
+                    checkpoint().await.unwrap();
+                }
+                assert!(i != 0, "stage");
+                // A panic awaits what is under way.
+                cancelled().await;
+            }
+            ends.fetch_add(1, SeqCst);
+            Bomb(i)
+        });
+        items.reduce_with(|a, b| Bomb(a.0 + b.0))
+    });
+    assert_eq!(said, "stage");
 }
 
 /// One lane panics while the other works on its batch; how many items that one begins meanwhile, and after. `None`: there

@@ -1,6 +1,7 @@
 //! `Drive`: the future of every terminal. It starts the lanes as one batch of children at
 //! the first poll, and makes the result of their shares. How many there are is in `plan`.
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -55,7 +56,9 @@ pin_project! {
             let mut this = this.project();
             let mut all = OneByOne::default();
             all.run(|| this.lanes.set(None));
-            all.run(|| drop(this.shared.take()));
+            if let Some(shared) = this.shared.take() {
+                Shared::let_go(shared, &mut all);
+            }
             if let Some((pipe, sink, _)) = this.start.take() {
                 all.run(|| drop(pipe));
                 all.run(|| drop(sink));
@@ -104,7 +107,9 @@ impl<P: Pipe, S: Sink<P::Item, Out = O>, O> Future for Drive<P, S, O> {
             Err(payload) => {
                 // What is left of the pipeline goes here, where a destructor that panics, too, does not end the process.
                 quietly(|| this.lanes.set(None));
-                quietly(|| drop(this.shared.take()));
+                if let Some(shared) = this.shared.take() {
+                    Shared::let_go(shared, &mut OneByOne::default());
+                }
                 resume_unwind(payload);
             }
         };
@@ -116,13 +121,13 @@ impl<P: Pipe, S: Sink<P::Item, Out = O>, O> Future for Drive<P, S, O> {
         let out = match catch_unwind(AssertUnwindSafe(|| shared.sink.finish(shares))) {
             Ok(out) => out,
             Err(payload) => {
-                quietly(|| drop(shared));
+                Shared::let_go(shared, &mut OneByOne::default());
                 resume_unwind(payload);
             }
         };
         let has_failed = S::FAILS && !shared.takes();
         // Before it is in the caller's place, where a panic of what the pipeline captured would leak it.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(shared))) {
+        if let Err(payload) = let_go(shared) {
             if has_failed {
                 // The error comes first, and what comes with it is dropped.
                 quietly(|| drop(payload));
@@ -133,6 +138,13 @@ impl<P: Pipe, S: Sink<P::Item, Out = O>, O> Future for Drive<P, S, O> {
         }
         Poll::Ready(out)
     }
+}
+
+/// Drops what the lanes have shared.
+fn let_go<P, S>(shared: Arc<Shared<P, S>>) -> Result<(), Box<dyn Any + Send>> {
+    let mut all = OneByOne::default();
+    Shared::let_go(shared, &mut all);
+    catch_unwind(AssertUnwindSafe(|| all.end()))
 }
 
 /// What the lanes of a pipeline will share.

@@ -3,12 +3,13 @@
 
 use selvedge_cancel::{CancelToken, Cause, CauseKind};
 
+use crate::one_by_one::OneByOne;
 use crate::pipe::Pipe;
 use crate::plan::Plan;
 use crate::roster::Roster;
 use crate::sink::Origin;
 use crate::source::Source;
-use crate::sync::{AtomicU64, OnceLock, Ordering};
+use crate::sync::{Arc, AtomicU64, OnceLock, Ordering};
 
 /// The limit while nothing has failed.
 const OPEN: u64 = u64::MAX;
@@ -26,6 +27,17 @@ pub(crate) struct Shared<P, S> {
     limit: AtomicU64,
     /// What the items' futures run under; cancelled when one of them fails.
     token: OnceLock<CancelToken>,
+}
+
+impl<P, S> Shared<P, S> {
+    /// Drops it, if nobody else has it: the pipeline, then the terminal, whatever a destructor panics with.
+    pub(crate) fn let_go(this: Arc<Self>, all: &mut OneByOne) {
+        let Ok(Self { pipe, sink, .. }) = Arc::try_unwrap(this) else {
+            return;
+        };
+        all.run(|| drop(pipe));
+        all.run(|| drop(sink));
+    }
 }
 
 impl<P: Pipe, S> Shared<P, S> {

@@ -10,7 +10,7 @@ use selvedge_cancel::{CancelSource, quietly};
 
 use super::attempt::FirstError;
 use super::{Origin, Sink, SinkShape, Verdict};
-use crate::one_by_one::Rest;
+use crate::one_by_one::{Rest, drop_all};
 use crate::pipe::sealed::Sealed;
 use crate::sync::{Mutex, lock};
 
@@ -61,6 +61,13 @@ pub struct Joined<V> {
 impl<J, V, E> std::fmt::Debug for Reduce<J, V, E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Reduce").finish_non_exhaustive()
+    }
+}
+
+/// One after the other: what waits for a neighbour when the pipeline panics or is dropped.
+impl<J, V, E> Drop for Reduce<J, V, E> {
+    fn drop(&mut self) {
+        drop_all(std::mem::take(&mut *lock(&self.done)).into_values());
     }
 }
 
