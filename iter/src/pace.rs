@@ -72,14 +72,14 @@ impl Pace {
         self.size
     }
 
-    /// After so many items of a batch the clock is read: they take about a microsecond as things are, of which a reading is
-    /// a small part. Should they have become dear all of a sudden, that is noticed after so many of them.
+    /// After so many items of a batch the clock is read: they take about eight microseconds as things are, of which a
+    /// reading is a small part. Should they have become dear all of a sudden, that is noticed after so many of them.
     #[inline]
     pub(crate) fn look(&self) -> u64 {
         let part = if self.fixed {
             BLOCK_FIXED
         } else {
-            self.size / (self.goal.as_micros() as usize)
+            self.size * 8 / (self.goal.as_micros() as usize)
         };
         part.clamp(1, BLOCK_MAX) as u64
     }
