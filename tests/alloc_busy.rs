@@ -1,10 +1,13 @@
 //! What a program gathers that goes on for long, in bytes, counted: by scopes that ask threads for help which are busy,
 //! and by children that are cancelled one by one. Alone in its binary, because the counter counts the whole process.
 
+mod common;
+
 use std::alloc::System;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc;
 
+use common::on_helper;
 use selvedge::cancel::check;
 use selvedge::{Cancelled, Pool, block_on, cancel, scope, try_scope};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
@@ -25,13 +28,6 @@ fn gathered(times: usize, mut once: impl FnMut()) -> isize {
     let before = bytes();
     (0..times).for_each(|_| once());
     bytes() - before
-}
-
-fn on_helper() -> bool {
-    let thread = std::thread::current();
-    thread
-        .name()
-        .is_some_and(|name| name.starts_with("selvedge-"))
 }
 
 /// A pool of one thread, which is busy until something is sent.

@@ -3,6 +3,8 @@
 //! wait. What an explicit concurrency bounds is in `par_limits`.
 #![cfg(feature = "testing")]
 
+mod common;
+
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -11,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::{burn, on_helper};
 use futures::stream::{self, Stream};
 use selvedge::testing::lending::{Lending, with};
 use selvedge::{Pool, block_on, par_iter, prelude::*};
@@ -47,13 +50,6 @@ fn everywhere(test: impl Fn(&str, &Pool) + Send + 'static) {
 fn spin_until(what: impl Fn() -> bool) {
     while !what() {
         thread::yield_now();
-    }
-}
-
-fn burn(time: Duration) {
-    let from = Instant::now();
-    while from.elapsed() < time {
-        std::hint::spin_loop();
     }
 }
 
@@ -335,11 +331,6 @@ fn slow_source_and_slow_items_occupy_two_threads() {
             "{iterator} and {stream} of 30"
         );
     });
-}
-
-fn on_helper() -> bool {
-    let thread = thread::current();
-    thread.name().is_some_and(|n| n.starts_with("selvedge-"))
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Turns and ends of pipelines: nobody beside one waits for all of a batch that has become dear, or for all that is to be
 //! joined at the end; and what panics at the very end comes out whatever is dropped with it.
 
+mod common;
+
 use std::future::{Future, IntoFuture, pending};
 use std::iter::Sum;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,15 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
+use common::burn;
 use selvedge::cancel::{cancelled, checkpoint};
 use selvedge::{Pool, block_on, prelude::*};
-
-fn burn(time: Duration) {
-    let from = Instant::now();
-    while from.elapsed() < time {
-        std::hint::spin_loop();
-    }
-}
 
 /// Polls to the end; the most that was counted in one poll.
 #[track_caller]

@@ -1,11 +1,14 @@
 //! `PROBLEMS.md`: what users of async Rust run into. Each test carries the number of its problem.
 
+mod common;
+
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use common::burn;
 use futures::channel::mpsc;
 use futures::{SinkExt, StreamExt};
 use selvedge::cancel::{cancelled, checkpoint};
@@ -101,13 +104,6 @@ fn half_done_send_that_is_declared_select_safe_loses_items() {
         arrived.await
     }));
     assert!(ticks > 0 && arrived.len() < 200, "{}", arrived.len());
-}
-
-fn burn(time: Duration) {
-    let from = Instant::now();
-    while from.elapsed() < time {
-        std::hint::spin_loop();
-    }
 }
 
 // 9: eight pieces of computing take all cores, in a scope, in `join_all` and in a parallel stream. It is not

@@ -1,7 +1,6 @@
 //! `Drive`: the future of every terminal. It starts the lanes as one batch of children at
 //! the first poll, and makes the result of their shares. How many there are is in `plan`.
 
-use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -18,7 +17,7 @@ use crate::lane::Lane;
 use crate::one_by_one::OneByOne;
 use crate::pipe::{Pipe, Shape};
 use crate::plan::{Hint, Knobs, Plan};
-use crate::shared::Shared;
+use crate::shared::{Shared, let_go};
 use crate::sink::{Sink, SinkShape};
 use crate::source::Source;
 use crate::sync::Arc;
@@ -60,8 +59,7 @@ pin_project! {
                 Shared::let_go(shared, &mut all);
             }
             if let Some((pipe, sink, _)) = this.start.take() {
-                all.run(|| drop(pipe));
-                all.run(|| drop(sink));
+                let_go(pipe, sink, &mut all);
             }
             all.end();
         }
@@ -127,7 +125,9 @@ impl<P: Pipe, S: Sink<P::Item, Out = O>, O> Future for Drive<P, S, O> {
         };
         let has_failed = S::FAILS && !shared.takes();
         // Before it is in the caller's place, where a panic of what the pipeline captured would leak it.
-        if let Err(payload) = let_go(shared) {
+        let mut all = OneByOne::default();
+        Shared::let_go(shared, &mut all);
+        if let Some(payload) = all.first() {
             if has_failed {
                 // The error comes first, and what comes with it is dropped.
                 quietly(|| drop(payload));
@@ -140,13 +140,6 @@ impl<P: Pipe, S: Sink<P::Item, Out = O>, O> Future for Drive<P, S, O> {
     }
 }
 
-/// Drops what the lanes have shared.
-fn let_go<P, S>(shared: Arc<Shared<P, S>>) -> Result<(), Box<dyn Any + Send>> {
-    let mut all = OneByOne::default();
-    Shared::let_go(shared, &mut all);
-    catch_unwind(AssertUnwindSafe(|| all.end()))
-}
-
 /// What the lanes of a pipeline will share.
 fn lay_out<P: Pipe, S: Sink<P::Item>>(pipe: P, sink: S, knobs: &Knobs) -> Shared<P, S> {
     // Threads that may work on it: the helpers, and the one that polls.
@@ -157,8 +150,7 @@ fn lay_out<P: Pipe, S: Sink<P::Item>>(pipe: P, sink: S, knobs: &Knobs) -> Shared
     let upper = match catch_unwind(AssertUnwindSafe(|| pipe.source().upper())) {
         Ok(upper) => upper,
         Err(payload) => {
-            quietly(|| drop(pipe));
-            quietly(|| drop(sink));
+            let_go(pipe, sink, &mut OneByOne::default());
             resume_unwind(payload);
         }
     };

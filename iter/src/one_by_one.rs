@@ -25,11 +25,25 @@ impl OneByOne {
 
     /// Raises the first panic, unless this is part of an unwinding.
     pub(crate) fn end(self) {
-        match self.first {
-            Some(payload) if std::thread::panicking() => quietly(|| drop(payload)),
-            Some(payload) => resume_unwind(payload),
-            None => {}
+        if std::thread::panicking() {
+            return;
         }
+        if let Some(payload) = self.first() {
+            resume_unwind(payload);
+        }
+    }
+
+    /// What the first panic was raised with.
+    pub(crate) fn first(mut self) -> Option<Box<dyn Any + Send>> {
+        self.first.take()
+    }
+}
+
+/// A payload that nobody takes is a value of a user's, too.
+impl Drop for OneByOne {
+    fn drop(&mut self) {
+        let first = self.first.take();
+        quietly(|| drop(first));
     }
 }
 

@@ -35,9 +35,14 @@ impl<P, S> Shared<P, S> {
         let Ok(Self { pipe, sink, .. }) = Arc::try_unwrap(this) else {
             return;
         };
-        all.run(|| drop(pipe));
-        all.run(|| drop(sink));
+        let_go(pipe, sink, all);
     }
+}
+
+/// Drops a pipeline, then its terminal.
+pub(crate) fn let_go<P, S>(pipe: P, sink: S, all: &mut OneByOne) {
+    all.run(|| drop(pipe));
+    all.run(|| drop(sink));
 }
 
 impl<P: Pipe, S> Shared<P, S> {

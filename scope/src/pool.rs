@@ -182,10 +182,9 @@ impl Pool {
             });
         match catch_unwind(AssertUnwindSafe(|| builder.build())) {
             Ok(Ok(built)) => drop(pool.set(built)),
-            Ok(Err(_)) => *failed = Some(Instant::now()),
-            Err(payload) => {
+            none => {
                 *failed = Some(Instant::now());
-                quietly(|| drop(payload));
+                quietly(|| drop(none));
             }
         }
     }
@@ -273,15 +272,10 @@ fn send(queue: &Arc<Queue>, threads: usize, workers: &rayon_core::ThreadPool) ->
 /// One type for all jobs, however they are handed over: `BOTTOM` is the depth below its frame.
 fn job(queue: Arc<Queue>, threads: usize) -> Box<dyn FnOnce() + Send> {
     Box::new(move || {
-        if LOOKS.replace(false) {
-            // Not twice in a row: what waits here may do so in a loop over this thread's jobs.
-            if queue.begin_elsewhere(threads) {
-                rayon_core::spawn(job(queue, threads));
-            }
-            return;
-        }
         let on_top = is_on_top();
-        let (help, more) = queue.begin(threads);
+        // Left to another one, but not twice in a row: what waits here may do so in a loop over this thread's jobs.
+        let may_help = !LOOKS.replace(false);
+        let (help, more) = queue.begin(threads, may_help);
         if more {
             rayon_core::spawn(job(queue, threads));
         }

@@ -48,24 +48,25 @@ impl Queue {
     /// handed over.
     pub(crate) fn enter(&self, who: usize, threads: usize, help: impl FnOnce() -> Help) -> bool {
         let mut state = self.lock();
-        if let Some(place) = state.places.get(&who).copied() {
-            if let Some(entry) = state.entries.get_mut(&place) {
-                entry.wanted += 1;
-            }
-        } else {
-            let (place, help) = (state.next, help());
-            state.next += 1;
-            state.places.insert(who, place);
-            let wanted = 1;
-            state.entries.insert(place, Entry { who, wanted, help });
-        }
+        let next = state.next;
+        state.next += 1;
+        let place = *state.places.entry(who).or_insert(next);
+        let entry = state.entries.entry(place).or_insert_with(|| Entry {
+            who,
+            wanted: 0,
+            help: help(),
+        });
+        entry.wanted += 1;
         state.send(threads)
     }
 
-    /// A job starts: whom it helps, and whether another has to be handed over.
-    pub(crate) fn begin(&self, threads: usize) -> (Option<Help>, bool) {
+    /// A job starts, which may help or leaves that to another one: whom it helps, and whether another has to be handed over.
+    pub(crate) fn begin(&self, threads: usize, may_help: bool) -> (Option<Help>, bool) {
         let mut state = self.lock();
         state.coming = state.coming.saturating_sub(1);
+        if !may_help {
+            return (None, state.send(threads));
+        }
         let Some(mut first) = state.entries.first_entry() else {
             return (None, false);
         };
@@ -80,13 +81,6 @@ impl Queue {
         };
         let more = state.send(threads);
         (Some(help), more)
-    }
-
-    /// A job starts where it must not help. `true`: another one has to be handed over.
-    pub(crate) fn begin_elsewhere(&self, threads: usize) -> bool {
-        let mut state = self.lock();
-        state.coming = state.coming.saturating_sub(1);
-        state.send(threads)
     }
 
     /// A job that was to be handed over will not come.
@@ -133,7 +127,7 @@ mod tests {
         let mut coming = 2;
         while coming > 0 {
             coming -= 1;
-            let (help, more) = queue.begin(2);
+            let (help, more) = queue.begin(2, true);
             helped += usize::from(help.is_some());
             coming += usize::from(more);
         }
@@ -152,7 +146,7 @@ mod tests {
         drop(entry);
         assert_eq!(Arc::strong_count(&kept), 1);
         assert!(queue.leave(1).is_none());
-        let (none, more) = queue.begin(1);
+        let (none, more) = queue.begin(1, true);
         assert!(none.is_none() && !more, "its job finds nobody");
     }
 

@@ -79,10 +79,11 @@ impl Core {
             Err(payload) => (false, Some(payload)),
         };
         let cause = own.and_then(CancelToken::cause);
+        let alone =
+            || own.is_some_and(|own| own.own_cause().is_some()) || !self.token.is_cancelled();
         let sort = match cancelled {
             false => Sort::Failure,
-            true if own.is_some_and(|own| own.own_cause().is_some()) => Sort::CancelledAlone,
-            true if !self.token.is_cancelled() => Sort::CancelledAlone,
+            true if alone() => Sort::CancelledAlone,
             true => Sort::Cancelled,
         };
         let id = task.map_or_else(|| self.body_id(), |task| task.record.get().id());

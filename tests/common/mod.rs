@@ -1,0 +1,23 @@
+//! What several test programs share. No test lives here.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test program uses a part of this"
+)]
+
+use std::time::{Duration, Instant};
+
+/// Spins for about that long.
+pub fn burn(time: Duration) {
+    let from = Instant::now();
+    while from.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
+/// Whether this thread helps a pool of ours.
+pub fn on_helper() -> bool {
+    std::thread::current()
+        .name()
+        .is_some_and(|name| name.starts_with("selvedge-"))
+}
