@@ -34,7 +34,7 @@ impl Bench {
             entries.clear();
         }
         drop(entries);
-        match due.then(|| self.ring.due(now)) {
+        match due.then(|| self.ring.due(now, PATIENCE)) {
             Some(Due::Wake) => true,
             Some(Due::Again(at)) => {
                 self.set(at);

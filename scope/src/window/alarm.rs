@@ -1,14 +1,23 @@
 //! The alarm behind a wake that was put off: somebody may block the worker that has it for later, in another executor, so
 //! that the worker never comes to it. Whoever has given way and is not polled for [`PATIENCE`] is woken by the timer.
 //!
+//! A worker that is not blocked may take longer to come round: it has many tasks, or some of them are long. A wake by the
+//! alarm does harm there, since a worker that always has somebody who is woken does not look at its sockets and timers. It is
+//! known afterwards which of the two it was ([`PutOff::is_polled_anew`](super::coop::PutOff::is_polled_anew)), and the next
+//! alarms of the thread wait for longer, or not ([`learn_patience`]).
+//!
 //! The timer has one entry at most for it, in force for many windows, since to set one costs more than a short window. When
 //! it is due it looks at what the owner has done meanwhile: while the scope is polled it is given up, and where the scope
 //! was polled and gave way again it is set for later. A window of the scope's own, however long, is no wait.
 
 use crate::sync::{AtomicU64, Ordering};
 
-/// Nanoseconds after which a wait is too long.
+/// Nanoseconds after which a wait is too long, if nothing else is known.
 pub(crate) const PATIENCE: u64 = 10_000_000;
+/// And at most: a worker that has somebody who is woken looks at its sockets after 61 polls, whatever they take, and so
+/// long a round of windows takes as long.
+#[cfg(feature = "tokio")]
+const PATIENCE_MOST: u64 = 32 * PATIENCE;
 
 /// The timer has no entry.
 const UNSET: u64 = 0;
@@ -55,17 +64,17 @@ impl Ring {
         self.change(polled) == Ok(RUNG)
     }
 
-    /// The entry is due.
-    pub(crate) fn due(&self, now: u64) -> Due {
+    /// The entry is due, where a wait is too long after `patience`.
+    pub(crate) fn due(&self, now: u64, patience: u64) -> Due {
         let due = |seen| match seen {
             UNSET | RUNG => None,
             POLLED => Some(UNSET),
-            since => (since - SINCE + PATIENCE <= now).then_some(RUNG),
+            since => (since - SINCE + patience <= now).then_some(RUNG),
         };
         match self.change(due) {
             Ok(POLLED) | Err(UNSET | RUNG) => Due::Nothing,
             Ok(_) => Due::Wake,
-            Err(since) => Due::Again(since - SINCE + PATIENCE),
+            Err(since) => Due::Again(since - SINCE + patience),
         }
     }
 
@@ -82,15 +91,27 @@ impl Ring {
 
 #[cfg(feature = "tokio")]
 mod entry {
+    use std::cell::Cell;
     use std::sync::Arc;
     use std::task::{Wake, Waker};
     use std::time::{Duration, Instant};
 
     use selvedge_cancel::Ticket;
 
-    use super::{Due, Ring};
-    use crate::sync::{AtomicU32, Mutex, Ordering, lock};
+    use super::{Due, PATIENCE, PATIENCE_MOST, Ring};
+    use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock};
     use crate::task::quietly;
+
+    thread_local! {
+        /// How long alarms wait that are set on this thread.
+        static PATIENT: Cell<u64> = const { Cell::new(PATIENCE) };
+    }
+
+    /// An alarm has rung: somebody blocks this thread, or it goes on with its tasks, for longer than that.
+    pub(in crate::window) fn learn_patience(is_blocked: bool) {
+        let longer = (2 * PATIENT.get()).min(PATIENCE_MOST);
+        PATIENT.set(if is_blocked { PATIENCE } else { longer });
+    }
 
     /// The alarm of one task around a scope.
     #[derive(Debug)]
@@ -102,6 +123,7 @@ mod entry {
     #[derive(Debug)]
     struct Entry {
         ring: Ring,
+        patience: AtomicU64,
         began: Instant,
         /// Whom it wakes. Away with the alarm, whatever the timer still has of it.
         waker: Mutex<Option<Arc<Waker>>>,
@@ -114,6 +136,7 @@ mod entry {
         pub(crate) fn new(waker: &Waker) -> Self {
             let entry = Arc::new(Entry {
                 ring: Ring::new(),
+                patience: AtomicU64::new(PATIENCE),
                 began: Instant::now(),
                 waker: Mutex::new(Some(Arc::new(waker.clone()))),
                 in_making: AtomicU32::new(0),
@@ -126,11 +149,13 @@ mod entry {
 
         /// The task waits from now on.
         pub(crate) fn wait(&mut self) {
-            let now = self.entry.now();
+            let (now, patience) = (self.entry.now(), PATIENT.get());
+            // Relaxed: an entry that sees it late comes once too early, or too late.
+            self.entry.patience.store(patience, Ordering::Relaxed);
             if self.entry.ring.wait(now) {
                 // One that found no thread to serve it may be there still.
                 self.silence();
-                self.ticket = Some(self.entry.set(now + super::PATIENCE));
+                self.ticket = Some(self.entry.set(now + patience));
             }
         }
 
@@ -176,7 +201,9 @@ mod entry {
         /// On the timer's thread, as a rule.
         fn wake(self: Arc<Self>) {
             let due = if self.in_making.load(Ordering::Relaxed) == 0 {
-                self.ring.due(self.now())
+                // Relaxed: as in `wait`.
+                let patience = self.patience.load(Ordering::Relaxed);
+                self.ring.due(self.now(), patience)
             } else {
                 self.ring.rings_early();
                 Due::Wake
@@ -200,3 +227,5 @@ mod entry {
 
 #[cfg(feature = "tokio")]
 pub(crate) use entry::Alarm;
+#[cfg(feature = "tokio")]
+pub(super) use entry::learn_patience;

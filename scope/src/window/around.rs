@@ -117,16 +117,24 @@ impl Core {
         let owner = &self.owner;
         let is_late = (owner.alarm.borrow().as_ref()).is_some_and(coop::Alarm::polled);
         let open = owner.put_off.take().filter(coop::PutOff::is_open);
-        if open.is_none() {
-            owner.lates.set(0);
-        } else if is_late {
-            // Once may be the system's doing. If it goes on, somebody keeps the worker from looking at what it has put off:
-            // after some time it is tried again.
-            let lates = owner.lates.get() + 1;
-            owner.lates.set(lates);
-            if lates > 1 {
-                owner.at_once.set(8 << lates.min(9));
+        match &open {
+            None => owner.lates.set(0),
+            Some(wake) if is_late && wake.is_polled_anew() => {
+                // Its tasks are many, or take long.
+                owner.lates.set(0);
+                coop::learn_patience(false);
             }
+            Some(_) if is_late => {
+                // Once may be the system's doing. If it goes on, somebody keeps the worker from looking at what it has put
+                // off: after some time it is tried again.
+                let lates = owner.lates.get() + 1;
+                owner.lates.set(lates);
+                if lates > 1 {
+                    owner.at_once.set(8 << lates.min(9));
+                    coop::learn_patience(true);
+                }
+            }
+            Some(_) => {}
         }
         owner.put_off.replace(open);
     }

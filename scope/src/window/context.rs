@@ -72,12 +72,11 @@ pub(super) fn in_the_open(run: impl FnOnce()) {
 }
 
 /// Runs a long wait. On a worker of tokio's multi-thread runtime the worker's other tasks move to another
-/// thread first; elsewhere there is nothing to move. It may be over at once: what the worker does first may call wakers
-/// of users that panic.
+/// thread first; elsewhere there is nothing to move. It may be over at once.
 pub(super) fn long_wait(wait: impl Fn()) {
     #[cfg(feature = "tokio")]
     if coop::is_on_worker() {
-        return crate::task::quietly(|| tokio::task::block_in_place(wait));
+        return coop::hand_over(wait);
     }
     wait();
 }

@@ -83,6 +83,9 @@ impl Alarm {
 pub(super) struct PutOff {
     #[cfg(feature = "tokio")]
     caught: Arc<Caught>,
+    /// What the poll had left of its budget afterwards, which is less than a whole one.
+    #[cfg(feature = "tokio")]
+    left: Left,
 }
 
 impl PutOff {
@@ -98,7 +101,8 @@ impl PutOff {
             // Its one poll puts the waker off, or wakes it at once where there is no worker.
             let waker = Waker::from(Arc::clone(&caught));
             let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));
-            Self { caught }
+            let left = spend_one();
+            Self { caught, left }
         }
         #[cfg(not(feature = "tokio"))]
         {
@@ -116,6 +120,22 @@ impl PutOff {
         #[cfg(not(feature = "tokio"))]
         false
     }
+
+    /// The poll is another one than that in which the wake was put off, as far as can be told: there is more of the budget
+    /// than was left. So the worker goes on with its tasks, and has not come to this wake yet. Before anybody is polled.
+    pub(super) fn is_polled_anew(&self) -> bool {
+        #[cfg(feature = "tokio")]
+        return budget_left() > self.left;
+        #[cfg(not(feature = "tokio"))]
+        false
+    }
+}
+
+/// The worker goes on with its tasks, and takes longer to come round than the alarm has waited; or somebody blocks it.
+pub(super) fn learn_patience(is_blocked: bool) {
+    let _ = is_blocked;
+    #[cfg(feature = "tokio")]
+    super::alarm::learn_patience(is_blocked);
 }
 
 /// A waker that the worker has for later. Should it panic there, that would end the runtime.
@@ -151,27 +171,49 @@ impl Drop for Caught {
 /// operation, and put back.
 pub(super) fn has_budget_that_ends() -> bool {
     #[cfg(feature = "tokio")]
-    {
-        /// More than a whole budget.
-        const MORE: usize = 256;
-        let mut taken = Vec::new();
-        let mut cx = Context::from_waker(Waker::noop());
-        let ends = loop {
-            if !has_budget() {
-                break true;
-            }
-            match tokio::task::coop::poll_proceed(&mut cx) {
-                Poll::Ready(one) if taken.len() < MORE => taken.push(one),
-                Poll::Ready(_) => break false,
-                Poll::Pending => break true,
-            }
-        };
-        // Each puts back what there was before it.
-        while taken.pop().is_some() {}
-        ends
-    }
+    return budget_left() != Left::Endless;
     #[cfg(not(feature = "tokio"))]
     false
+}
+
+/// How many operations of tokio's may still succeed in a poll.
+#[cfg(feature = "tokio")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Left {
+    Some(usize),
+    Endless,
+}
+
+#[cfg(feature = "tokio")]
+fn budget_left() -> Left {
+    /// More than a whole budget.
+    const MORE: usize = 256;
+    let mut taken = Vec::new();
+    let mut cx = Context::from_waker(Waker::noop());
+    let left = loop {
+        if !has_budget() {
+            break Left::Some(taken.len());
+        }
+        match tokio::task::coop::poll_proceed(&mut cx) {
+            Poll::Ready(one) if taken.len() < MORE => taken.push(one),
+            Poll::Ready(_) => break Left::Endless,
+            Poll::Pending => break Left::Some(taken.len()),
+        }
+    };
+    // Each puts back what there was before it.
+    while taken.pop().is_some() {}
+    left
+}
+
+/// Takes an operation off the budget of this poll; returns what is left.
+#[cfg(feature = "tokio")]
+fn spend_one() -> Left {
+    if let Poll::Ready(one) =
+        tokio::task::coop::poll_proceed(&mut Context::from_waker(Waker::noop()))
+    {
+        one.made_progress();
+    }
+    budget_left()
 }
 
 /// Whether this thread is a helper's who works inside a runtime, as in a poll of it.
@@ -197,13 +239,20 @@ pub(super) struct Runtime {
 /// Whether this thread is a worker of a multi-thread runtime and has that role now, so that it can hand its other tasks to
 /// another thread. In `block_on` of such a runtime, in a `LocalSet`, on a thread for blocking work or inside
 /// `block_in_place` there is nothing to hand over, and `block_in_place` would panic, or take the budget away for good. The
-/// runtime does not say; but only a worker puts a yield off, and all others wake at once.
+/// runtime does not say; but only a worker puts a yield off, and all others wake at once. A current-thread runtime does so
+/// too, and a multi-thread one may be entered on its thread. What is polled by its `block_on` is no task; where a task polls
+/// the scope, it takes one try to find out ([`hand_over`]).
 #[cfg(feature = "tokio")]
 pub(super) fn is_on_worker() -> bool {
     use tokio::runtime::{Handle, RuntimeFlavor};
 
-    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
-    if !matches!(flavor, Ok(RuntimeFlavor::MultiThread)) {
+    let Ok(runtime) = Handle::try_current() else {
+        return false;
+    };
+    let may_be = runtime.runtime_flavor() == RuntimeFlavor::MultiThread
+        && tokio::task::try_id().is_some()
+        && REFUSED.get() != Some(runtime.id());
+    if !may_be {
         return false;
     }
     let woken = Arc::new(Woken(AtomicU32::new(0)));
@@ -211,6 +260,28 @@ pub(super) fn is_on_worker() -> bool {
     let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));
     // Relaxed: it was this thread.
     woken.0.load(Ordering::Relaxed) == 0
+}
+
+#[cfg(feature = "tokio")]
+thread_local! {
+    /// The runtime that is entered on this thread, and whose worker it is not.
+    static REFUSED: Cell<Option<tokio::runtime::Id>> = const { Cell::new(None) };
+}
+
+/// Runs a wait while another thread has this worker's tasks. It may be over at once: what the worker does first may call
+/// wakers of users that panic.
+#[cfg(feature = "tokio")]
+pub(super) fn hand_over(wait: impl Fn()) {
+    let has_begun = Cell::new(false);
+    quietly(|| {
+        tokio::task::block_in_place(|| {
+            has_begun.set(true);
+            wait();
+        });
+    });
+    if !has_begun.get() {
+        REFUSED.set(RuntimeId::current().tokio);
+    }
 }
 
 /// Whether somebody has called it.
