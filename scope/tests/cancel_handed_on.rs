@@ -209,6 +209,40 @@ fn what_was_cancelled_alone_is_not_passed_on_when_the_outside_is_cancelled() {
     }
 }
 
+// It asked only whether the token it is under is cancelled by now.
+#[test]
+fn scope_that_was_cancelled_itself_has_its_value_whoever_cancels_later() {
+    for by_deadline in [false, true] {
+        for outside in [false, true] {
+            let ended = guarded(move || {
+                let outer = CancelToken::new();
+                let whole = try_scope(async |s: Scope<'_>| {
+                    let one = s.spawn(rest());
+                    if !by_deadline {
+                        s.cancel();
+                    }
+                    assert!(shield_unbounded(one).await.is_err());
+                    if outside {
+                        outer.cancel();
+                    }
+                    Ok(7)
+                });
+                let limit = if by_deadline {
+                    Duration::ZERO
+                } else {
+                    Duration::MAX
+                };
+                block_on(whole.timeout(limit).token(&outer))
+            });
+            assert_eq!(
+                ended.unwrap(),
+                7,
+                "deadline: {by_deadline}, outside: {outside}"
+            );
+        }
+    }
+}
+
 #[test]
 fn what_was_cancelled_alone_is_among_all_errors() {
     let ended = guarded(|| {

@@ -13,7 +13,7 @@ use std::ptr;
 use std::task::{Context, Poll, Waker};
 
 use selvedge_cancel::ambient::{self, Outer};
-use selvedge_cancel::{CancelToken, FineDrop, Following, TaskId};
+use selvedge_cancel::{CancelToken, Cause, FineDrop, Following, TaskId};
 
 use super::body::body_waker;
 use super::circle;
@@ -132,8 +132,12 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
 
     /// Whether the scope was cancelled, and not itself.
     pub(crate) fn is_cancelled_from_outside(&self) -> bool {
-        let token = &self.core.token;
-        token.is_cancelled() && token.own_cause().is_none()
+        self.core.token.is_cancelled() && self.own_cause().is_none()
+    }
+
+    /// Why it was, if it was cancelled itself, or with a token that it was put under.
+    pub(crate) fn own_cause(&self) -> Option<Cause> {
+        self.core.token.own_cause()
     }
 
     /// The scope has failed: the cancellations that its members' errors hold do not make that failure one.
