@@ -269,6 +269,19 @@ impl Node {
         Some(self.lock().cold().cause.get_or_insert(cause).clone())
     }
 
+    /// Fills in the causes that the node's own news lack: without a box it keeps none, and whoever hears the news below a
+    /// shield is cancelled by the abort's.
+    fn complete(&self, mut news: News) -> News {
+        if news.phase >= Phase::Cancelled && news.cause.is_none() {
+            news.cause = self.cause();
+        }
+        if news.phase == Phase::Aborting && news.abort.is_none() {
+            news.abort = self.above().abort;
+        }
+        news.stop = news.stop.or_else(|| self.stop_cause());
+        news
+    }
+
     /// The cause, if this very node was cancelled.
     pub(crate) fn own_cause(&self) -> Option<Cause> {
         if self.asked() & CANCELLED == 0 {

@@ -3,7 +3,7 @@
 #![cfg(selvedge_loom)]
 #![allow(missing_docs, reason = "a test, not an interface")]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
 use loom::thread;
@@ -248,6 +248,39 @@ fn cancel_and_abort_against_a_waiter_in_a_shield_wake_it_with_the_aborts_cause()
         let kind = shield.cause().unwrap().kind();
         assert_eq!(kind, CauseKind::GraceExpired);
         seen.went(late);
+    });
+    ways.assert_both();
+}
+
+#[test]
+fn abort_against_registration_below_a_shield_calls_the_function_with_its_cause() {
+    let ways = Arc::new(Ways::default());
+    let seen = Arc::clone(&ways);
+    bounded(move || {
+        let root = CancelToken::new();
+        let middle = root.child();
+        // With one waker, it is told of the abort and keeps no cause.
+        let (_count, _watching) = watch(&middle, Phase::Cancelled);
+        let shield = middle.child_shielded();
+        let aborter = thread::spawn(move || {
+            root.abort();
+            thread::current().id()
+        });
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let guard = shield.on_cancel({
+            let told = Arc::clone(&told);
+            move |cause| {
+                told.lock()
+                    .unwrap()
+                    .push((cause.kind(), thread::current().id()))
+            }
+        });
+        let aborter = aborter.join().unwrap();
+        let told = told.lock().unwrap();
+        assert_eq!(told.len(), 1, "called once");
+        assert_eq!(told[0].0, CauseKind::GraceExpired);
+        seen.went(told[0].1 == aborter);
+        drop(guard);
     });
     ways.assert_both();
 }

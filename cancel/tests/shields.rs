@@ -2,7 +2,7 @@
 //! nested and one after another, and which deadlines are seen through it.
 #![cfg(not(selvedge_loom))]
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -144,6 +144,29 @@ fn abort_through_a_shield_that_nobody_watched_has_its_cause_too() {
         outer.child_shielded().cause().unwrap().text(),
         Some("too long")
     );
+}
+
+#[test]
+fn abort_that_passed_a_token_with_one_waker_has_its_cause_below_a_shield() {
+    let (top, middle) = (CancelToken::new(), CancelToken::new());
+    top.abort_with("the abort");
+    let mut wait = middle.cancelled();
+    assert!(poll(&mut wait, &Count::new()).is_pending());
+    middle.attach_to(&top);
+    // They join a path on which the abort has been told.
+    let (low, follower) = (CancelToken::new(), CancelToken::new());
+    let shield = low.child_shielded();
+    let (tell, told) = mpsc::channel();
+    let guard = shield.on_cancel(move |cause| tell.send(cause.text().map(str::to_owned)).unwrap());
+    let _following = follower.follow(&shield);
+    low.attach_to(&middle);
+    // Its call is left to another thread by now, and cannot be taken back.
+    drop(guard);
+    assert_eq!(told.recv().unwrap().as_deref(), Some("the abort"));
+    for token in [&shield, &follower] {
+        assert_eq!(text(token).as_deref(), Some("the abort"));
+    }
+    assert!(told.recv().is_err(), "called twice");
 }
 
 // CT-064

@@ -58,12 +58,8 @@ impl Rounds {
                 // The list may have been struck before we came.
                 (locked.step(), (struck > step.struck).then(|| locked.news()))
             };
-            if let Some(mut news) = news {
-                if news.phase >= Phase::Cancelled && news.cause.is_none() {
-                    news.cause = parent.cause();
-                }
-                news.stop = news.stop.or_else(|| parent.stop_cause());
-                self.later(node, news);
+            if let Some(news) = news {
+                self.later(node, parent.complete(news));
             }
             // What is right under the top is not worth a mark.
             if next.reached || parent.parent().is_some() {
