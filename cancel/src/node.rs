@@ -221,7 +221,8 @@ impl Node {
         phase
     }
 
-    /// What the nodes above this one have to tell it: the nearest cause counts.
+    /// What the nodes above this one have to tell it: the nearest cause counts. No phase ends the search: one that was
+    /// aborted may not know why it was cancelled, or was to stop, and one further up does.
     fn above(&self) -> News {
         self.above_and(1)
     }
@@ -247,10 +248,6 @@ impl Node {
                 news.cause = news.cause.take().or_else(|| seen.cloned());
             }
             news.phase = news.phase.max(asked.through(hidden));
-            // One that was cancelled from above before it was aborted may not know why.
-            if news.phase == Phase::Aborting && news.cause.is_some() {
-                break;
-            }
         }
         news
     }

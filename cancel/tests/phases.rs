@@ -384,6 +384,19 @@ fn follower_knows_why_its_leader_is_to_stop() {
 }
 
 #[test]
+fn follower_of_a_token_that_was_aborted_below_the_stop_knows_of_both() {
+    for phase in [Phase::Cancelled, Phase::Aborting] {
+        let program = CancelToken::new();
+        let (part, late) = (program.child(), CancelToken::new());
+        program.stop_with("why");
+        ask(&part, phase);
+        let _following = late.follow(&part);
+        assert_eq!(late.phase(), phase);
+        assert_eq!(late.stop_cause().unwrap().text(), Some("why"));
+    }
+}
+
+#[test]
 fn circle_of_followers_ends_together_and_keeps_nobody_alive() {
     let tokens: Vec<_> = (0..3).map(|_| CancelToken::new()).collect();
     let guards: Vec<_> = (0..3)
