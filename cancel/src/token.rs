@@ -232,9 +232,13 @@ impl CancelToken {
     /// deadline cancels; the one that hears Ctrl-C; and one that cancels nothing, but opens a scope, or waits
     /// for a token, and finds a cancellation that has not come there yet. For these the function is called on a thread
     /// that is started for it, and may take long or block. (If no thread can be started, it is called
-    /// at once, and the other thread waits for it.) Dropping the guard takes the function back, unless its call has begun
-    /// by then, or is left to a thread that is being started. A panic of the function is reported by the panic hook and goes
-    /// no further, so that the other functions run.
+    /// at once, and the other thread waits for it.) A panic of the function is reported by the panic hook and goes no further,
+    /// so that the other functions run.
+    ///
+    /// Dropping the guard takes the function back, unless the cancellation has reached it by then. Functions are reached
+    /// before anybody is woken and before any of them is called. So a task that holds the guard, waits for the
+    /// cancellation and then drops it is too late, whoever cancels; and so is one function that drops the guard of another
+    /// which the same cancellation has reached.
     ///
     /// # Examples
     /// ```
@@ -431,8 +435,8 @@ impl fmt::Debug for CancelToken {
 
 /// Keeps a function registered with [`CancelToken::on_cancel`]; dropping it takes it back.
 ///
-/// Where the function is left to a thread that is started for it, as after a deadline or Ctrl-C, it is called soon, and
-/// dropping the guard is too late, as it is for a call that has begun. Dropping never waits for a call.
+/// A function that a cancellation has reached is called, now or soon, and dropping the guard is too late. Dropping never
+/// waits for a call.
 #[must_use = "dropping the guard takes the function back"]
 pub struct OnCancel {
     node: Arc<Node>,

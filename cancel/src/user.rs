@@ -11,9 +11,9 @@ use crate::sync::{Mutex, lock};
 pub(crate) trait Callback: Send + Sync + fmt::Debug {
     /// Calls the function unless it was called or disarmed before.
     fn call(&self, cause: &Cause);
-    /// Drops the function; it will not be called unless the call has begun.
+    /// Drops the function, so that it is not called, unless it is summoned.
     fn disarm(&self);
-    /// It is going to be called, by a thread that is not there yet: as if the call had begun.
+    /// A request has come for it: it is going to be called, and nobody takes it back.
     fn summon(&self) {}
     /// Whether it is code of this crate, which takes no longer than a waker.
     fn is_ours(&self) -> bool {

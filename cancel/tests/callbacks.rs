@@ -1,10 +1,11 @@
-//! On which thread `on_cancel` functions are called: never on one that cancels nothing and only finds a cancellation.
+//! On which thread `on_cancel` functions are called: never on one that cancels nothing and only finds a cancellation. And
+//! that all are called that a cancellation has reached, whatever becomes of their guards.
 #![cfg(not(selvedge_loom))]
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::mpsc;
-use std::task::{Context, Waker};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Wake, Waker};
 use std::thread::{self, ThreadId};
 
 use selvedge_cancel::{CancelToken, OnCancel, WaitCancelled};
@@ -88,5 +89,37 @@ fn thread_that_only_waits_calls_no_function_of_a_cancellation_that_it_overtakes(
         assert_ne!(called.recv().unwrap(), thread::current().id());
         canceller.join().unwrap();
         drop(others);
+    }
+}
+
+/// Drops the guards of functions when it is woken, as a task does that the wake has end.
+struct Ends(Mutex<Vec<OnCancel>>);
+
+impl Wake for Ends {
+    fn wake(self: Arc<Self>) {
+        drop(std::mem::take(&mut *self.0.lock().unwrap()));
+    }
+}
+
+#[test]
+fn guard_that_is_dropped_by_whoever_the_cancellation_wakes_comes_too_late() {
+    for others in [0, 1, 100] {
+        let root = CancelToken::new();
+        let (own, below) = (root.child(), root.child().child());
+        let ((first, told), (second, also_told)) = (tells_where(&own), tells_where(&below));
+        let ends = Arc::new(Ends(Mutex::new(vec![first, second])));
+        let mut all: Vec<_> = (0..=others).map(|_| own.cancelled()).collect();
+        let waker = Waker::from(Arc::clone(&ends));
+        let mut cx = Context::from_waker(&waker);
+        assert!(Pin::new(&mut all[0]).poll(&mut cx).is_pending());
+        for wait in &mut all[1..] {
+            assert!(waits(wait));
+        }
+        root.cancel();
+        assert!(ends.0.lock().unwrap().is_empty(), "the guards are dropped");
+        for told in [told, also_told] {
+            assert_eq!(told.recv(), Ok(thread::current().id()));
+            assert!(told.recv().is_err(), "the function is dropped");
+        }
     }
 }

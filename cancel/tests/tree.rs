@@ -246,18 +246,23 @@ fn callback_may_register_wait_and_make_children() {
 }
 
 #[test]
-fn callback_that_drops_the_guard_of_a_later_one_prevents_it() {
+fn callback_that_drops_the_guard_of_another_takes_back_what_was_not_reached() {
     let token = CancelToken::new();
-    let later: Arc<Mutex<Option<OnCancel>>> = Arc::default();
+    let others: Arc<Mutex<Vec<OnCancel>>> = Arc::default();
     let _first = token.on_cancel({
-        let later = Arc::clone(&later);
-        move |_| drop(later.lock().unwrap().take())
+        let others = Arc::clone(&others);
+        move |_| drop(std::mem::take(&mut *others.lock().unwrap()))
     });
-    let (count, guard) = count_calls(&token);
-    *later.lock().unwrap() = Some(guard);
+    let (reached, guard) = count_calls(&token);
+    let beside = CancelToken::new();
+    let (spared, other) = count_calls(&beside);
+    others.lock().unwrap().extend([guard, other]);
     token.cancel();
-    assert!(later.lock().unwrap().is_none());
-    assert_eq!(count.get(), 0);
+    beside.cancel();
+    assert_eq!([&reached, &spared].map(|count| count.get()), [1, 0]);
+    for function in [reached, spared] {
+        assert_eq!(Arc::strong_count(&function), 1, "it is dropped");
+    }
 }
 
 #[test]

@@ -126,9 +126,7 @@ impl Rounds {
                 Watcher::Callback(callback) => {
                     if let Some(cause) = &news.cause {
                         // Before anybody is woken, who might end and take it back.
-                        if self.elsewhere {
-                            callback.summon();
-                        }
+                        callback.summon();
                         self.calls.push((callback, cause.clone()));
                     }
                 }
