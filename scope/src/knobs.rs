@@ -59,9 +59,13 @@ macro_rules! knobs {
         /// begin to fail, and the scope still waits for body and children. The sooner of several limits holds.
         ///
         /// Futures that know nothing of our cancellation are waited for, however long they take; wrap them
-        /// in [`or_cancel`](selvedge_cancel::FutureCancelExt::or_cancel). The output keeps its type: the body
-        /// fails with `Cancelled`. [`timeout`](crate::timeout) around a scope tells of a deadline by
-        /// `TimedOut` instead.
+        /// in [`or_cancel`](selvedge_cancel::FutureCancelExt::or_cancel). The output keeps its type: operations
+        /// that the body awaits fail with `Cancelled`.
+        ///
+        /// **A body that has returned has its value all the same**, `Ok` of a `try_scope` included, although children
+        /// were cut short: they were asked for nothing but to end. Where the whole has to be done in time, put
+        /// [`try_timeout`](crate::try_timeout) around the scope, or [`timeout`](crate::timeout), which tell of the
+        /// deadline by `TimedOut`; or have the body await the handles.
         #[track_caller]
         pub fn timeout(self, after: Duration) -> Self {
             let place = Location::caller();

@@ -65,6 +65,27 @@ use crate::window::{Engine, Handle, Hint, Refusal};
 /// If the body or a child panics: the others are cancelled, all are awaited, then the first payload is
 /// raised here. Polling it again after that, or after it has ended, panics.
 ///
+/// Whoever awaits the handle of a child that has panicked gets its payload, as a panic, before that; the scope then ends
+/// with a panic that says so, whether or not the first one was caught. A child whose panic is nobody else's affair catches
+/// it itself, inside:
+/// ```
+/// use futures::FutureExt;
+/// use selvedge_scope::{block_on, scope};
+/// use std::panic::AssertUnwindSafe;
+///
+/// let answered = block_on(scope(async |s| {
+///     let requests = [4, 0, 2].map(|n| {
+///         s.spawn(AssertUnwindSafe(async move { 8 / n }).catch_unwind()) // one divides by zero
+///     });
+///     let mut answered = 0;
+///     for request in requests {
+///         answered += usize::from(request.await.is_ok());
+///     }
+///     answered
+/// }));
+/// assert_eq!(answered, 2);
+/// ```
+///
 /// # Cancel safety
 /// Dropping the scope drops the body and all children where they are, without waiting. Nothing outlives it.
 ///
@@ -244,6 +265,11 @@ impl<'env> Scope<'env> {
     /// }));
     /// assert_eq!(answer, Ok(42));
     /// ```
+    /// A lock of `std` is such a place too: a member that holds its guard over an `await` keeps it while others are polled,
+    /// and one of these that calls `lock` on the same thread waits for ever. That holds for the body, which need not be
+    /// `Send`, so that the compiler does not object. Let go of the guard before the `await`, or take a lock of
+    /// `tokio::sync` or `async-lock`.
+    ///
     /// For code that can only block, see [`spawn_fn`](Self::spawn_fn).
     ///
     /// # Panics

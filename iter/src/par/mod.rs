@@ -39,7 +39,8 @@ use crate::plan::{Hint, Knobs};
 /// Items are worked on in any order, and effects happen in any order. *Results* keep the
 /// order of the source unless [`unordered`](Self::unordered) gives it up: `collect` puts
 /// items where they belong, `reduce` joins neighbours only, and of several errors the first
-/// in source order is the result.
+/// in source order is the result. (An item that awaits something cancellable when a later one fails is cancelled,
+/// and has no error of its own any more.)
 ///
 /// # What must be `Send`
 ///

@@ -64,7 +64,7 @@ impl<P: Pipe> ParStream<P> {
     /// first in time. Nothing is taken from the source after an error. What is under way is
     /// asked to stop (its cancel token is cancelled, cause `SiblingFailed`) and awaited; of
     /// what was taken and not begun, an ordered stream still begins what comes before the
-    /// failed item, so that it cannot miss an earlier error.
+    /// failed item, so that it cannot miss the error of one of these.
     ///
     /// An item that was asked to stop and fails because of it does not count, so that it cannot
     /// hide the failure that was the reason. Its error is found out by looking into it, see
