@@ -342,13 +342,6 @@ impl CancelToken {
         self.node.has_live_own()
     }
 
-    /// What runs under this token has failed for a reason of its own: the cancellations that it holds on to say
-    /// nothing of what is above any more.
-    #[doc(hidden)]
-    pub fn forgive(&self) {
-        self.node.forgive();
-    }
-
     /// The cause, if this very token was cancelled, and not only one above it.
     #[must_use]
     pub fn own_cause(&self) -> Option<Cause> {

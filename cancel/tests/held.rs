@@ -44,18 +44,6 @@ fn what_is_counted_at_the_token_is_found_and_nothing_else() {
 }
 
 #[test]
-fn what_was_made_below_a_forgiven_token_is_found_up_to_there() {
-    let scope = cancelled();
-    let inner = scope.child();
-    let task = inner.child();
-    let (error, direct) = (fail(&task), fail(&scope));
-    assert!(scope.has_live_in(&error));
-    inner.forgive();
-    assert!(inner.has_live_in(&error) && !scope.has_live_in(&error));
-    assert!(scope.has_live_in(&direct), "made elsewhere");
-}
-
-#[test]
 fn value_is_printed_only_while_a_counted_one_lives() {
     struct Printed<'a>(&'a Cell<u32>);
     impl Debug for Printed<'_> {

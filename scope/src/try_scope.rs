@@ -121,6 +121,9 @@ impl<T, E, F: Future<Output = Result<T, E>>, P> TryScoped<'_, F, E, P> {
     /// It is asked for the errors of members that are cancelled, and of no others; on any thread that polls the
     /// scope's children. If it panics, the panic goes on in the parent as a child's does.
     ///
+    /// It decides for this scope alone: a scope or a limit around this one looks into the error that comes out, and finds
+    /// a `Cancelled` in it that was no cancellation here.
+    ///
     /// # Examples
     /// ```
     /// use selvedge_scope::{block_on, time::sleep, try_scope};
@@ -215,8 +218,6 @@ impl<T, E, F: Future<Output = Result<T, E>>, P> TryScoped<'_, F, E, P> {
             causes.any(|cause| cause.is_same(&own))
         });
         let primary = if !others.is_empty() {
-            // What members pass on of a cancellation from outside says nothing of this failure.
-            this.engine.forgive();
             others.remove(0)
         } else if let (Some(left), Some(error)) = (&finished.cut, this.cut) {
             let error = error(cut(left, this.place));

@@ -5,12 +5,13 @@ mod common;
 
 use std::time::Duration;
 
-use common::guarded;
+use common::{guarded, yields};
 use futures::channel::oneshot;
 use selvedge_cancel::{CancelToken, Cancelled, FutureCancelExt, cancelled, check};
-use selvedge_scope::{TryScope, block_on, shield_unbounded, try_scope};
+use selvedge_scope::{TryScope, block_on, shield_unbounded, timeout, try_scope};
 
 type Scope<'env> = TryScope<'env, Cancelled>;
+type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// Rests until it is cancelled.
 async fn rest() -> Result<(), Cancelled> {
@@ -36,20 +37,18 @@ fn what_a_handle_yields_to_a_member_in_a_shield_is_no_failure() {
 #[test]
 fn what_a_handle_yields_of_a_failure_is_none_itself() {
     let errors = guarded(|| {
-        let failed = try_scope(
-            async |s: TryScope<'_, Box<dyn std::error::Error + Send + Sync>>| {
-                let first = s.spawn(async {
-                    cancelled().await;
-                    Err::<(), _>("failed".into())
-                });
-                s.spawn(async move {
-                    cancelled().await;
-                    Ok(shield_unbounded(first).await?)
-                });
-                s.cancel();
-                Ok(7)
-            },
-        );
+        let failed = try_scope(async |s: TryScope<'_, Error>| {
+            let first = s.spawn(async {
+                cancelled().await;
+                Err::<(), _>("failed".into())
+            });
+            s.spawn(async move {
+                cancelled().await;
+                Ok(shield_unbounded(first).await?)
+            });
+            s.cancel();
+            Ok(7)
+        });
         block_on(failed.all_errors()).unwrap_err()
     });
     assert_eq!((errors.len(), errors.cancelled.len()), (1, 1));
@@ -260,4 +259,44 @@ fn what_was_cancelled_alone_is_among_all_errors() {
         block_on(failed.cancelled_if(|error| error != "failed").all_errors())
     });
     assert_eq!(ended.unwrap_err().cancelled.len(), 3);
+}
+
+/// Runs a scope until it is cancelled; one member meets the cancellation and keeps what it met, another one may fail.
+async fn scope_inside(fails: bool) -> Cancelled {
+    let mut met = None;
+    let keep = &mut met;
+    let ended = try_scope(async |s: TryScope<'_, Error>| {
+        s.spawn(async move {
+            *keep = rest().await.err();
+            Ok(())
+        });
+        s.spawn(async move {
+            cancelled().await;
+            match fails {
+                true => Err("failed".into()),
+                false => Ok(()),
+            }
+        });
+        Ok(())
+    });
+    assert_eq!(ended.await.is_err(), fails);
+    met.expect("it was cancelled")
+}
+
+#[test]
+fn what_comes_out_of_a_scope_that_failed_is_still_known() {
+    for fails in [false, true] {
+        let ended = guarded(move || {
+            block_on(try_scope(async |s: Scope<'_>| {
+                s.spawn(async move { Err::<(), _>(scope_inside(fails).await) });
+                yields(1).await;
+                s.cancel();
+                Ok(7)
+            }))
+        });
+        assert_eq!(ended.unwrap(), 7, "{fails}");
+        let late =
+            guarded(move || block_on(timeout(Duration::from_millis(1), scope_inside(fails))));
+        assert!(late.is_err(), "{fails}");
+    }
 }

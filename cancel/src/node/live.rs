@@ -31,16 +31,11 @@ impl Mark {
     /// Whether this one is counted on the node at that address; with `own`, as one that tells of the cancellation of
     /// that very node.
     pub(crate) fn is_counted_at(&self, address: usize, own: bool) -> bool {
-        for (at, (node, _)) in self.node.upwards().take(self.steps + 1).enumerate() {
-            if std::ptr::from_ref(node).addr() == address {
-                return !own || at == self.steps;
-            }
-            let locked = node.lock();
-            if locked.cold.as_ref().is_some_and(|cold| cold.forgiven) {
-                break;
-            }
-        }
-        false
+        let counted = self.node.upwards().take(self.steps + 1);
+        let at = counted
+            .map(|(node, _)| std::ptr::from_ref(node).addr())
+            .position(|counted| counted == address);
+        at.is_some_and(|at| !own || at == self.steps)
     }
 
     fn count(&self, by: fn(&mut u32)) {
@@ -50,9 +45,6 @@ impl Mark {
             by(&mut cold.live);
             if at == self.steps {
                 by(&mut cold.live_own);
-            }
-            if cold.forgiven {
-                break;
             }
         }
     }
@@ -65,36 +57,6 @@ impl Drop for Mark {
 }
 
 impl Node {
-    /// What hangs below has failed for a reason of its own: the cancellations that its errors hold are counted no
-    /// further than here from now on.
-    ///
-    /// All that were counted higher tell of one cancellation, since the nearest one above stays the same.
-    pub(crate) fn forgive(&self) {
-        let counted = {
-            let mut locked = self.lock();
-            let Some(cold) = locked.cold.as_deref_mut() else {
-                return;
-            };
-            if std::mem::replace(&mut cold.forgiven, true) {
-                return;
-            }
-            cold.live.wrapping_sub(cold.live_own)
-        };
-        let Some(steps) = self.origin() else { return };
-        // One that is being counted at this moment was counted here before, or will end here.
-        for (at, (node, _)) in self.upwards().take(steps + 1).enumerate().skip(1) {
-            let mut locked = node.lock();
-            let cold = locked.cold();
-            cold.live = cold.live.wrapping_sub(counted);
-            if at == steps {
-                cold.live_own = cold.live_own.wrapping_sub(counted);
-            }
-            if cold.forgiven {
-                break;
-            }
-        }
-    }
-
     /// How far above is the node that was cancelled itself, if this one is cancelled.
     fn origin(&self) -> Option<usize> {
         let mut aborted = None;

@@ -32,8 +32,6 @@ pub(super) struct Cold {
     pub(super) live: u32,
     /// Those of them for which this very node was cancelled.
     pub(super) live_own: u32,
-    /// Nothing is counted above this node any more.
-    pub(super) forgiven: bool,
     pub(super) rare: Option<Box<Rare>>,
 }
 
@@ -79,7 +77,6 @@ impl Locked {
                 watchers: Watchers::new(),
                 live: 0,
                 live_own: 0,
-                forgiven: false,
                 rare: None,
             })
         })

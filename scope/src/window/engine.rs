@@ -140,11 +140,6 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
         self.core.token.own_cause()
     }
 
-    /// The scope has failed: the cancellations that its members' errors hold do not make that failure one.
-    pub(crate) fn forgive(&self) {
-        self.core.token.forgive();
-    }
-
     /// The body's number.
     pub(crate) fn body_id(&self) -> TaskId {
         self.core.body_id()
