@@ -15,22 +15,29 @@ use common::burn;
 use selvedge::cancel::{cancelled, checkpoint};
 use selvedge::{Pool, block_on, prelude::*};
 
-/// Polls to the end; the most that was counted in one poll.
+/// Polls to the end; what was counted in each poll.
 #[track_caller]
-fn most_in_a_poll<F: IntoFuture>(counted: &AtomicUsize, future: F) -> usize {
+fn in_each_poll<F: IntoFuture>(counted: &AtomicUsize, future: F) -> Vec<usize> {
     let mut future = pin!(future.into_future());
-    let mut most = 0;
+    let mut counts = Vec::new();
     for _ in 0..100_000 {
         let before = counted.load(SeqCst);
         let polled = future
             .as_mut()
             .poll(&mut Context::from_waker(Waker::noop()));
-        most = most.max(counted.load(SeqCst) - before);
+        counts.push(counted.load(SeqCst) - before);
         if polled.is_ready() {
-            return most;
+            return counts;
         }
     }
     panic!("it did not end")
+}
+
+/// Polls to the end; the most that was counted in one poll.
+#[track_caller]
+fn most_in_a_poll<F: IntoFuture>(counted: &AtomicUsize, future: F) -> usize {
+    let counts = in_each_poll(counted, future);
+    counts.into_iter().max().expect("it was polled")
 }
 
 fn alone() -> Pool {
@@ -42,25 +49,50 @@ const DEAR: Duration = Duration::from_millis(1);
 /// So many in a poll are too many: the budget, and what is begun without a look.
 const TOO_MANY: usize = 40;
 
+/// So many items are begun at most before a lane looks at the clock.
+const BLOCK: usize = 256;
+
 #[test]
-fn items_that_become_dear_all_of_a_sudden_are_not_all_worked_through_in_one_poll() {
-    const CHEAP: u64 = 200_000;
-    let (dear, pool) = (AtomicUsize::new(0), alone());
-    let work = |i: u64| {
+fn items_that_become_dear_all_of_a_sudden_are_worked_on_for_a_block_and_then_one_by_one() {
+    const CHEAP: u64 = 100_000;
+    // Enough that blocks are long by then, in a batch that is not over.
+    const ITEMS: u64 = CHEAP + 1_000;
+    let pool = &alone();
+    let dear = &AtomicUsize::new(0);
+    let work = move |i: u64| {
         if i >= CHEAP {
-            burn(DEAR / 10);
+            burn(DEAR / 4);
             dear.fetch_add(1, SeqCst);
         }
+        i
     };
-    let items = CHEAP + 5_000;
-    let most = most_in_a_poll(&dear, (0..items).into_par().on(&pool).for_each(work));
-    // Those of one look, beside the budget.
-    assert!(most < 1_200, "a range: {most}");
-    let all: Vec<u64> = (0..items).collect();
-    dear.store(0, SeqCst);
-    let most = most_in_a_poll(&dear, all.into_par().on(&pool).for_each(work));
-    assert!(most < 1_200, "a vector: {most}");
-    assert_eq!(dear.load(SeqCst), 5_000);
+    let look = |what: &str, mut counts: Vec<usize>| {
+        counts.retain(|count| *count >= TOO_MANY);
+        // Only those of the block that began when items were cheap.
+        assert!(counts.len() <= 1, "{what}: {counts:?}");
+        assert!(
+            counts.iter().all(|n| *n < BLOCK + TOO_MANY),
+            "{what}: {counts:?}"
+        );
+        assert_eq!(dear.swap(0, SeqCst), 1_000, "{what}");
+    };
+    let range = || (0..ITEMS).into_par().on(pool).map(work);
+    look("range", in_each_poll(dear, range().for_each(drop)));
+    look("sum", in_each_poll(dear, range().sum::<u64>()));
+    look("collect", in_each_poll(dear, range().collect::<Vec<u64>>()));
+    let tried = range().try_for_each(|_| Ok::<_, String>(()));
+    look("try_for_each", in_each_poll(dear, tried));
+    let fixed = range().batch(5_000).count();
+    look("batches of a fixed size", in_each_poll(dear, fixed));
+    let all: Vec<u64> = (0..ITEMS).collect();
+    let slice = all.par().on(pool).map(|i| work(*i)).count();
+    look("slice", in_each_poll(dear, slice));
+    let vector = all.clone().into_par().on(pool).map(work).count();
+    look("vector", in_each_poll(dear, vector));
+    let stream = futures::stream::iter(0..ITEMS).par().on(pool);
+    look("stream", in_each_poll(dear, stream.map(work).count()));
+    let iterator = par_iter(0..ITEMS).on(pool).map(work).count();
+    look("iterator", in_each_poll(dear, iterator));
 }
 
 /// A sum that takes long to add to.

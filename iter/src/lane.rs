@@ -220,7 +220,8 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
                 }
             }
         }
-        if take_up(flow.as_mut(), || work_through(shared, desk, watch.as_ref())) {
+        moved |= desk.next < desk.end;
+        if take_up(flow.as_mut(), || work_through(shared, desk, watch.as_mut())) {
             continue;
         }
         if let (true, Some(watch)) = (desk.next < desk.end, &mut watch) {
@@ -231,11 +232,12 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let goes_on = goes_on::<P, S>(desk, watch.as_ref());
+        let goes_on = goes_on::<P, S>(desk, watch.as_mut());
         if !goes_on && (desk.run || desk.ended) {
             if let (true, Some(watch)) = (desk.run && !P::SUSPENDS, &mut watch) {
                 // Ending a run can be dear; how dear decides how long runs are.
                 worked = watch.lap();
+                desk.pace.looked_early(watch.unread());
             }
             if take_up(flow.as_mut(), || flush(shared, desk)) {
                 continue;
@@ -268,6 +270,7 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
             let (work, upkeep) = if shared.runs {
                 (worked, lap)
             } else {
+                desk.pace.looked_early(watch.unread());
                 (lap, Duration::ZERO)
             };
             desk.pace.learn(desk.count, work + upkeep, upkeep);
@@ -298,10 +301,7 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
                 desk.ended = true;
                 shared.roster.close();
             }
-            Poll::Ready(Some(pulled)) => {
-                moved = true;
-                take_in(shared, desk, pulled);
-            }
+            Poll::Ready(Some(pulled)) => take_in(shared, desk, pulled),
         }
     }
 }
@@ -309,7 +309,7 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
 /// Whether the lane asks for the next item of its batch: the source gives them one by one, and
 /// the batch is not over.
 #[inline]
-fn goes_on<P: Pipe, S: Sink<P::Item>>(desk: &Desk<P, S>, watch: Option<&Watch>) -> bool {
+fn goes_on<P: Pipe, S: Sink<P::Item>>(desk: &Desk<P, S>, watch: Option<&mut Watch>) -> bool {
     if !P::Source::ONE_BY_ONE || P::SUSPENDS || desk.ended || desk.count == 0 {
         return false;
     }
@@ -387,12 +387,20 @@ fn end<P: Pipe, S: Sink<P::Item>>(
     true
 }
 
+/// A look at the clock: how many items are worked on before the next one. `None`: the slice is over. Apart from the loop
+/// over items, which has its values in registers.
+#[inline(never)]
+fn next_block(pace: &mut Pace, watch: &mut Watch) -> Option<u64> {
+    pace.looked(watch.look());
+    (!watch.used_up()).then(|| pace.block())
+}
+
 /// Begins the items of the batch, up to one that has to wait, or to the end of the slice.
 #[inline]
 fn work_through<P: Pipe, S: Sink<P::Item>>(
     shared: &Shared<P, S>,
     desk: &mut Desk<P, S>,
-    watch: Option<&Watch>,
+    mut watch: Option<&mut Watch>,
 ) -> Option<P::Flow> {
     if desk.next == desk.end {
         return None;
@@ -402,13 +410,12 @@ fn work_through<P: Pipe, S: Sink<P::Item>>(
     let (mut state, mut share) = desk.work.take().expect("a lane at rest has its work");
     let mut chunk = Rest(std::mem::take(&mut desk.chunk));
     let mut next = desk.next;
-    // With asynchronous stages the clock is read between batches, which are short.
-    let block = if P::SUSPENDS {
+    // With asynchronous stages, and of items that come one by one, the clock is read between batches, which are short.
+    let mut look = if P::SUSPENDS || P::Source::ONE_BY_ONE {
         u64::MAX
     } else {
-        desk.pace.look()
+        next.saturating_add(desk.pace.block())
     };
-    let mut look = next.saturating_add(block);
     let mut waits = None;
     while let Some(item) = chunk.0.next() {
         let at = next;
@@ -442,10 +449,13 @@ fn work_through<P: Pipe, S: Sink<P::Item>>(
                 desk.end = next;
                 break;
             }
-            if watch.is_some_and(Watch::is_over) {
-                break;
+            match watch
+                .as_deref_mut()
+                .and_then(|watch| next_block(&mut desk.pace, watch))
+            {
+                Some(block) => look += block,
+                None => break,
             }
-            look += block;
         }
     }
     desk.next = next;

@@ -18,9 +18,16 @@ pub(crate) const SLICE: Duration = Duration::from_micros(200);
 pub(crate) const BATCH_MAX: usize = 1 << 10;
 pub(crate) const PIECE_MAX: usize = 1 << 20;
 
-/// The most items between two looks at the clock, and how many there are where the user says how long batches are.
-const BLOCK_MAX: usize = 1 << 10;
-const BLOCK_FIXED: usize = 16;
+/// Within a batch the clock is read after each block of items. Blocks grow while one takes no longer than this, of which
+/// a reading is a small part.
+const BLOCK: Duration = Duration::from_micros(4);
+
+/// A block that takes so many times as long has items of another kind than those before.
+const FAR: u32 = 4;
+
+/// The most items in a block, however cheap they are: so many are begun at most before a lane notices that items have
+/// become heavy. A reading takes 25 ns, so this costs a tenth of a nanosecond an item.
+const BLOCK_MAX: u64 = 1 << 8;
 
 /// Ending a run may take one part in so many of the time that the run took.
 const UPKEEP: u32 = 16;
@@ -32,6 +39,7 @@ const LONGEST: Duration = Duration::from_millis(1);
 #[derive(Debug, Clone)]
 pub(crate) struct Pace {
     size: usize,
+    block: u64,
     max: usize,
     growth: usize,
     goal: Duration,
@@ -44,6 +52,7 @@ impl Pace {
         let (growth, goal) = if cuts { (8, PIECE) } else { (4, BATCH) };
         Self {
             size: 1,
+            block: 1,
             max,
             growth,
             goal,
@@ -72,16 +81,28 @@ impl Pace {
         self.size
     }
 
-    /// After so many items of a batch the clock is read: they take about eight microseconds as things are, of which a
-    /// reading is a small part. Should they have become dear all of a sudden, that is noticed after so many of them.
+    /// After so many items of a batch the clock is read.
     #[inline]
-    pub(crate) fn look(&self) -> u64 {
-        let part = if self.fixed {
-            BLOCK_FIXED
-        } else {
-            self.size * 8 / (self.goal.as_micros() as usize)
-        };
-        part.clamp(1, BLOCK_MAX) as u64
+    pub(crate) fn block(&self) -> u64 {
+        self.block
+    }
+
+    /// A block took this long. The next may be longer.
+    #[inline]
+    pub(crate) fn looked(&mut self, took: Duration) {
+        if took <= BLOCK {
+            self.block = (2 * self.block).min(BLOCK_MAX);
+        }
+        self.looked_early(took);
+    }
+
+    /// What there was of a block when the batch ended took this long. If it was far too long, the next block is one item,
+    /// until items are cheap again.
+    #[inline]
+    pub(crate) fn looked_early(&mut self, took: Duration) {
+        if took > FAR * BLOCK {
+            self.block = 1;
+        }
     }
 
     /// A batch of `count` items took this long, of which `upkeep` went into ending its run.
@@ -98,10 +119,13 @@ impl Pace {
     }
 }
 
-/// Reads the clock once a batch: the end of one is the beginning of the next.
+/// Reads the clock once a batch, where the end of one is the beginning of the next, and between blocks.
 #[derive(Debug)]
 pub(crate) struct Watch {
     began: Instant,
+    lap: Instant,
+    /// The last two readings.
+    before: Instant,
     last: Instant,
 }
 
@@ -110,19 +134,34 @@ impl Watch {
         let now = Instant::now();
         Self {
             began: now,
+            lap: now,
+            before: now,
             last: now,
         }
     }
 
     /// The time since the last lap.
     pub(crate) fn lap(&mut self) -> Duration {
-        let now = Instant::now();
-        let lap = now - self.last;
-        self.last = now;
+        self.look();
+        let lap = self.last - self.lap;
+        self.lap = self.last;
         lap
     }
 
-    /// Whether the slice was used up at the last lap.
+    /// Reads the clock, and says how long it was not read. The lap goes on.
+    #[inline]
+    pub(crate) fn look(&mut self) -> Duration {
+        self.before = std::mem::replace(&mut self.last, Instant::now());
+        self.unread()
+    }
+
+    /// How long the clock was not read before it was last read.
+    pub(crate) fn unread(&self) -> Duration {
+        self.last - self.before
+    }
+
+    /// Whether the slice was used up when the clock was last read.
+    #[inline]
     pub(crate) fn used_up(&self) -> bool {
         self.last - self.began >= SLICE
     }
@@ -133,8 +172,9 @@ impl Watch {
     }
 
     /// Whether the slice is used up by now. The lap goes on.
-    pub(crate) fn is_over(&self) -> bool {
-        self.began.elapsed() >= SLICE
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.look();
+        self.used_up()
     }
 
     /// Whether the slice is used up by now.
@@ -146,7 +186,7 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
-    use super::{BATCH_MAX, Pace};
+    use super::{BATCH_MAX, BLOCK, Pace};
     use std::time::Duration;
 
     const NO: Duration = Duration::ZERO;
@@ -188,6 +228,29 @@ mod tests {
         }
         assert!(cheap.size() <= 10, "{}", cheap.size());
         assert!(dear.size() >= 400, "{}", dear.size());
+    }
+
+    #[test]
+    fn blocks_grow_to_their_bound_and_one_far_too_long_makes_them_single_items() {
+        // Also where the user says how long batches are.
+        for mut pace in [Pace::adaptive(BATCH_MAX, true), Pace::fixed(7)] {
+            let mut sizes = Vec::new();
+            for _ in 0..10 {
+                sizes.push(pace.block());
+                pace.looked(Duration::from_nanos(pace.block()));
+            }
+            assert_eq!(sizes, [1, 2, 4, 8, 16, 32, 64, 128, 256, 256]);
+            pace.looked(2 * BLOCK);
+            assert_eq!(pace.block(), 256, "they take longer, and not far too long");
+            pace.looked(Duration::from_millis(256));
+            assert_eq!(pace.block(), 1);
+            pace.looked(NO);
+            pace.looked(NO);
+            pace.looked_early(NO);
+            assert_eq!(pace.block(), 4, "a part of a block says nothing good");
+            pace.looked_early(Duration::from_millis(1));
+            assert_eq!(pace.block(), 1);
+        }
     }
 
     #[test]
