@@ -395,3 +395,62 @@ fn nothing_is_begun_for_long_after_a_panic() {
     // While the message is printed; the batch takes five seconds.
     assert!(begun < BATCH / 2, "{begun} were begun");
 }
+
+/// A sum that counts how often two are added after the panic.
+#[derive(Debug)]
+struct Counted;
+
+static PANICKED: AtomicBool = AtomicBool::new(false);
+static ADDED_AFTER: AtomicUsize = AtomicUsize::new(0);
+
+fn add_after() {
+    ADDED_AFTER.fetch_add(usize::from(PANICKED.load(SeqCst)), SeqCst);
+}
+
+impl Sum<u64> for Counted {
+    fn sum<I: Iterator<Item = u64>>(items: I) -> Self {
+        items.for_each(drop);
+        Self
+    }
+}
+
+impl Sum for Counted {
+    fn sum<I: Iterator<Item = Self>>(items: I) -> Self {
+        items.skip(1).for_each(|_| add_after());
+        Self
+    }
+}
+
+#[test]
+fn nothing_is_joined_for_long_after_a_panic() {
+    const LANES: u64 = 500;
+    let pool = alone();
+    // Every lane has one item when one of them panics.
+    let begun = AtomicUsize::new(0);
+    let items = || {
+        begun.store(0, SeqCst);
+        PANICKED.store(false, SeqCst);
+        let all = (0..LANES).into_par().on(&pool).concurrency(LANES as usize);
+        all.unordered().then(async |i| {
+            begun.fetch_add(1, SeqCst);
+            while begun.load(SeqCst) < LANES as usize {
+                // The panic cancels those under way, and they have a value all the same.
+                let _ = checkpoint().await;
+            }
+            if i == LANES / 2 {
+                PANICKED.store(true, SeqCst);
+                panic!("item");
+            }
+            i
+        })
+    };
+    let add = |a: u64, b: u64| {
+        add_after();
+        a + b
+    };
+    assert_eq!(message(|| items().reduce(|| 0, add)), "item");
+    assert_eq!(message(|| items().reduce_with(add)), "item");
+    assert_eq!(message(|| items().sum::<Counted>()), "item");
+    let after = ADDED_AFTER.load(SeqCst);
+    assert!(after < 10, "{after} times");
+}

@@ -373,8 +373,8 @@ fn end<P: Pipe, S: Sink<P::Item>>(
     watch: &mut Option<Watch>,
 ) -> bool {
     let (_, share) = desk.work.as_mut().expect("a lane at rest has its work");
-    // After a failure there is no result that it could be a part of.
-    while !S::FAILS || shared.takes() {
+    // After a failure or a panic there is no result that it could be a part of.
+    while shared.takes() {
         match shared.sink.end(share) {
             None => break,
             Some(Verdict::Fail) => shared.fail(desk.first),
