@@ -42,13 +42,7 @@ impl<F: Future> Future for Polled<'_, F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         self.counts.polls.fetch_add(1, SeqCst);
-        let thread = std::thread::current();
-        if thread
-            .name()
-            .is_some_and(|name| name.starts_with("selvedge-"))
-        {
-            self.counts.helped.store(true, SeqCst);
-        }
+        self.counts.note_helper();
         self.future.as_mut().poll(cx)
     }
 }
@@ -61,11 +55,22 @@ struct Counts {
     turns: AtomicUsize,
     /// Turns that the sibling had before the first source was through.
     between: AtomicUsize,
-    /// A source was polled by a helper, who has a budget for each packet: how many polls there are is its own count.
+    /// A helper has polled somebody. It has a budget for each packet, so how many polls there are is its own count; and as
+    /// long as it polls the sibling, the owner goes on with the sources, whose budget is spent.
     helped: AtomicBool,
 }
 
 impl Counts {
+    fn note_helper(&self) {
+        let thread = std::thread::current();
+        if thread
+            .name()
+            .is_some_and(|name| name.starts_with("selvedge-"))
+        {
+            self.helped.store(true, SeqCst);
+        }
+    }
+
     fn source<'a, F: Future<Output = ()>>(
         &'a self,
         ops: F,
@@ -85,6 +90,7 @@ impl Counts {
     /// the scope busy to the end of its window each time, and the runtime from its sockets meanwhile.
     async fn sibling(&self, sources: usize) {
         while self.done.load(SeqCst) < sources {
+            self.note_helper();
             self.turns.fetch_add(1, SeqCst);
             tokio::task::yield_now().await;
         }
