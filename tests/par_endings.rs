@@ -357,8 +357,17 @@ fn runs_that_wait_for_a_neighbour_are_dropped_one_by_one() {
     assert_eq!(said, "stage");
 }
 
-/// One lane panics while the other works on its batch; how many items that one begins meanwhile, and after. `None`: there
-/// was no other in time.
+/// Raised when it is dropped: when the panic that unwinds it has been told, which takes as long as the backtrace is.
+struct Raise<'a>(&'a AtomicBool);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+/// One lane panics while the other works on its batch; how many items that one begins after. `None`: there was no other in
+/// time.
 fn begun_after_a_panic(pool: &Pool, batch: usize) -> Option<usize> {
     let (beside, panics, after) = (
         AtomicBool::new(false),
@@ -377,7 +386,7 @@ fn begun_after_a_panic(pool: &Pool, batch: usize) -> Option<usize> {
         while !beside.load(SeqCst) && from.elapsed() < 20 * DEAR {
             std::thread::yield_now();
         }
-        panics.store(true, SeqCst);
+        let _raised = Raise(&panics);
         panic!("here");
     };
     let items = (0..8 * batch).into_par().on(pool).heavy().batch(batch);
@@ -392,7 +401,7 @@ fn nothing_is_begun_for_long_after_a_panic() {
     let pool = Pool::builder().threads(1).build();
     let begun = (0..1_000).find_map(|_| begun_after_a_panic(&pool, BATCH));
     let begun = begun.expect("no helper came in time");
-    // While the message is printed; the batch takes five seconds.
+    // Those under way while the other lane unwinds; the batch takes five seconds.
     assert!(begun < BATCH / 2, "{begun} were begun");
 }
 
