@@ -6,11 +6,11 @@ mod common;
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use common::{PLACES, Place, guarded_for, on_a_thread, on_helper, pool, turn, yields};
+use common::{PLACES, Place, guarded, guarded_for, on_a_thread, on_helper, pool, turn, yields};
 use selvedge_cancel::{self as cancel, Instant};
 use selvedge_scope::lending::{Lending, with};
 use selvedge_scope::{Scope, TryScope, block_on, join_all, scope, shield, timeout, try_scope};
@@ -440,6 +440,32 @@ fn deadline_that_has_passed_cancels_at_once_beside_a_timer_that_rings() {
                 assert!(s.is_cancelled(), "round {round}");
             });
             block_on(limited);
+        }
+    });
+}
+
+// Between being set and being looked at it was replaced, and forgotten.
+#[test]
+fn deadline_that_has_passed_is_felt_although_somebody_moves_it_at_that_moment() {
+    guarded(|| {
+        for _ in 0..2_000 {
+            block_on(scope(async |s| {
+                let (begun, over) = (AtomicBool::new(false), AtomicBool::new(false));
+                std::thread::scope(|threads| {
+                    threads.spawn(|| {
+                        while !over.load(Ordering::SeqCst) {
+                            s.set_deadline(None);
+                            begun.store(true, Ordering::SeqCst);
+                        }
+                    });
+                    while !begun.load(Ordering::SeqCst) {
+                        std::hint::spin_loop();
+                    }
+                    s.set_deadline(Instant::now());
+                    over.store(true, Ordering::SeqCst);
+                    assert!(s.is_cancelled());
+                });
+            }));
         }
     });
 }

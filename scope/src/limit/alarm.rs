@@ -106,6 +106,13 @@ impl Alarm {
         self.align();
     }
 
+    /// The same for a target whose moment had come before it was aimed at: it is acted upon, whoever has replaced it since.
+    pub(crate) fn settle_over(&self, target: Target) {
+        let _elsewhere = CallbacksElsewhere::begin();
+        self.bell.act(target);
+        self.align();
+    }
+
     /// For the task that set the limit, whenever it has been polled and waits. If the timer rang too early, the entry
     /// is renewed; and if it rings early again, because it has no thread, the task is woken, and comes by here again.
     pub(crate) fn attend(&self, waker: &Waker) {
@@ -190,6 +197,12 @@ impl Bell {
                 other => return other.is_some(),
             }
         };
+        self.act(due);
+        false
+    }
+
+    /// The moment has come.
+    fn act(&self, due: Target) {
         let Target { at, place } = due;
         match self.act {
             Act::Cancel => {
@@ -205,7 +218,6 @@ impl Bell {
         }
         let mut state = lock(&self.state);
         state.target.take_if(|target| target.at == at);
-        false
     }
 }
 

@@ -156,6 +156,12 @@ impl Limits {
     /// beginning nothing happens yet, after the end nothing any more.
     pub(crate) fn set_deadline(&self, token: &CancelToken, at: Option<Instant>, place: Place) {
         let target = at.map(|at| Target { at, place });
+        // Not under the lock: a timer may be user code.
+        let clock = {
+            let state = lock(&self.state);
+            (state.stage == Stage::Begun).then(|| state.clock.clone())
+        };
+        let over = target.filter(|target| clock.is_some_and(|clock| target.at <= clock.now()));
         let alarm = {
             let mut state = lock(&self.state);
             match state.stage {
@@ -170,8 +176,10 @@ impl Limits {
                 Stage::Begun => state.aim_deadline(token, target),
             }
         };
-        if let Some(alarm) = alarm {
-            alarm.settle();
+        match (alarm, over) {
+            (Some(alarm), Some(over)) => alarm.settle_over(over),
+            (Some(alarm), None) => alarm.settle(),
+            (None, _) => {}
         }
     }
 
