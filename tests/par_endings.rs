@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use common::burn;
+use common::{Raise, burn};
 use selvedge::cancel::{cancelled, checkpoint};
 use selvedge::{Pool, block_on, prelude::*};
 
@@ -355,15 +355,6 @@ fn runs_that_wait_for_a_neighbour_are_dropped_one_by_one() {
         items.reduce_with(|a, b| Bomb(a.0 + b.0))
     });
     assert_eq!(said, "stage");
-}
-
-/// Raised when it is dropped: when the panic that unwinds it has been told, which takes as long as the backtrace is.
-struct Raise<'a>(&'a AtomicBool);
-
-impl Drop for Raise<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, SeqCst);
-    }
 }
 
 /// One lane panics while the other works on its batch; how many items that one begins after. `None`: there was no other in

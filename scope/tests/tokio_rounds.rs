@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::guarded;
-use common::hosts::multi;
+use common::hosts::{current, multi};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use selvedge_scope::scope;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 
 const WINDOWS: usize = 240;
 
@@ -68,8 +68,7 @@ fn ticks(runtime: &Runtime, tasks: usize, scopes: usize) -> usize {
 #[test]
 fn worker_looks_at_its_timers_between_rounds_of_windows() {
     guarded(|| {
-        let current = Builder::new_current_thread().enable_all().build().unwrap();
-        for runtime in [current, multi(1)] {
+        for runtime in [current(), multi(1)] {
             for (tasks, scopes) in [(3, 1), (6, 1), (1, 4)] {
                 let ticks = ticks(&runtime, tasks, scopes);
                 // One a round, but for the rounds in which it is found out how long they last; a worker that always has

@@ -10,18 +10,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::hosts::multi;
+use common::hosts::{current, multi};
 use common::{guarded, on_helper, pool};
 use selvedge_scope::{Pool, Scope, block_on, scope};
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::{LocalSet, block_in_place, consume_budget, spawn_blocking};
 
 const MS: Duration = Duration::from_millis(1);
-
-fn current() -> Runtime {
-    Builder::new_current_thread().enable_all().build().unwrap()
-}
 
 /// Goes on for ever; yields when the budget is spent, if there is one.
 async fn endless() {

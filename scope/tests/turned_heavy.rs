@@ -12,8 +12,8 @@ use common::{burn, guarded, yields};
 use selvedge_scope::{Scope, block_on, join_all, scope};
 
 /// Polls of children in one poll of the whole, before anything is learnt: those that a window makes before it first looks
-/// at the clock, and those up to the next look; or, in the midst of a window, sixteen between two looks and the one that
-/// comes with a look.
+/// at the clock, and those up to the next look. In the midst of a window it is one for which the budget has room still
+/// when the clock is read, and sixteen up to the next look.
 const UNKNOWING: usize = 17;
 
 /// Runs `whole` beside somebody who is always ready, and says how many long polls were made at most between two of his

@@ -5,7 +5,17 @@
     reason = "each test program uses a part of this"
 )]
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+/// Raised when it is dropped, also by a panic: once that has been told, which takes as long as its backtrace is.
+pub struct Raise<'a>(pub &'a AtomicBool);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
 
 /// Spins for about that long.
 pub fn burn(time: Duration) {

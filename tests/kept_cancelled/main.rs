@@ -3,6 +3,9 @@
 //! which operations fail, which the other tests have.
 #![cfg(feature = "testing")]
 
+#[path = "../common/mod.rs"]
+mod common;
+
 mod cost;
 mod par;
 mod programs;
@@ -14,6 +17,7 @@ use std::sync::{Mutex, mpsc};
 use std::task::Poll;
 use std::time::Duration;
 
+use common::Raise;
 use selvedge::{Cancelled, FutureCancelExt, Pool, scope};
 
 /// Where the subject leaves a clone of its `Cancelled` before it ends.
@@ -65,15 +69,6 @@ impl Keeper {
             self.log.lock().unwrap().push(cancelled);
             self.kept.fetch_add(1, SeqCst);
         }
-    }
-}
-
-/// Sets the flag on every way out.
-struct Raise<'a>(&'a AtomicBool);
-
-impl Drop for Raise<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, SeqCst);
     }
 }
 

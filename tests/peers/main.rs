@@ -3,6 +3,9 @@
 //! long types. Each module is one question. What our own design promises is tested elsewhere.
 #![cfg(feature = "testing")]
 
+#[path = "../common/mod.rs"]
+mod common;
+
 mod drops;
 mod long;
 mod nested;

@@ -11,6 +11,8 @@ use tokio::net::UdpSocket;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, mpsc};
 
+use super::common::on_helper;
+
 /// Operations of each source: many times tokio's budget of 128.
 const OPS: usize = 1280;
 
@@ -62,11 +64,7 @@ struct Counts {
 
 impl Counts {
     fn note_helper(&self) {
-        let thread = std::thread::current();
-        if thread
-            .name()
-            .is_some_and(|name| name.starts_with("selvedge-"))
-        {
+        if on_helper() {
             self.helped.store(true, SeqCst);
         }
     }

@@ -30,11 +30,16 @@ pub fn multi(workers: usize) -> Runtime {
         .unwrap()
 }
 
+/// A current-thread runtime.
+pub fn current() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
 impl Host {
     pub fn run(self, future: impl Future<Output = ()> + Send + 'static) {
         let runtime: Runtime = match self {
             Self::Main | Self::Task => multi(2),
-            Self::Current => Builder::new_current_thread().enable_all().build().unwrap(),
+            Self::Current => current(),
         };
         match self {
             Self::Main | Self::Current => runtime.block_on(future),
