@@ -108,18 +108,6 @@ impl Cause {
         self
     }
 
-    /// Whether both are of the same request, as far as can be told: a cause that was handed on, and what it was made from.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
-        let texts = match (&self.text, &other.text) {
-            (Some(Text::Shared(one)), Some(Text::Shared(other))) => Arc::ptr_eq(one, other),
-            (Some(Text::Literal(one)), Some(Text::Literal(other))) => one == other,
-            (one, other) => one.is_none() && other.is_none(),
-        };
-        texts && (self.kind, self.place, self.task) == (other.kind, other.place, other.task)
-    }
-
     /// The same cause with this place in the source.
     #[must_use]
     pub const fn with_place(mut self, place: &'static Location<'static>) -> Self {

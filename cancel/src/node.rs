@@ -30,6 +30,8 @@ use spread::Rounds;
 const STOPPED: u8 = 1;
 const CANCELLED: u8 = 1 << 1;
 const ABORTED: u8 = 1 << 2;
+/// It was cancelled because a node was that it follows. Only beside [`CANCELLED`].
+const FOLLOWED: u8 = 1 << 3;
 
 /// The node hides the cancellation, though not the abort, of what is above it. Set at creation, and
 /// lowered once at most.
@@ -221,8 +223,8 @@ impl Node {
         phase
     }
 
-    /// What the nodes above this one have to tell it: the nearest cause counts. No phase ends the search: one that was
-    /// aborted may not know why it was cancelled, or was to stop, and one further up does.
+    /// What the nodes above this one have to tell it, but for why it is to stop: the nearest cause counts. One that was
+    /// aborted may not know why it was cancelled, and one further up does.
     fn above(&self) -> News {
         self.above_and(1)
     }
@@ -235,12 +237,9 @@ impl Node {
             abort: None,
         };
         for (node, hidden) in self.upwards().skip(skipped) {
-            let asked = node.asked();
-            if asked & STOPPED != 0 && news.stop.is_none() {
-                news.stop = node.lock().rare().and_then(|rare| rare.stop.clone());
-            }
-            let asked = furthest(asked);
-            if asked.through(hidden) >= Phase::Cancelled {
+            let asked = furthest(node.asked());
+            let lacks = news.cause.is_none() || asked == Phase::Aborting && news.abort.is_none();
+            if lacks && asked.through(hidden) >= Phase::Cancelled {
                 let locked = node.lock();
                 let abort = locked.rare().and_then(|rare| rare.abort.as_ref());
                 news.abort = news.abort.take().or_else(|| abort.cloned());
@@ -248,6 +247,9 @@ impl Node {
                 news.cause = news.cause.take().or_else(|| seen.cloned());
             }
             news.phase = news.phase.max(asked.through(hidden));
+            if news.phase == Phase::Aborting && news.cause.is_some() && news.abort.is_some() {
+                break;
+            }
         }
         news
     }
@@ -287,6 +289,11 @@ impl Node {
         self.lock().cause().cloned()
     }
 
+    /// Whether this very node was cancelled, by one that it follows.
+    pub(crate) fn has_followed(&self) -> bool {
+        self.asked() & FOLLOWED != 0
+    }
+
     /// Why it is to stop, if anybody said so before it was cancelled; the nearest counts.
     pub(crate) fn stop_cause(&self) -> Option<Cause> {
         self.upwards()
@@ -318,8 +325,9 @@ impl Node {
             // upwards below comes after.
             self.marks.fetch_and(!SHIELDED, Ordering::AcqRel);
         }
-        let above = self.above();
+        let mut above = self.above();
         if above.phase >= Phase::Cancelled {
+            above.stop = self.stop_cause();
             Rounds::new().tell(self, &above).finish();
         }
     }

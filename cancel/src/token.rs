@@ -348,6 +348,12 @@ impl CancelToken {
         self.node.own_cause()
     }
 
+    /// Whether this very token was cancelled, by one that it follows.
+    #[must_use]
+    pub fn has_followed(&self) -> bool {
+        self.node.has_followed()
+    }
+
     /// Has the waker woken once when the token reaches this phase.
     pub fn watch_phase(&self, waker: &Waker, from: Phase) -> Watching {
         if from == Phase::Running {

@@ -5,6 +5,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use selvedge_cancel::{CancelToken, Cause, CauseKind, OnCancel};
 
@@ -364,6 +365,32 @@ fn chain_of_a_million_that_nobody_watched_is_dropped_without_recursion() {
         .unwrap()
         .join()
         .unwrap();
+}
+
+// Each went up to the root to ask why, though its parent knew; it took a minute and a half.
+#[test]
+fn chain_is_aborted_token_by_token_without_going_up_each_time() {
+    const DEPTH: usize = 30_000;
+    let (done, is_done) = std::sync::mpsc::channel();
+    let aborts = thread::spawn(move || {
+        let mut chain = vec![CancelToken::new()];
+        for _ in 1..DEPTH {
+            let child = chain[chain.len() - 1].child();
+            chain.push(child);
+        }
+        chain[0].stop();
+        for token in &chain {
+            token.abort();
+        }
+        // The last of them tells its followers why they are to stop, however far above that was asked.
+        let follower = CancelToken::new();
+        let _following = follower.follow(&chain[DEPTH - 1]);
+        assert!(follower.is_cancelled());
+        done.send(()).unwrap();
+    });
+    let waited = is_done.recv_timeout(Duration::from_secs(30));
+    assert!(waited.is_ok(), "quadratic, or it panicked");
+    aborts.join().unwrap();
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::task::Waker;
 
-use super::{ABORTED, CANCELLED, Locked, News, Node, STOPPED};
+use super::{ABORTED, CANCELLED, FOLLOWED, Locked, News, Node, STOPPED};
 use crate::slots::{Taken, Watcher};
 use crate::sync::{Arc, Ordering};
 use crate::user::{Callback, quietly};
@@ -25,8 +25,34 @@ pub(super) struct Rounds {
 /// Where a node has its news from.
 enum Source {
     Above(News),
-    /// Asked of the node itself.
-    Itself(Phase, Cause),
+    /// Another node, which it follows, has come to this.
+    Leader(Phase, Cause),
+}
+
+/// What is asked of a node itself.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    phase: Phase,
+    cause: &'a Cause,
+    by_leader: bool,
+}
+
+impl<'a> Asked<'a> {
+    fn of(phase: Phase, cause: &'a Cause) -> Self {
+        Self {
+            phase,
+            cause,
+            by_leader: false,
+        }
+    }
+
+    /// By a node that it follows.
+    fn by_leader(self) -> Self {
+        Self {
+            by_leader: true,
+            ..self
+        }
+    }
 }
 
 /// The former watchers of a node, who have not heard yet.
@@ -58,7 +84,7 @@ impl Rounds {
 
     /// Asks a phase of a node, with this cause unless there is one.
     pub(super) fn raise(mut self, node: &Arc<Node>, phase: Phase, cause: &Cause) -> Self {
-        let first = self.ask(node, phase, cause);
+        let first = self.ask(node, Asked::of(phase, cause));
         self.spread(first);
         self
     }
@@ -76,6 +102,7 @@ impl Rounds {
         if news.phase >= Phase::Cancelled {
             news.cause = leader.cause();
         }
+        news.stop = leader.stop_cause();
         self.follow(Arc::clone(node), &news);
         self
     }
@@ -90,7 +117,10 @@ impl Rounds {
             if let Some((node, source)) = self.todo.pop() {
                 let first = match source {
                     Source::Above(news) => self.strike(&node, None, &news, false),
-                    Source::Itself(phase, cause) => self.ask(&node, phase, &cause),
+                    Source::Leader(phase, cause) => {
+                        let asked = Asked::of(phase, &cause);
+                        self.ask(&node, asked.by_leader())
+                    }
                 };
                 self.spread(first);
             } else if let Some(node) = self.loose.pop() {
@@ -107,9 +137,12 @@ impl Rounds {
         callbacks::call(self.calls, self.elsewhere);
     }
 
-    fn ask(&mut self, node: &Arc<Node>, phase: Phase, cause: &Cause) -> Option<Level> {
+    fn ask(&mut self, node: &Arc<Node>, asked: Asked<'_>) -> Option<Level> {
         let above = node.above();
-        self.strike(node, Some((phase, cause)), &above, false)
+        let mut level = self.strike(node, Some(asked), &above, false)?;
+        // Only now, when somebody is to hear of it: it may be far above.
+        level.news.stop = level.news.stop.or_else(|| node.stop_cause());
+        Some(level)
     }
 
     /// Goes through whoever hangs on a struck node.
@@ -155,7 +188,7 @@ impl Rounds {
         let mut push = |phase, cause: &Option<Cause>| {
             let cause = cause.clone().unwrap_or_else(|| Cause::from("followed"));
             self.todo
-                .push((Arc::clone(&node), Source::Itself(phase, cause)));
+                .push((Arc::clone(&node), Source::Leader(phase, cause)));
         };
         // The last one in is served first.
         if news.phase == Phase::Aborting {
@@ -173,7 +206,7 @@ impl Rounds {
     fn strike(
         &mut self,
         node: &Arc<Node>,
-        asked: Option<(Phase, &Cause)>,
+        asked: Option<Asked<'_>>,
         above: &News,
         unlinked: bool,
     ) -> Option<Level> {
@@ -187,8 +220,8 @@ impl Rounds {
             locked.cold();
         }
         let mut phase = node.settle(&mut locked, above);
-        if let Some((wanted, cause)) = asked {
-            phase = phase.max(node.take_request(&mut locked, wanted, cause));
+        if let Some(asked) = asked {
+            phase = phase.max(node.take_request(&mut locked, asked));
         }
         let mut taken = None;
         if phase > locked.struck {
@@ -244,13 +277,17 @@ impl Node {
     }
 
     /// Takes over what is asked of the node itself. Whoever comes first is the one who cancelled it.
-    fn take_request(&self, locked: &mut Locked, wanted: Phase, cause: &Cause) -> Phase {
+    fn take_request(&self, locked: &mut Locked, request: Asked<'_>) -> Phase {
+        let (wanted, cause) = (request.phase, request.cause);
         let mut asked = 0;
         let is_first = locked.struck < Phase::Cancelled;
         let cold = locked.cold();
         if wanted >= Phase::Cancelled && is_first && cold.cause.is_none() {
             cold.cause = Some(cause.clone());
             asked |= CANCELLED;
+            if request.by_leader {
+                asked |= FOLLOWED;
+            }
         }
         match wanted {
             Phase::Running | Phase::Cancelled => {}
