@@ -212,11 +212,8 @@ impl<T, E, F: Future<Output = Result<T, E>>, P> TryScoped<'_, F, E, P> {
             resume_unwind(payload);
         }
         let mut output = finished.output;
-        let followed = this.engine.as_ref().own_cause().is_some_and(|own| {
-            // One of them may have been cancelled later, when the scope was already.
-            let mut causes = this.following.iter().filter_map(|(token, _)| token.cause());
-            causes.any(|cause| cause.is_same(&own))
-        });
+        let followed = this.engine.as_ref().has_followed()
+            && (this.following.iter()).any(|(token, _)| token.is_cancelled());
         let primary = if !others.is_empty() {
             others.remove(0)
         } else if let (Some(left), Some(error)) = (&finished.cut, this.cut) {

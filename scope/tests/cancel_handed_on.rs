@@ -242,6 +242,32 @@ fn scope_that_was_cancelled_itself_has_its_value_whoever_cancels_later() {
     }
 }
 
+// Two requests from one line were taken for one.
+#[test]
+fn scope_that_was_cancelled_itself_has_its_value_whoever_cancels_later_in_the_same_way() {
+    fn stop(token: &CancelToken) {
+        token.cancel();
+    }
+    for outside_first in [false, true] {
+        let ended = guarded(move || {
+            let outer = CancelToken::new();
+            let whole = try_scope(async |s: Scope<'_>| {
+                let one = s.spawn(rest());
+                let (first, second) = match outside_first {
+                    true => (outer.clone(), s.token()),
+                    false => (s.token(), outer.clone()),
+                };
+                stop(&first);
+                assert!(shield_unbounded(one).await.is_err());
+                stop(&second);
+                Ok(7)
+            });
+            block_on(whole.token(&outer))
+        });
+        assert_eq!(ended.is_ok(), !outside_first);
+    }
+}
+
 #[test]
 fn what_was_cancelled_alone_is_among_all_errors() {
     let ended = guarded(|| {

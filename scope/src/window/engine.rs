@@ -13,7 +13,7 @@ use std::ptr;
 use std::task::{Context, Poll, Waker};
 
 use selvedge_cancel::ambient::{self, Outer};
-use selvedge_cancel::{CancelToken, Cause, FineDrop, Following, TaskId};
+use selvedge_cancel::{CancelToken, FineDrop, Following, TaskId};
 
 use super::body::body_waker;
 use super::circle;
@@ -132,12 +132,12 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
 
     /// Whether the scope was cancelled, and not itself.
     pub(crate) fn is_cancelled_from_outside(&self) -> bool {
-        self.core.token.is_cancelled() && self.own_cause().is_none()
+        self.core.token.is_cancelled() && self.core.token.own_cause().is_none()
     }
 
-    /// Why it was, if it was cancelled itself, or with a token that it was put under.
-    pub(crate) fn own_cause(&self) -> Option<Cause> {
-        self.core.token.own_cause()
+    /// Whether it was cancelled itself, by a token that it was put under.
+    pub(crate) fn has_followed(&self) -> bool {
+        self.core.token.has_followed()
     }
 
     /// The body's number.
@@ -171,6 +171,9 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
             this.stage = Stage::Running;
         } else {
             this.core.polled_with(cx.waker());
+            if this.core.waits_for_its_turn(cx.waker()) {
+                return Poll::Pending;
+            }
         }
         this.core.set_sink(ptr::from_ref(&this.sink).cast());
         let ambient = Ambient::enter(&this.core, &mut this.token);
