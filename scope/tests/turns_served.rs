@@ -70,10 +70,21 @@ fn children_that_are_woken_in_turn_are_served_about_as_often() {
     guarded(|| {
         for mode in MODES {
             for cost in [Duration::ZERO, Duration::from_micros(10)] {
-                let mut counts = served(mode, cost);
-                counts.sort_unstable();
-                let (least, most) = (counts[0], counts[CHILDREN - 1]);
-                assert!(most <= 2 * least, "{mode:?}, {cost:?}: {least} to {most}");
+                // A thread that the system puts aside for long leaves the others to go on among themselves: once is no
+                // proof. A queue that is not fair shows it each time.
+                let mut seen = Vec::new();
+                let is_fair = (0..5).any(|_| {
+                    let mut counts = served(mode, cost);
+                    counts.sort_unstable();
+                    let (least, most) = (counts[0], counts[CHILDREN - 1]);
+                    seen.push((least, most));
+                    // With helpers it depends a little on who comes when.
+                    match mode {
+                        lending::Lending::Never => 3 * most <= 4 * least,
+                        _ => most <= 2 * least,
+                    }
+                });
+                assert!(is_fair, "{mode:?}, {cost:?}: {seen:?}");
             }
         }
     });
