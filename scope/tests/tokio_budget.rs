@@ -12,12 +12,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use common::hosts::{BUDGET, HOSTS, empty, filled, greedy};
+use common::hosts::{BUDGET, HOSTS, current, empty, filled, greedy};
 use common::{burn, guarded, pool, yields};
 use selvedge_scope::lending::{Lending, with};
 use selvedge_scope::{join, scope};
 use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{consume_budget, yield_now};
 
 /// Counts the polls of a future.
 async fn counted(polls: &AtomicUsize, future: impl Future<Output = ()>) {
@@ -330,5 +331,54 @@ fn scope_in_a_foreign_executor_on_a_worker_ends() {
                 futures::executor::block_on(whole.inline());
             });
         }
+    });
+}
+
+// Each wake that was put off took one of the 128 operations of the poll.
+#[test]
+fn scopes_that_give_way_leave_the_budget_of_their_task_to_those_beside_them() {
+    guarded(|| {
+        current().block_on(async {
+            const POLLS: usize = 12;
+            let polls = Arc::new(AtomicUsize::new(0));
+            let until = polls.clone();
+            let computes = || {
+                let until = until.clone();
+                let scope = scope(async move |s| {
+                    drop(s.spawn(async move {
+                        while until.load(Ordering::SeqCst) < POLLS {
+                            selvedge_cancel::checkpoint().await.unwrap();
+                        }
+                    }));
+                });
+                Some(Box::pin(scope.inline()))
+            };
+            let mut scopes: Vec<_> = (0..140).map(|_| computes()).collect();
+            let mut beside = Box::pin(async {
+                loop {
+                    consume_budget().await;
+                    yield_now().await;
+                }
+            });
+            let mut turns = 0;
+            let task = poll_fn(move |cx| {
+                polls.fetch_add(1, Ordering::SeqCst);
+                for place in &mut scopes {
+                    let ended =
+                        (place.as_mut()).is_some_and(|scope| scope.as_mut().poll(cx).is_ready());
+                    if ended {
+                        *place = None;
+                    }
+                }
+                turns += usize::from(tokio::task::coop::has_budget_remaining());
+                let _: Poll<()> = beside.as_mut().poll(cx);
+                match scopes.iter().all(Option::is_none) {
+                    true => Poll::Ready((turns, polls.load(Ordering::SeqCst))),
+                    false => Poll::Pending,
+                }
+            });
+            let (turns, polls) = tokio::spawn(task).await.unwrap();
+            assert_eq!(turns, polls, "turns of the neighbour, polls of the task");
+        });
     });
 }

@@ -5,8 +5,10 @@
 mod common;
 
 use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -161,6 +163,80 @@ fn long_wait_that_is_no_workers_panics_nowhere() {
         drop(std::panic::take_hook());
         assert!(before == 0 && refused <= 1, "{before} and {refused} panics");
         assert!(helped.load(Ordering::SeqCst) > 0 && beside.load(Ordering::SeqCst) > 3);
+    });
+}
+
+// What panics while the worker hands its tasks over, and is no doing of the worker's, is no reason to keep them for good.
+#[test]
+fn worker_hands_its_tasks_over_after_a_waker_has_panicked_at_it() {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("a waker's");
+        }
+    }
+    guarded(|| {
+        multi(1).block_on(async {
+            let pool = &pool(1);
+            let panicked = Arc::new(AtomicUsize::new(0));
+            let seen = panicked.clone();
+            std::panic::set_hook(Box::new(move |_| {
+                seen.fetch_add(1, Ordering::SeqCst);
+            }));
+            for () in common::attempts() {
+                let inside = Arc::new(AtomicBool::new(false));
+                let (ours, entered) = (pool.clone(), inside.clone());
+                let spoilt = async move {
+                    let two = scope(async |s| {
+                        for _ in 0..2 {
+                            drop(s.spawn_fn(|| {
+                                if on_helper() {
+                                    entered.store(true, Ordering::SeqCst);
+                                    return sleep(20 * MS);
+                                }
+                                sleep(3 * MS);
+                                if entered.load(Ordering::SeqCst) {
+                                    // The worker wakes it before it hands over.
+                                    let waker = Waker::from(Arc::new(Panics));
+                                    let mut cx = Context::from_waker(&waker);
+                                    let _ = pin!(tokio::task::yield_now()).poll(&mut cx);
+                                }
+                            }));
+                        }
+                    });
+                    two.on(&ours).heavy().await;
+                };
+                tokio::spawn(spoilt).await.unwrap();
+                if panicked.load(Ordering::SeqCst) > 0 {
+                    break;
+                }
+            }
+            drop(std::panic::take_hook());
+            assert!(panicked.load(Ordering::SeqCst) > 0, "it was not tried");
+            let ticks = Arc::new(AtomicUsize::new(0));
+            let count = ticks.clone();
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(MS).await;
+                    count.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+            for () in common::attempts() {
+                let helped = Arc::new(AtomicUsize::new(0));
+                let (ours, seen) = (pool.clone(), helped.clone());
+                let before = ticks.load(Ordering::SeqCst);
+                let count = ticks.clone();
+                let long = async move {
+                    long_wait(&ours, &seen, 200 * MS).await;
+                    count.load(Ordering::SeqCst)
+                };
+                let ticked = tokio::spawn(long).await.unwrap() - before;
+                if helped.load(Ordering::SeqCst) > 0 && ticked >= 5 {
+                    return;
+                }
+            }
+            panic!("the worker kept its tasks in each long wait");
+        });
     });
 }
 

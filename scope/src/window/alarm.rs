@@ -1,10 +1,8 @@
 //! The alarm behind a wake that was put off: somebody may block the worker that has it for later, in another executor, so
 //! that the worker never comes to it. Whoever has given way and is not polled for [`PATIENCE`] is woken by the timer.
 //!
-//! A worker that is not blocked may take longer to come round: it has many tasks, or some of them are long. A wake by the
-//! alarm does harm there, since a worker that always has somebody who is woken does not look at its sockets and timers. It is
-//! known afterwards which of the two it was ([`PutOff::is_polled_anew`](super::coop::PutOff::is_polled_anew)), and the next
-//! alarms of the thread wait for longer, or not ([`learn_patience`]).
+//! A worker that is not blocked may take longer to come round: it has many tasks, or some of them are long. So who is woken
+//! by the alarm asks first ([`PutOff::polled`](super::put_off::PutOff::polled)).
 //!
 //! The timer has one entry at most for it, in force for many windows, since to set one costs more than a short window. When
 //! it is due it looks at what the owner has done meanwhile: while the scope is polled it is given up, and where the scope
@@ -12,12 +10,8 @@
 
 use crate::sync::{AtomicU64, Ordering};
 
-/// Nanoseconds after which a wait is too long, if nothing else is known.
+/// Nanoseconds after which a wait is too long.
 pub(crate) const PATIENCE: u64 = 10_000_000;
-/// And at most: a worker that has somebody who is woken looks at its sockets after 61 polls, whatever they take, and so
-/// long a round of windows takes as long.
-#[cfg(feature = "tokio")]
-const PATIENCE_MOST: u64 = 32 * PATIENCE;
 
 /// The timer has no entry.
 const UNSET: u64 = 0;
@@ -54,27 +48,33 @@ impl Ring {
         matches!(self.0.swap(SINCE + now, Ordering::Relaxed), UNSET | RUNG)
     }
 
-    /// The owner is polled. `true`: not until the alarm had rung.
-    pub(crate) fn polled(&self) -> bool {
-        let polled = |seen| match seen {
+    /// Whether the entry has woken the task; it is over then. Once.
+    pub(crate) fn has_rung(&self) -> bool {
+        let rung = |seen| (seen == RUNG).then_some(UNSET);
+        self.change(rung).is_ok()
+    }
+
+    /// The owner does not wait any more.
+    pub(crate) fn rest(&self) {
+        let rests = |seen| match seen {
             UNSET | POLLED => None,
             RUNG => Some(UNSET),
             _ => Some(POLLED),
         };
-        self.change(polled) == Ok(RUNG)
+        let _ = self.change(rests);
     }
 
-    /// The entry is due, where a wait is too long after `patience`.
-    pub(crate) fn due(&self, now: u64, patience: u64) -> Due {
+    /// The entry is due.
+    pub(crate) fn due(&self, now: u64) -> Due {
         let due = |seen| match seen {
             UNSET | RUNG => None,
             POLLED => Some(UNSET),
-            since => (since - SINCE + patience <= now).then_some(RUNG),
+            since => (since - SINCE + PATIENCE <= now).then_some(RUNG),
         };
         match self.change(due) {
             Ok(POLLED) | Err(UNSET | RUNG) => Due::Nothing,
             Ok(_) => Due::Wake,
-            Err(since) => Due::Again(since - SINCE + patience),
+            Err(since) => Due::Again(since - SINCE + PATIENCE),
         }
     }
 
@@ -91,27 +91,15 @@ impl Ring {
 
 #[cfg(feature = "tokio")]
 mod entry {
-    use std::cell::Cell;
     use std::sync::Arc;
     use std::task::{Wake, Waker};
     use std::time::{Duration, Instant};
 
     use selvedge_cancel::Ticket;
 
-    use super::{Due, PATIENCE, PATIENCE_MOST, Ring};
-    use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock};
+    use super::{Due, PATIENCE, Ring};
+    use crate::sync::{AtomicU32, Mutex, Ordering, lock};
     use crate::task::quietly;
-
-    thread_local! {
-        /// How long alarms wait that are set on this thread.
-        static PATIENT: Cell<u64> = const { Cell::new(PATIENCE) };
-    }
-
-    /// An alarm has rung: somebody blocks this thread, or it goes on with its tasks, for longer than that.
-    pub(in crate::window) fn learn_patience(is_blocked: bool) {
-        let longer = (2 * PATIENT.get()).min(PATIENCE_MOST);
-        PATIENT.set(if is_blocked { PATIENCE } else { longer });
-    }
 
     /// The alarm of one task around a scope.
     #[derive(Debug)]
@@ -123,7 +111,6 @@ mod entry {
     #[derive(Debug)]
     struct Entry {
         ring: Ring,
-        patience: AtomicU64,
         began: Instant,
         /// Whom it wakes. Away with the alarm, whatever the timer still has of it.
         waker: Mutex<Option<Arc<Waker>>>,
@@ -136,7 +123,6 @@ mod entry {
         pub(crate) fn new(waker: &Waker) -> Self {
             let entry = Arc::new(Entry {
                 ring: Ring::new(),
-                patience: AtomicU64::new(PATIENCE),
                 began: Instant::now(),
                 waker: Mutex::new(Some(Arc::new(waker.clone()))),
                 in_making: AtomicU32::new(0),
@@ -149,19 +135,20 @@ mod entry {
 
         /// The task waits from now on.
         pub(crate) fn wait(&mut self) {
-            let (now, patience) = (self.entry.now(), PATIENT.get());
-            // Relaxed: an entry that sees it late comes once too early, or too late.
-            self.entry.patience.store(patience, Ordering::Relaxed);
+            let now = self.entry.now();
             if self.entry.ring.wait(now) {
                 // One that found no thread to serve it may be there still.
                 self.silence();
-                self.ticket = Some(self.entry.set(now + patience));
+                self.ticket = Some(self.entry.set(now + PATIENCE));
             }
         }
 
-        /// The task is polled. `true`: not until the alarm had rung.
-        pub(crate) fn polled(&self) -> bool {
-            self.entry.ring.polled()
+        pub(crate) fn has_rung(&self) -> bool {
+            self.entry.ring.has_rung()
+        }
+
+        pub(crate) fn rest(&self) {
+            self.entry.ring.rest();
         }
 
         fn silence(&mut self) {
@@ -173,7 +160,7 @@ mod entry {
 
     impl Drop for Alarm {
         fn drop(&mut self) {
-            self.entry.ring.polled();
+            self.entry.ring.rest();
             let waker = lock(&self.entry.waker).take();
             quietly(|| drop(waker));
             self.silence();
@@ -201,9 +188,7 @@ mod entry {
         /// On the timer's thread, as a rule.
         fn wake(self: Arc<Self>) {
             let due = if self.in_making.load(Ordering::Relaxed) == 0 {
-                // Relaxed: as in `wait`.
-                let patience = self.patience.load(Ordering::Relaxed);
-                self.ring.due(self.now(), patience)
+                self.ring.due(self.now())
             } else {
                 self.ring.rings_early();
                 Due::Wake
@@ -227,5 +212,3 @@ mod entry {
 
 #[cfg(feature = "tokio")]
 pub(crate) use entry::Alarm;
-#[cfg(feature = "tokio")]
-pub(super) use entry::learn_patience;

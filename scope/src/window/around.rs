@@ -5,6 +5,8 @@ use std::task::Waker;
 use super::coop;
 use super::core::Core;
 use super::here::{self, Around, PollId};
+use super::put_off::{Due, PutOff};
+use crate::task::quietly;
 
 /// So many windows of a nested scope are unsure in a row.
 const UNSURE: u32 = 4;
@@ -106,37 +108,59 @@ impl Core {
         if owner.asks_early.get() {
             let _ = self.host(true);
         }
-        if owner.put_off.borrow().is_some() {
-            self.look_at_put_off();
-        }
+    }
+
+    /// A poll begins, with this waker. `true`: nobody is to be polled in it ([`PutOff::polled`]).
+    #[inline]
+    pub(super) fn waits_for_its_turn(&self, waker: &Waker) -> bool {
+        self.owner.put_off.borrow().is_some() && self.is_put_off(waker)
     }
 
     /// A wake was put off when the last window gave way.
     #[cold]
-    fn look_at_put_off(&self) {
+    fn is_put_off(&self, waker: &Waker) -> bool {
         let owner = &self.owner;
-        let is_late = (owner.alarm.borrow().as_ref()).is_some_and(coop::Alarm::polled);
-        let open = owner.put_off.take().filter(coop::PutOff::is_open);
-        match &open {
-            None => owner.lates.set(0),
-            Some(wake) if is_late && wake.is_polled_anew() => {
-                // Its tasks are many, or take long.
-                owner.lates.set(0);
-                coop::learn_patience(false);
+        let Some(mut put_off) = owner.put_off.take() else {
+            return false;
+        };
+        let rung = (owner.alarm.borrow().as_ref()).is_some_and(coop::Alarm::has_rung);
+        // Should the waker panic, the scope goes on.
+        let mut due = Due::Blocked;
+        quietly(|| due = put_off.polled(rung, waker));
+        match due {
+            Due::Ask | Due::Wait => {
+                owner.put_off.replace(Some(put_off));
+                if due == Due::Ask {
+                    self.wake_again(waker);
+                }
+                return true;
             }
-            Some(_) if is_late => {
-                // Once may be the system's doing. If it goes on, somebody keeps the worker from looking at what it has put
-                // off: after some time it is tried again.
+            Due::Beside => {
+                owner.put_off.replace(Some(put_off));
+            }
+            Due::Served => owner.lates.set(0),
+            Due::Blocked => {
+                // After some windows it is tried again.
                 let lates = owner.lates.get() + 1;
                 owner.lates.set(lates);
-                if lates > 1 {
-                    owner.at_once.set(8 << lates.min(9));
-                    coop::learn_patience(true);
-                }
+                owner.at_once.set(8 << lates.min(9));
             }
-            Some(_) => {}
         }
-        owner.put_off.replace(open);
+        if let Some(alarm) = &*owner.alarm.borrow() {
+            alarm.rest();
+        }
+        false
+    }
+
+    fn wake_again(&self, waker: &Waker) {
+        let mut told = false;
+        quietly(|| {
+            waker.wake_by_ref();
+            told = true;
+        });
+        if !told {
+            quietly(|| self.set_alarm(waker));
+        }
     }
 
     /// Whether the wake of a window that gives way is put off. Owner only.
@@ -157,13 +181,13 @@ impl Core {
         self.owner.alarm.replace(Some(alarm));
     }
 
-    /// The window has given way, and its thread is a worker of tokio's. A wake that is put off already will come: it is for
-    /// the same task, or [`polled_with`](Self::polled_with) has let go of it.
+    /// The window has given way, and its thread is a worker of tokio's. A wake that this has put off already will come: it is
+    /// for the same task, or [`polled_with`](Self::polled_with) has let go of it.
     pub(super) fn wake_after_others(&self, waker: &Waker) {
         let owner = &self.owner;
         let open = owner.put_off.take();
-        let open = open.filter(coop::PutOff::is_open);
-        let put_off = open.unwrap_or_else(|| coop::PutOff::begin(waker));
+        let open = open.filter(PutOff::is_open_here);
+        let put_off = open.unwrap_or_else(|| PutOff::begin(waker));
         owner.put_off.replace(Some(put_off));
     }
 

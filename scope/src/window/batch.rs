@@ -329,6 +329,9 @@ impl<F: Future> BatchEngine<F> {
             this.stage = Stage::Running;
         }
         this.core.polled_with(cx.waker());
+        if this.core.waits_for_its_turn(cx.waker()) {
+            return Poll::Pending;
+        }
         let ambient = Ambient::enter(&this.core, &mut this.token);
         let mut window = Window::open(&this.core);
         let mut starter: Starter<'_, F> = Starter {

@@ -12,6 +12,7 @@
 use std::{
     cell::Cell,
     future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::Arc,
     task::{Context, Poll, Wake},
@@ -22,7 +23,7 @@ use std::task::Waker;
 #[cfg(feature = "tokio")]
 use crate::sync::plain::{AtomicU32, Ordering};
 #[cfg(feature = "tokio")]
-use crate::task::quietly;
+use crate::task::{drop_payload, quietly};
 
 /// Whether tokio's operations may still succeed in this poll.
 #[inline]
@@ -46,7 +47,7 @@ pub(super) fn may_put_off(by_tokio: bool) -> bool {
     false
 }
 
-/// What wakes the task around, should its worker not do so soon after [`PutOff::begin`].
+/// What wakes the task around, should its worker not do so soon after [`PutOff::begin`](super::put_off::PutOff::begin).
 #[derive(Debug)]
 pub(super) struct Alarm {
     #[cfg(feature = "tokio")]
@@ -69,100 +70,18 @@ impl Alarm {
         self.alarm.wait();
     }
 
-    /// The task is polled. `true`: it was the alarm that woke it.
-    pub(super) fn polled(&self) -> bool {
+    /// Whether it has woken the task since this was last asked.
+    pub(super) fn has_rung(&self) -> bool {
         #[cfg(feature = "tokio")]
-        return self.alarm.polled();
-        #[cfg(not(feature = "tokio"))]
-        false
-    }
-}
-
-/// A wake that a worker of tokio's has for later.
-#[derive(Debug)]
-pub(super) struct PutOff {
-    #[cfg(feature = "tokio")]
-    caught: Arc<Caught>,
-    /// What the poll had left of its budget afterwards, which is less than a whole one.
-    #[cfg(feature = "tokio")]
-    left: Left,
-}
-
-impl PutOff {
-    /// Has the worker wake the task around as one that yields: after those who are ready, and after a look at its sockets
-    /// and timers, which it would take otherwise after 61 tasks only.
-    pub(super) fn begin(waker: &Waker) -> Self {
-        #[cfg(feature = "tokio")]
-        {
-            let caught = Arc::new(Caught {
-                waker: Some(waker.clone()),
-                called: AtomicU32::new(0),
-            });
-            // Its one poll puts the waker off, or wakes it at once where there is no worker.
-            let waker = Waker::from(Arc::clone(&caught));
-            let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));
-            let left = spend_one();
-            Self { caught, left }
-        }
-        #[cfg(not(feature = "tokio"))]
-        {
-            waker.wake_by_ref();
-            Self {}
-        }
-    }
-
-    /// The worker has not come to it yet, and still has it: a runtime's `block_on` that returns drops what was put off in it.
-    pub(super) fn is_open(&self) -> bool {
-        #[cfg(feature = "tokio")]
-        // Relaxed: a hint.
-        return self.caught.called.load(Ordering::Relaxed) == 0
-            && Arc::strong_count(&self.caught) > 1;
+        return self.alarm.has_rung();
         #[cfg(not(feature = "tokio"))]
         false
     }
 
-    /// The poll is another one than that in which the wake was put off, as far as can be told: there is more of the budget
-    /// than was left. So the worker goes on with its tasks, and has not come to this wake yet. Before anybody is polled.
-    pub(super) fn is_polled_anew(&self) -> bool {
+    /// The task does not wait any more.
+    pub(super) fn rest(&self) {
         #[cfg(feature = "tokio")]
-        return budget_left() > self.left;
-        #[cfg(not(feature = "tokio"))]
-        false
-    }
-}
-
-/// The worker goes on with its tasks, and takes longer to come round than the alarm has waited; or somebody blocks it.
-pub(super) fn learn_patience(is_blocked: bool) {
-    let _ = is_blocked;
-    #[cfg(feature = "tokio")]
-    super::alarm::learn_patience(is_blocked);
-}
-
-/// A waker that the worker has for later. Should it panic there, that would end the runtime.
-#[cfg(feature = "tokio")]
-#[derive(Debug)]
-struct Caught {
-    waker: Option<Waker>,
-    /// Not zero: it was woken.
-    called: AtomicU32,
-}
-
-#[cfg(feature = "tokio")]
-impl Wake for Caught {
-    fn wake(self: Arc<Self>) {
-        // Relaxed: a hint.
-        self.called.store(1, Ordering::Relaxed);
-        if let Some(waker) = &self.waker {
-            quietly(|| waker.wake_by_ref());
-        }
-    }
-}
-
-#[cfg(feature = "tokio")]
-impl Drop for Caught {
-    fn drop(&mut self) {
-        let waker = self.waker.take();
-        quietly(|| drop(waker));
+        self.alarm.rest();
     }
 }
 
@@ -205,17 +124,6 @@ fn budget_left() -> Left {
     left
 }
 
-/// Takes an operation off the budget of this poll; returns what is left.
-#[cfg(feature = "tokio")]
-fn spend_one() -> Left {
-    if let Poll::Ready(one) =
-        tokio::task::coop::poll_proceed(&mut Context::from_waker(Waker::noop()))
-    {
-        one.made_progress();
-    }
-    budget_left()
-}
-
 /// Whether this thread is a helper's who works inside a runtime, as in a poll of it.
 pub(super) fn is_helper_inside() -> bool {
     #[cfg(feature = "tokio")]
@@ -251,7 +159,7 @@ pub(super) fn is_on_worker() -> bool {
     };
     let may_be = runtime.runtime_flavor() == RuntimeFlavor::MultiThread
         && tokio::task::try_id().is_some()
-        && REFUSED.get() != Some(runtime.id());
+        && REFUSED.get().by != Some(runtime.id());
     if !may_be {
         return false;
     }
@@ -264,23 +172,84 @@ pub(super) fn is_on_worker() -> bool {
 
 #[cfg(feature = "tokio")]
 thread_local! {
-    /// The runtime that is entered on this thread, and whose worker it is not.
-    static REFUSED: Cell<Option<tokio::runtime::Id>> = const { Cell::new(None) };
+    static REFUSED: Cell<Refused> = const { Cell::new(Refused::NEVER) };
 }
+
+/// What this thread knows of hand-overs that were refused.
+#[cfg(feature = "tokio")]
+#[derive(Clone, Copy)]
+struct Refused {
+    /// The runtime that is entered on this thread, and whose worker it is not.
+    by: Option<tokio::runtime::Id>,
+    /// How many failed in a row for some other reason.
+    failed: u32,
+    /// So many waits go by before the next try.
+    left_out: u32,
+}
+
+#[cfg(feature = "tokio")]
+impl Refused {
+    const NEVER: Self = Self {
+        by: None,
+        failed: 0,
+        left_out: 0,
+    };
+
+    /// Something panicked before the wait could begin. Tokio says so where it is no worker's thread; or it could not have a
+    /// thread more just now, or a waker of somebody's has panicked.
+    fn learn(self, payload: &crate::task::Payload) -> Self {
+        let text = (payload.downcast_ref::<&str>().copied())
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        if text.is_some_and(|text| text.contains(NO_WORKER)) {
+            let by = RuntimeId::current().tokio;
+            return Self { by, ..self };
+        }
+        let failed = (self.failed + 1).min(FAILED_MOST);
+        Self {
+            failed,
+            left_out: (1 << failed) - 2,
+            ..self
+        }
+    }
+}
+
+/// From what `block_in_place` panics with in a thread that is no worker's.
+#[cfg(feature = "tokio")]
+const NO_WORKER: &str = "multi-threaded runtime";
+/// After so many failures in a row a thread tries once in a thousand waits.
+#[cfg(feature = "tokio")]
+const FAILED_MOST: u32 = 10;
 
 /// Runs a wait while another thread has this worker's tasks. It may be over at once: what the worker does first may call
 /// wakers of users that panic.
 #[cfg(feature = "tokio")]
 pub(super) fn hand_over(wait: impl Fn()) {
+    let refused = REFUSED.get();
+    if refused.left_out > 0 {
+        let left_out = refused.left_out - 1;
+        REFUSED.set(Refused {
+            left_out,
+            ..refused
+        });
+        return wait();
+    }
     let has_begun = Cell::new(false);
-    quietly(|| {
+    let handed = catch_unwind(AssertUnwindSafe(|| {
         tokio::task::block_in_place(|| {
             has_begun.set(true);
             wait();
         });
-    });
-    if !has_begun.get() {
-        REFUSED.set(RuntimeId::current().tokio);
+    }));
+    let refused = match &handed {
+        Err(payload) if !has_begun.get() => refused.learn(payload),
+        _ => Refused {
+            failed: 0,
+            ..refused
+        },
+    };
+    REFUSED.set(refused);
+    if let Err(payload) = handed {
+        drop_payload(payload);
     }
 }
 

@@ -40,6 +40,7 @@ mod parent;
 mod policy;
 #[cfg(all(test, not(selvedge_loom)))]
 mod put_aside;
+mod put_off;
 #[cfg(all(test, selvedge_loom))]
 pub(crate) mod seam;
 mod settings;

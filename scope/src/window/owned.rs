@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 
 use super::coop;
 use super::here::{Node, PollId};
+use super::put_off::PutOff;
 use super::turns::Turns;
 use crate::task::{AllList, Arena, List};
 
@@ -37,7 +38,7 @@ pub(crate) struct Owner {
     /// How many windows in a row could not tell.
     pub(super) unsure: Cell<u32>,
     /// The wake that the last window to give way has put off.
-    pub(super) put_off: RefCell<Option<coop::PutOff>>,
+    pub(super) put_off: RefCell<Option<PutOff>>,
     /// How many wakes in a row came late that were put off.
     pub(super) lates: Cell<u32>,
     /// So many are not put off for that.
