@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use common::guarded;
+use common::guarded_for;
 use common::hosts::{current, multi};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -141,7 +141,8 @@ fn looks_beside(runtime: &Runtime, tasks: usize, scopes: usize, beside: Beside) 
 // not every task has, and which others use too.
 #[test]
 fn worker_looks_at_its_timers_between_rounds_of_windows() {
-    guarded(|| {
+    // More than twenty seconds of work.
+    guarded_for(Duration::from_secs(240), || {
         let all = [
             Beside::Nothing,
             Beside::Unconstrained,

@@ -133,6 +133,8 @@ impl PutOff {
         let (asked, since) = self.asked.get_or_insert_with(|| (0, Instant::now()));
         *asked += 1;
         if *asked >= ASKED_MOST || (*asked % TURNS == 0 && since.elapsed() >= ASKED_FOR) {
+            // Nobody is to wait for that any more.
+            let _ = ASKED.try_with(Cell::take);
             return Due::Blocked;
         }
         if !self.is_late {
