@@ -155,8 +155,13 @@ fn lay_out<P: Pipe, S: Sink<P::Item>>(pipe: P, sink: S, knobs: &Knobs) -> Shared
         }
     };
     let plan = Plan::new::<P>(knobs, helpers.saturating_add(1), upper);
-    let runs = knobs.ordered && S::RUNS;
+    let runs = has_runs::<P, S>(knobs);
     Shared::new(pipe, sink, plan, knobs.ordered, runs)
+}
+
+/// Whether lanes have to keep runs apart.
+pub(crate) fn has_runs<P: Pipe, S: Sink<P::Item>>(knobs: &Knobs) -> bool {
+    knobs.ordered && (S::RUNS || P::KEEPS)
 }
 
 /// The lanes, as children of one window.

@@ -44,6 +44,9 @@ pub trait Pipe:
     /// Whether a stage may have to wait. Decides how many lanes run.
     #[doc(hidden)]
     const SUSPENDS: bool;
+    /// Whether a stage gathers items. In an ordered stream those of a run only, whatever the terminal wants.
+    #[doc(hidden)]
+    const KEEPS: bool;
 
     /// The source, which all lanes share.
     #[doc(hidden)]
@@ -103,6 +106,7 @@ impl<S: Source> Pipe for S {
     type Item = S::Item;
     type Source = S;
     const SUSPENDS: bool = false;
+    const KEEPS: bool = false;
 
     #[inline]
     fn source(&self) -> &S {

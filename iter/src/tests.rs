@@ -12,6 +12,7 @@ use futures::{SinkExt, Stream, StreamExt, channel::mpsc, stream};
 use selvedge_cancel::CancelToken;
 
 use crate::biting::guarded;
+use crate::drive::has_runs;
 use crate::lane::Lane;
 use crate::pipe::Pipe;
 use crate::plan::{Knobs, Plan};
@@ -42,7 +43,7 @@ fn under_token<P: Pipe, S: Sink<P::Item>>(
     token: &CancelToken,
 ) -> Result<S::Out, ()> {
     let plan = Plan::new::<P>(knobs, 3, pipe.source().upper());
-    let runs = knobs.ordered && S::RUNS;
+    let runs = has_runs::<P, S>(knobs);
     let lanes = plan.lanes;
     let shared = Arc::new(Shared::new(pipe, sink, plan, knobs.ordered, runs));
     shared.set_token(token.clone());

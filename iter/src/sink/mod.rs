@@ -27,7 +27,7 @@ pub trait SinkShape {
 pub trait Sink<T>: SinkShape<Share: Send> + Send + Sync + crate::pipe::sealed::Sealed {
     /// The result.
     type Out;
-    /// Whether an ordered pipeline has to tell this sink where runs begin and end.
+    /// Whether an ordered pipeline has to tell this sink where runs begin and end. Others it may tell.
     const RUNS: bool;
     /// Whether an item can end the intake.
     const FAILS: bool;

@@ -107,13 +107,13 @@ impl<T: Send, S: Stream<Item = T> + Send> Source for FromStream<S, T> {
         // Only the lane with the turn comes here.
         let mut inner = lock(&self.inner);
         let mut count = 0;
-        let filled = match inner.spare.take() {
+        let (filled, is_fresh) = match inner.spare.take() {
             Some(item) => {
                 chunk.push(item);
                 count = 1;
-                Filled::Enough
+                (Filled::Enough, false)
             }
-            None => inner.fill(ask, chunk, &mut count),
+            None => (inner.fill(ask, chunk, &mut count), true),
         };
         match (filled, count) {
             (Filled::Pending, 0) => {
@@ -124,7 +124,7 @@ impl<T: Send, S: Stream<Item = T> + Send> Source for FromStream<S, T> {
                     Poll::Ready(None)
                 };
             }
-            (Filled::Enough, 1) if turn.is_long() => {
+            (Filled::Enough, 1) if is_fresh && turn.is_long() => {
                 // As in `FromIter`: both lanes come again.
                 inner.spare = chunk.next();
                 drop(inner);

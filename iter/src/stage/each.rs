@@ -164,6 +164,7 @@ where
     type Item = T;
     type Source = P::Source;
     const SUSPENDS: bool = P::SUSPENDS || R::SUSPENDS;
+    const KEEPS: bool = P::KEEPS;
 
     #[inline]
     fn source(&self) -> &P::Source {

@@ -65,6 +65,7 @@ macro_rules! gathering {
             type Item = $item;
             type Source = P::Source;
             const SUSPENDS: bool = P::SUSPENDS;
+            const KEEPS: bool = true;
 
             #[inline]
             fn source(&self) -> &P::Source {

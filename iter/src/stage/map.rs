@@ -55,6 +55,7 @@ macro_rules! synchronous {
             type Item = $item;
             type Source = P::Source;
             const SUSPENDS: bool = P::SUSPENDS;
+            const KEEPS: bool = P::KEEPS;
 
             #[inline]
             fn source(&self) -> &P::Source {

@@ -107,6 +107,7 @@ where
     type Item = Fut::Output;
     type Source = P::Source;
     const SUSPENDS: bool = true;
+    const KEEPS: bool = P::KEEPS;
 
     #[inline]
     fn source(&self) -> &P::Source {
@@ -195,6 +196,7 @@ where
     type Item = P::Item;
     type Source = P::Source;
     const SUSPENDS: bool = true;
+    const KEEPS: bool = P::KEEPS;
 
     #[inline]
     fn source(&self) -> &P::Source {

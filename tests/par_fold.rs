@@ -1,0 +1,90 @@
+//! What the accumulators of `fold` and `try_fold` cover, whichever terminal comes after them.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use selvedge::cancel::checkpoint;
+use selvedge::testing::lending::{Lending, with};
+use selvedge::{Pool, block_on, prelude::*};
+
+const ITEMS: u32 = 400;
+
+/// Takes long enough for others to take items meanwhile.
+fn burn() {
+    let from = Instant::now();
+    while from.elapsed() < Duration::from_micros(5) {
+        std::hint::spin_loop();
+    }
+}
+
+fn gather(mut run: Vec<u32>, item: u32) -> Vec<u32> {
+    burn();
+    run.push(item);
+    run
+}
+
+async fn pause(item: u32) -> u32 {
+    checkpoint().await.unwrap();
+    item
+}
+
+/// Every item is in one run, and a run has neighbours only, in order.
+fn check(runs: Vec<Vec<u32>>, what: &str) {
+    for run in &runs {
+        let neighbours = run.windows(2).all(|two| two[0] + 1 == two[1]);
+        assert!(neighbours, "{what}: {run:?}");
+    }
+    let mut all = runs.concat();
+    all.sort_unstable();
+    assert!(all.into_iter().eq(0..ITEMS), "{what}");
+}
+
+// Terminals that do not care for the order had their lanes gather all that they came by into one accumulator.
+#[test]
+fn accumulators_are_of_neighbours_whatever_comes_after() {
+    for mode in [Lending::Never, Lending::Adaptive, Lending::Forced] {
+        for threads in [0, 2] {
+            let pool = Pool::builder().threads(threads).build();
+            let items = || (0..ITEMS).into_par().on(&pool).heavy();
+            let what = format!("{mode:?}, {threads} threads");
+            with(mode, || {
+                let seen = Mutex::new(Vec::new());
+                let note = |run| seen.lock().unwrap().push(run);
+                let taken = || std::mem::take(&mut *seen.lock().unwrap());
+
+                block_on(items().fold(Vec::new, gather).for_each(note));
+                check(taken(), &format!("for_each, {what}"));
+                block_on(items().then(pause).fold(Vec::new, gather).for_each(note));
+                check(taken(), &format!("then, for_each, {what}"));
+                block_on(items().fold(Vec::new, gather).for_each(async |run| {
+                    checkpoint().await.unwrap();
+                    note(run);
+                }));
+                check(taken(), &format!("for_each that waits, {what}"));
+                let mapped = items().fold(Vec::new, gather).map(note);
+                block_on(mapped.filter(|()| true).count());
+                check(taken(), &format!("count, {what}"));
+                let tried = items().try_fold(Vec::new, |run, item| Ok::<_, u32>(gather(run, item)));
+                let ended = block_on(tried.try_for_each(|run: Result<_, u32>| run.map(note)));
+                assert_eq!(ended, Ok(()));
+                check(taken(), &format!("try_for_each, {what}"));
+            });
+        }
+    }
+}
+
+#[test]
+fn first_error_of_folded_items_is_the_first_in_source_order() {
+    let error = |run: &Vec<u32>| run.iter().copied().find(|item| item % 100 == 50);
+    for mode in [Lending::Never, Lending::Adaptive, Lending::Forced] {
+        for _ in 0..20 {
+            let pool = Pool::builder().threads(2).build();
+            let items = (0..ITEMS).into_par().on(&pool).heavy();
+            let runs = items.fold(Vec::new, gather);
+            let ended = with(mode, || {
+                block_on(runs.try_for_each(|run| error(&run).map_or(Ok(()), Err)))
+            });
+            assert_eq!(ended, Err(50), "{mode:?}");
+        }
+    }
+}
