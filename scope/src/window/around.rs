@@ -5,6 +5,7 @@ use std::task::Waker;
 use super::coop;
 use super::core::Core;
 use super::here::{self, Around, PollId};
+use super::parent::Seen;
 use super::put_off::{Due, PutOff};
 use crate::task::quietly;
 
@@ -112,21 +113,31 @@ impl Core {
 
     /// A poll begins, with this waker. `true`: nobody is to be polled in it ([`PutOff::polled`]).
     #[inline]
-    pub(super) fn waits_for_its_turn(&self, waker: &Waker) -> bool {
-        self.owner.put_off.borrow().is_some() && self.is_put_off(waker)
+    pub(super) fn polled_early(&self, waker: &Waker) -> bool {
+        let seen = self.polled_with(waker);
+        self.owner.put_off.borrow().is_some() && self.is_put_off(seen, waker)
     }
 
     /// A wake was put off when the last window gave way.
     #[cold]
-    fn is_put_off(&self, waker: &Waker) -> bool {
+    fn is_put_off(&self, seen: Seen, waker: &Waker) -> bool {
         let owner = &self.owner;
         let Some(mut put_off) = owner.put_off.take() else {
             return false;
         };
+        if seen == Seen::Called {
+            // Something has come for it, whatever the alarm has done.
+            put_off.begin_anew();
+        }
         let rung = (owner.alarm.borrow().as_ref()).is_some_and(coop::Alarm::has_rung);
         // Should the waker panic, the scope goes on.
         let mut due = Due::Blocked;
-        quietly(|| due = put_off.polled(rung, waker));
+        quietly(|| {
+            due = match seen {
+                Seen::Called if put_off.is_open_here() => Due::Beside,
+                _ => put_off.polled(rung, waker),
+            }
+        });
         match due {
             Due::Ask | Due::Wait => {
                 owner.put_off.replace(Some(put_off));
@@ -194,13 +205,14 @@ impl Core {
     /// A poll begins, with this waker. One by another task or executor than the last is looked at anew, and one inside
     /// another window, which may be on any thread.
     #[inline]
-    pub(super) fn polled_with(&self, waker: &Waker) {
-        let changed = self.parent.register(waker);
-        if changed {
+    pub(super) fn polled_with(&self, waker: &Waker) -> Seen {
+        let seen = self.parent.register(waker);
+        if seen == Seen::Other {
             self.silence();
         }
-        if changed || here::in_window() {
+        if seen == Seen::Other || here::in_window() {
             self.owner.by_tokio.set(None);
         }
+        seen
     }
 }

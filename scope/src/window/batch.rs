@@ -328,8 +328,7 @@ impl<F: Future> BatchEngine<F> {
             this.outputs.reserve_exact(this.len);
             this.stage = Stage::Running;
         }
-        this.core.polled_with(cx.waker());
-        if this.core.waits_for_its_turn(cx.waker()) {
+        if this.core.polled_early(cx.waker()) {
             return Poll::Pending;
         }
         let ambient = Ambient::enter(&this.core, &mut this.token);

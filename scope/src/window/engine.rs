@@ -170,8 +170,7 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
             this.core.begin();
             this.stage = Stage::Running;
         } else {
-            this.core.polled_with(cx.waker());
-            if this.core.waits_for_its_turn(cx.waker()) {
+            if this.core.polled_early(cx.waker()) {
                 return Poll::Pending;
             }
         }

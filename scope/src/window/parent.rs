@@ -9,25 +9,42 @@ use crate::task::quietly;
 #[derive(Debug)]
 pub(crate) struct Parent(Mutex<Known>);
 
+/// What a poll's waker is to the scope.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Seen {
+    /// The one of the poll before, and the scope has not called it.
+    Same,
+    /// The one of the poll before, as far as can be told. The scope has called it meanwhile.
+    Called,
+    /// Another one.
+    Other,
+}
+
 #[derive(Debug)]
 struct Known {
     waker: Option<Waker>,
-    /// The address of the functions of the waker that it is a clone of. Its own may lie elsewhere: a generic runtime's are
-    /// in the program several times.
+    /// The data of the waker that it is a clone of, or was.
+    data: usize,
+    /// The address of that one's functions. The clone's may lie elsewhere: a generic runtime's are in the program several
+    /// times.
     functions: usize,
 }
 
 impl Known {
     const NOBODY: Self = Self {
         waker: None,
+        data: 0,
         functions: 0,
     };
 
-    fn is(&self, waker: &Waker) -> bool {
-        self.waker.as_ref().is_some_and(|known| {
-            known.will_wake(waker)
-                || (known.data() == waker.data() && self.functions == functions(waker))
-        })
+    fn seen(&self, waker: &Waker) -> Seen {
+        let functions = self.functions == functions(waker);
+        match &self.waker {
+            Some(known) if known.will_wake(waker) => Seen::Same,
+            Some(known) if functions && known.data() == waker.data() => Seen::Same,
+            None if functions && self.data == waker.data().addr() => Seen::Called,
+            _ => Seen::Other,
+        }
     }
 }
 
@@ -41,18 +58,20 @@ impl Parent {
     }
 
     /// Notes the waker of the present poll, before the window opens. Panics if its `clone` does; nothing
-    /// has happened by then. `true`: it is not known to be the one of the poll before.
-    pub(crate) fn register(&self, waker: &Waker) -> bool {
-        if lock(&self.0).is(waker) {
-            return false;
+    /// has happened by then.
+    pub(super) fn register(&self, waker: &Waker) -> Seen {
+        let seen = lock(&self.0).seen(waker);
+        if seen == Seen::Same {
+            return seen;
         }
         let fresh = Known {
             waker: Some(waker.clone()),
+            data: waker.data().addr(),
             functions: functions(waker),
         };
         let old = std::mem::replace(&mut *lock(&self.0), fresh);
         quietly(|| drop(old));
-        true
+        seen
     }
 
     /// Wakes the parent: the caller's last act, since the scope may be gone before it returns.

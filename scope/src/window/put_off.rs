@@ -104,6 +104,15 @@ impl PutOff {
         false
     }
 
+    /// Whatever was asked, it was not for the window that opens now.
+    pub(super) fn begin_anew(&mut self) {
+        #[cfg(feature = "tokio")]
+        {
+            self.is_late = false;
+            self.asked = None;
+        }
+    }
+
     /// A poll begins. `rung`: the alarm has woken the task. Then the worker goes on with its tasks, and has many or long ones;
     /// or somebody drives the scope in another executor, and blocks it. In the one case a window would keep it from its
     /// sockets and timers, in the other the scope must go on. Which one it is shows in a few polls that do nothing, since a
@@ -161,14 +170,14 @@ fn this_thread() -> usize {
 #[cfg(feature = "tokio")]
 fn is_asked_here() -> bool {
     let is_asked = |asked: &Cell<Option<Weak<Caught>>>| {
-        let caught = asked.take()?;
-        if caught.upgrade()?.is_open() {
-            asked.set(Some(caught));
-        }
-        Some(())
+        let Some(caught) = asked.take() else {
+            return false;
+        };
+        let is_open = caught.upgrade().is_some_and(|caught| caught.is_open());
+        asked.set(is_open.then_some(caught));
+        is_open
     };
-    let found = ASKED.try_with(is_asked);
-    found.ok().flatten().is_some()
+    ASKED.try_with(is_asked).unwrap_or(false)
 }
 
 /// A waker that the worker has for later. Should it panic there, that would end the runtime.
