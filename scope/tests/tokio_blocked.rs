@@ -5,12 +5,15 @@ mod common;
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use common::guarded;
 use common::hosts::{current, multi};
 use futures::executor::block_on;
+use futures::task::AtomicWaker;
 use selvedge_scope::scope;
 use tokio::task::{LocalSet, unconstrained};
 
@@ -123,6 +126,76 @@ fn scope_in_another_executor_on_a_worker_goes_on_soon() {
                 // The system may put a thread aside for as long now and then.
                 assert!(stalls <= 2, "{way:?}: {stalls} stalls");
             }
+        }
+    });
+}
+
+/// Wakes a thread.
+struct Unpark(std::thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+// Each wake from outside let go of what was put off, and the next window put off another one, for as long as the worker was
+// blocked.
+#[test]
+fn wakes_that_are_put_off_on_a_blocked_worker_do_not_pile_up() {
+    guarded(|| {
+        for runtime in [current(), multi(1)] {
+            let most = runtime.block_on(async {
+                tokio::spawn(async {
+                    let unpark = Arc::new(Unpark(std::thread::current()));
+                    let waker = Waker::from(unpark.clone());
+                    let (woken, over) = (AtomicWaker::new(), AtomicBool::new(false));
+                    // Of a hundred windows.
+                    let pieces = AtomicUsize::new(0);
+                    let whole = scope(async |s| {
+                        // Somebody whom another thread wakes on and on.
+                        drop(s.spawn(poll_fn(|cx| {
+                            woken.register(cx.waker());
+                            match over.load(Ordering::SeqCst) {
+                                true => Poll::Ready(()),
+                                false => Poll::Pending,
+                            }
+                        })));
+                        // And somebody who has always something to do.
+                        drop(s.spawn(async {
+                            while pieces.fetch_add(1, Ordering::SeqCst) < 5000 {
+                                common::burn(Duration::from_micros(100));
+                                selvedge_cancel::checkpoint().await.unwrap();
+                            }
+                            over.store(true, Ordering::SeqCst);
+                        }));
+                    });
+                    let mut whole = pin!(whole.inline());
+                    std::thread::scope(|threads| {
+                        threads.spawn(|| {
+                            while !over.load(Ordering::SeqCst) {
+                                woken.wake();
+                                std::thread::sleep(Duration::from_millis(1));
+                            }
+                            woken.wake();
+                        });
+                        let mut most = 0;
+                        while whole
+                            .as_mut()
+                            .poll(&mut Context::from_waker(&waker))
+                            .is_pending()
+                        {
+                            most = most.max(Arc::strong_count(&unpark));
+                            std::thread::park();
+                        }
+                        most
+                    })
+                })
+                .await
+                .unwrap()
+            });
+            // Its own, the scope's, the alarm's, and of several that were put off before it was found that it is of no use.
+            assert!(most <= 16, "{most} wakers in a hundred windows");
         }
     });
 }
