@@ -1,4 +1,5 @@
 //! What the accumulators of `fold` and `try_fold` cover, whichever terminal comes after them.
+#![cfg(feature = "testing")]
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
