@@ -11,6 +11,7 @@ use std::time::Duration;
 use pin_project_lite::pin_project;
 use selvedge_cancel::quietly;
 
+use crate::held::Held;
 use crate::one_by_one::{OneByOne, Rest, drop_all};
 use crate::pace::{Pace, Watch};
 use crate::pipe::{Begun, Pipe, Shape};
@@ -407,7 +408,9 @@ fn work_through<P: Pipe, S: Sink<P::Item>>(
     }
     // All of it is moved out, so that it lives in registers and not behind a pointer. If a
     // stage panics it is dropped here, and the lane is never polled again.
-    let (mut state, mut share) = desk.work.take().expect("a lane at rest has its work");
+    let (state, share) = desk.work.take().expect("a lane at rest has its work");
+    let (mut held_state, mut held_share) = (Held::new(state), Held::new(share));
+    let (state, share) = (held_state.get(), held_share.get());
     let mut chunk = Rest(std::mem::take(&mut desk.chunk));
     let mut next = desk.next;
     // With asynchronous stages, and of items that come one by one, the clock is read between batches, which are short.
@@ -429,9 +432,9 @@ fn work_through<P: Pipe, S: Sink<P::Item>>(
         }
         next += 1;
         let from = Origin::now(at, S::FAILS);
-        match shared.pipe.begin(&mut state, item) {
+        match shared.pipe.begin(state, item) {
             Begun::Done(out) => {
-                if shared.sink.feed(&mut share, from, out) == Verdict::Fail {
+                if shared.sink.feed(share, from, out) == Verdict::Fail {
                     shared.fail(at);
                 }
             }
@@ -460,7 +463,7 @@ fn work_through<P: Pipe, S: Sink<P::Item>>(
     }
     desk.next = next;
     desk.chunk = std::mem::take(&mut chunk.0);
-    desk.work = Some((state, share));
+    desk.work = Some((held_state.give(), held_share.give()));
     waits
 }
 

@@ -14,6 +14,7 @@
 #[cfg(all(test, not(selvedge_loom)))]
 mod biting;
 mod drive;
+mod held;
 mod lane;
 mod one_by_one;
 mod pace;

@@ -1,10 +1,11 @@
 //! Destructors that panic beside an error or a result: the error arrives, and nothing is leaked or ends the process.
 
+use std::iter::Sum;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use selvedge_iter::IntoPar;
-use selvedge_scope::block_on;
+use selvedge_scope::{Pool, block_on};
 
 /// Panics in its drop, or does not.
 struct Bomb(bool);
@@ -134,6 +135,67 @@ fn panic_of_a_stage_arrives_beside_items_that_were_never_begun_and_panic_in_thei
             let raised = catch_unwind(AssertUnwindSafe(|| block_on(run))).expect_err("it panics");
             let text = raised.downcast_ref::<&str>();
             assert_eq!(text, Some(&"a stage"), "{bombs:?} in batches of {batch}");
+        }
+    }
+}
+
+/// A sum that a bomb makes.
+struct Sums(#[expect(dead_code, reason = "it is there to be dropped")] Bomb);
+
+impl Sum<u32> for Sums {
+    fn sum<I: Iterator<Item = u32>>(items: I) -> Self {
+        items.for_each(drop);
+        Self(Bomb(true))
+    }
+}
+
+impl Sum<Self> for Sums {
+    fn sum<I: Iterator<Item = Self>>(items: I) -> Self {
+        items.for_each(std::mem::forget);
+        Self(Bomb(true))
+    }
+}
+
+// The accumulator was dropped by the unwinding itself, which ends the process, unless the stage panicked at the first item
+// of a batch.
+#[test]
+fn stage_that_panics_is_heard_beside_an_accumulator_that_panics_in_its_drop() {
+    let alone = &Pool::builder().threads(0).build();
+    for batch in [1, 100] {
+        for ordered in [true, false] {
+            let items = || {
+                let items = (0..100_u32).into_par().batch(batch).on(alone);
+                let items = if ordered { items } else { items.unordered() };
+                items.map(|n| {
+                    assert!(n != 57, "a stage");
+                    n
+                })
+            };
+            let bombs = || items().map(|_| Bomb(true));
+            let forget = |left, right| {
+                std::mem::forget(left);
+                right
+            };
+            let heard = |run: &mut dyn FnMut()| {
+                let payload =
+                    catch_unwind(AssertUnwindSafe(run)).expect_err("a stage has panicked");
+                assert_eq!(
+                    payload.downcast_ref(),
+                    Some(&"a stage"),
+                    "{batch}, {ordered}"
+                );
+            };
+            heard(&mut || {
+                let runs = items().fold(|| Bomb(true), |run, _| run);
+                block_on(runs.for_each(std::mem::forget));
+            });
+            heard(&mut || {
+                let runs = items().try_fold(|| Bomb(true), |run, _| Ok::<_, u32>(run));
+                block_on(runs.for_each(std::mem::forget));
+            });
+            heard(&mut || std::mem::forget(block_on(bombs().reduce_with(forget))));
+            heard(&mut || std::mem::forget(block_on(items().sum::<Sums>())));
+            heard(&mut || std::mem::forget(block_on(bombs().collect::<Vec<_>>())));
         }
     }
 }

@@ -1,0 +1,33 @@
+//! A value of a user's that is kept apart while other code of the user's runs. Should that panic, the value is dropped by the
+//! unwinding, and a destructor that panics then would end the process.
+
+use selvedge_cancel::quietly;
+
+/// A value of a user's whose destructor may panic, too, when a stage has panicked.
+pub(crate) struct Held<T>(Option<T>);
+
+impl<T> Held<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+
+    #[inline]
+    pub(crate) fn get(&mut self) -> &mut T {
+        self.0.as_mut().expect(Self::GIVEN)
+    }
+
+    pub(crate) fn give(mut self) -> T {
+        self.0.take().expect(Self::GIVEN)
+    }
+
+    const GIVEN: &str = "it is given back at the end";
+}
+
+impl<T> Drop for Held<T> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(value) = self.0.take() {
+            quietly(|| drop(value));
+        }
+    }
+}
