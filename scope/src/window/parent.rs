@@ -23,7 +23,8 @@ pub(super) enum Seen {
 #[derive(Debug)]
 struct Known {
     waker: Option<Waker>,
-    /// The data of the waker that it is a clone of, or was.
+    /// Its data, and that of the waker that it is a clone of, or was. Zero if they are not the same: then nothing that lives
+    /// as long as the clone is at the place of the latter, and another task's waker may come to lie there.
     data: usize,
     /// The address of that one's functions. The clone's may lie elsewhere: a generic runtime's are in the program several
     /// times.
@@ -42,7 +43,7 @@ impl Known {
         match &self.waker {
             Some(known) if known.will_wake(waker) => Seen::Same,
             Some(known) if functions && known.data() == waker.data() => Seen::Same,
-            None if functions && self.data == waker.data().addr() => Seen::Called,
+            None if functions && self.data != 0 && self.data == waker.data().addr() => Seen::Called,
             _ => Seen::Other,
         }
     }
@@ -64,9 +65,11 @@ impl Parent {
         if seen == Seen::Same {
             return seen;
         }
+        let clone = waker.clone();
+        let data = waker.data().addr();
         let fresh = Known {
-            waker: Some(waker.clone()),
-            data: waker.data().addr(),
+            data: if clone.data().addr() == data { data } else { 0 },
+            waker: Some(clone),
             functions: functions(waker),
         };
         let old = std::mem::replace(&mut *lock(&self.0), fresh);
@@ -101,5 +104,54 @@ impl Parent {
 fn let_go(waker: Option<Waker>) {
     if waker.is_some() {
         quietly(|| drop(waker));
+    }
+}
+
+#[cfg(all(test, not(selvedge_loom)))]
+mod tests {
+    use std::ptr;
+    use std::sync::Arc;
+    use std::task::{RawWaker, RawWakerVTable, Wake, Waker};
+
+    use super::{Parent, Seen};
+
+    struct Counted;
+
+    impl Wake for Counted {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    #[test]
+    fn waker_that_has_been_called_is_known_again() {
+        let parent = Parent::new();
+        let waker = Waker::from(Arc::new(Counted));
+        assert_eq!(parent.register(&waker), Seen::Other);
+        assert_eq!(parent.register(&waker), Seen::Same);
+        parent.wake();
+        assert_eq!(parent.register(&waker), Seen::Called);
+        parent.wake();
+        assert_eq!(
+            parent.register(&Waker::from(Arc::new(Counted))),
+            Seen::Other
+        );
+    }
+
+    // One that is lent from a combinator's stack, and becomes another one when it is cloned: the next that lies at its place
+    // may be another task's. A scope that took it for the same was never polled again.
+    #[test]
+    fn waker_whose_clone_lies_elsewhere_is_not_known_by_its_place() {
+        static LENT: RawWakerVTable = RawWakerVTable::new(
+            |_| RawWaker::new(ptr::null(), Waker::noop().vtable()),
+            |_| (),
+            |_| (),
+            |_| (),
+        );
+        let place = 0_u8;
+        // SAFETY: the functions do nothing with the place.
+        let lent = unsafe { Waker::new((&raw const place).cast(), &LENT) };
+        let parent = Parent::new();
+        assert_eq!(parent.register(&lent), Seen::Other);
+        parent.wake();
+        assert_eq!(parent.register(&lent), Seen::Other);
     }
 }
