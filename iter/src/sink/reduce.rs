@@ -67,7 +67,8 @@ impl<J, V, E> std::fmt::Debug for Reduce<J, V, E> {
 /// One after the other: what waits for a neighbour when the pipeline panics or is dropped.
 impl<J, V, E> Drop for Reduce<J, V, E> {
     fn drop(&mut self) {
-        drop_all(std::mem::take(&mut *lock(&self.done)).into_values());
+        let done = std::mem::take(&mut *lock(&self.done));
+        drop_all(done.into_values());
     }
 }
 

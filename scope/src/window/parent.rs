@@ -97,7 +97,8 @@ impl Parent {
 
     /// The scope is over: nobody is to be woken any more.
     pub(crate) fn clear(&self) {
-        let_go(lock(&self.0).waker.take());
+        let waker = lock(&self.0).waker.take();
+        let_go(waker);
     }
 }
 
@@ -110,10 +111,11 @@ fn let_go(waker: Option<Waker>) {
 #[cfg(all(test, not(selvedge_loom)))]
 mod tests {
     use std::ptr;
-    use std::sync::Arc;
+    use std::sync::{Arc, Weak};
     use std::task::{RawWaker, RawWakerVTable, Wake, Waker};
 
     use super::{Parent, Seen};
+    use crate::sync::plain::{AtomicU32, Ordering};
 
     struct Counted;
 
@@ -134,6 +136,47 @@ mod tests {
             parent.register(&Waker::from(Arc::new(Counted))),
             Seen::Other
         );
+    }
+
+    /// Looks at the parent when it is woken and when it is dropped.
+    struct Looks(Weak<Parent>, Arc<AtomicU32>);
+
+    impl Looks {
+        fn look(&self) {
+            let parent = self.0.upgrade().expect("it is dropped by the parent");
+            let is_open = parent.0.try_lock().is_ok();
+            self.1.fetch_add(u32::from(is_open), Ordering::SeqCst);
+        }
+    }
+
+    impl Wake for Looks {
+        fn wake(self: Arc<Self>) {
+            self.look();
+        }
+    }
+
+    impl Drop for Looks {
+        fn drop(&mut self) {
+            self.look();
+        }
+    }
+
+    // At the end of the scope the destructor ran under the lock, for which somebody on another thread may wait in a wake.
+    #[test]
+    fn wakers_are_woken_and_dropped_outside_the_lock() {
+        let (parent, looks) = (Arc::new(Parent::new()), Arc::new(AtomicU32::new(0)));
+        let register = || {
+            let looks = Looks(Arc::downgrade(&parent), Arc::clone(&looks));
+            parent.register(&Waker::from(Arc::new(looks)));
+        };
+        register();
+        register();
+        assert_eq!(looks.load(Ordering::SeqCst), 1, "replaced");
+        parent.wake();
+        assert_eq!(looks.load(Ordering::SeqCst), 3, "woken and dropped");
+        register();
+        parent.clear();
+        assert_eq!(looks.load(Ordering::SeqCst), 4, "let go of");
     }
 
     // One that is lent from a combinator's stack, and becomes another one when it is cloned: the next that lies at its place
