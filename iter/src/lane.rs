@@ -81,8 +81,9 @@ struct Desk<P: Shape, S: SinkShape> {
     next: u64,
     /// Where the item that waits stems from, and what its polls met.
     waits: Origin,
-    /// With asynchronous stages: rounds from one look at the clock to the next.
+    /// With asynchronous stages: rounds from one look at the clock to the next, and since the last one, in whatever polls.
     look: u32,
+    rounds: u32,
     /// Whether a run is open in the sink.
     run: bool,
     /// Whether this lane is up, and if not, where the roster has its waker.
@@ -109,6 +110,7 @@ impl<P: Pipe, S: Sink<P::Item>> Lane<P, S> {
             next: 0,
             waits: Origin::default(),
             look: 1,
+            rounds: 0,
             run: false,
             up: false,
             listed: None,
@@ -193,10 +195,15 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
     mut flow: Pin<&mut Option<P::Flow>>,
     cx: &mut Context<'_>,
 ) -> Poll<S::Share> {
+    if P::SUSPENDS && 2 * desk.rounds >= desk.look {
+        // Polls may all be too short for a look in the midst of one, in rounds and not in time. So one of several is
+        // watched from its beginning.
+        desk.look = 1;
+        desk.rounds = 0;
+    }
     // Where most polls are short, the clock is not even started before it is needed.
     let mut watch = (!P::SUSPENDS || desk.look == 1).then(Watch::start);
     let mut worked = Duration::ZERO;
-    let mut rounds = 0_u32;
     // On a slow enough machine a slice is over before anything was done in it: that alone never ends a turn.
     let mut moved = false;
     loop {
@@ -253,11 +260,12 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
             let (_, share) = desk.work.take().expect("a lane ends once");
             return Poll::Ready(share);
         }
-        rounds += 1;
+        desk.rounds += 1;
         if goes_on {
             // No look at the clock.
         } else if P::SUSPENDS {
-            if rounds % desk.look == 0 {
+            if desk.rounds >= desk.look {
+                desk.rounds = 0;
                 if watch.get_or_insert_with(Watch::start).over() && moved {
                     desk.look = 1;
                     cx.waker().wake_by_ref();

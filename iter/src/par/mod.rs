@@ -120,8 +120,10 @@ impl<P: Pipe> ParStream<P> {
     /// back those behind it in its batch. [`concurrency`](Self::concurrency) is kept to even
     /// if that makes batches smaller. Asynchronous stages take items one by one, and so does
     /// everything behind [`par_iter`](crate::par_iter), whose iterator may wait; the number
-    /// then only says how many neighbouring items share an accumulator of `fold`. From a
-    /// stream a lane takes no more than what is there.
+    /// then only says how many neighbouring items share an accumulator of `fold`, which waits
+    /// for them with the iterator unless it is 1. From a stream a lane takes no more than what
+    /// is there, and from a range or a slice no more than leaves the other lanes a share: so
+    /// batches there become smaller towards the end.
     ///
     /// # Examples
     ///
