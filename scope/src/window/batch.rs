@@ -14,6 +14,7 @@ use super::circle;
 use super::core::Core;
 use super::core_ref::CoreRef;
 use super::engine::{Ambient, drop_child, raise};
+use super::here;
 use super::owner::{Body, Run, Turn, Window};
 use super::policy;
 use super::settings::Settings;
@@ -323,6 +324,10 @@ impl<F: Future> BatchEngine<F> {
             this.stage != Stage::Over,
             "a batch was polled after it had ended"
         );
+        if here::gives_way_first() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if this.stage == Stage::Fresh {
             this.core.begin();
             this.outputs.reserve_exact(this.len);

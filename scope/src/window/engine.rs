@@ -20,6 +20,7 @@ use super::circle;
 use super::core::Core;
 use super::core_ref::CoreRef;
 use super::handle::Handle;
+use super::here;
 use super::midway;
 use super::owner::{self, Run, Turn, Window};
 use super::settings::Settings;
@@ -165,6 +166,10 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
             this.stage != Stage::Over,
             "a scope was polled after it had ended"
         );
+        if here::gives_way_first() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let is_first = this.stage == Stage::Fresh;
         if is_first {
             this.core.begin();

@@ -5,10 +5,12 @@
 
 use std::cell::Cell;
 use std::ptr;
+use std::time::Instant;
 
 use super::circle::Asked;
 use super::core::Core;
 use super::helper::Haul;
+use super::policy;
 use crate::task::Header;
 
 /// One window that a thread is in: a node of the thread's chain, which leads from the innermost to the outermost.
@@ -27,6 +29,8 @@ pub(crate) struct Node {
     pub(super) asked: Cell<Asked>,
     /// Changes with each poll of a task in this window.
     polls: Cell<u32>,
+    /// What windows inside that poll have used up.
+    nested: Cell<Nested>,
     /// The window around this one.
     before: Cell<*const Node>,
     /// It is in the chain of a thread.
@@ -42,6 +46,7 @@ impl Node {
             task: Cell::new(ptr::null()),
             asked: Cell::new(Asked::Nothing),
             polls: Cell::new(0),
+            nested: Cell::new(Nested::NOTHING),
             before: Cell::new(ptr::null()),
             entered: Cell::new(false),
         }
@@ -53,6 +58,60 @@ impl Node {
         self.task.set(task);
         self.polls.set(self.polls.get().wrapping_add(1));
     }
+}
+
+/// Windows that were opened one after the other in one poll of a task, by scopes in a loop, say, that never have to wait.
+/// Each has a budget, but those who wait beside the task have to wait for all of them.
+#[derive(Clone, Copy, Debug)]
+struct Nested {
+    poll: u32,
+    windows: u32,
+    /// When it is enough, from the second one on.
+    until: Option<Instant>,
+}
+
+impl Nested {
+    const NOTHING: Self = Self {
+        poll: 0,
+        windows: 0,
+        until: None,
+    };
+}
+
+impl Node {
+    /// A window opens in the present poll of a task. `true`: they have used up a budget. The next one has a new one, since
+    /// somebody may drive it in this very poll.
+    #[cold]
+    fn nests(&self) -> bool {
+        let poll = self.polls.get();
+        let mut nested = self.nested.get();
+        if nested.poll != poll {
+            nested = Nested {
+                poll,
+                ..Nested::NOTHING
+            };
+        }
+        nested.windows += 1;
+        let mut is_over = false;
+        if nested.windows > 1 {
+            let now = Instant::now();
+            is_over = now >= *nested.until.get_or_insert(now + policy::BUDGET_TIME);
+        }
+        if is_over {
+            nested = Nested {
+                poll,
+                ..Nested::NOTHING
+            };
+        }
+        self.nested.set(nested);
+        is_over
+    }
+}
+
+/// Whether a scope that is polled now has to let those go first who wait in the window around it.
+#[inline]
+pub(super) fn gives_way_first() -> bool {
+    HERE.with(|here| here.top().is_some_and(Node::nests))
 }
 
 struct Here {
