@@ -146,7 +146,8 @@ pub trait IntoPar {
 ///
 /// Lanes take turns at the iterator, one item at a time: a lane works on its item before it
 /// calls `next` again. So `next` may wait, for a channel say, and no item that has come waits
-/// with it, whatever [`batch`](ParStream::batch) says. It costs some tens of nanoseconds an item;
+/// with it, whatever [`batch`](ParStream::batch) says; but for the accumulator of a
+/// [`fold`](ParStream::fold), which waits for its neighbours unless `batch` is 1. It costs some tens of nanoseconds an item;
 /// collections, ranges and slices, which cannot wait, are taken in batches by
 /// [`IntoPar`] and [`ParRefExt`], which is faster for very small items.
 ///
