@@ -196,8 +196,7 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
     cx: &mut Context<'_>,
 ) -> Poll<S::Share> {
     if P::SUSPENDS && 2 * desk.rounds >= desk.look {
-        // Polls may all be too short for a look in the midst of one, in rounds and not in time. So one of several is
-        // watched from its beginning.
+        // Polls may all have too few rounds for a look in their midst: one of several is watched from its beginning.
         desk.look = 1;
         desk.rounds = 0;
     }
