@@ -1,25 +1,21 @@
 //! What the accumulators of `fold` and `try_fold` cover, whichever terminal comes after them.
 #![cfg(feature = "testing")]
 
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+mod common;
 
+use std::sync::Mutex;
+use std::time::Duration;
+
+use common::burn;
 use selvedge::cancel::checkpoint;
 use selvedge::testing::lending::{Lending, with};
 use selvedge::{Pool, block_on, prelude::*};
 
 const ITEMS: u32 = 400;
 
-/// Takes long enough for others to take items meanwhile.
-fn burn() {
-    let from = Instant::now();
-    while from.elapsed() < Duration::from_micros(5) {
-        std::hint::spin_loop();
-    }
-}
-
 fn gather(mut run: Vec<u32>, item: u32) -> Vec<u32> {
-    burn();
+    // Long enough for others to take items meanwhile.
+    burn(Duration::from_micros(5));
     run.push(item);
     run
 }

@@ -1,11 +1,14 @@
 //! Items of an asynchronous pipeline that were cheap and become heavy: how many are worked on in one poll. Counted.
 
+mod common;
+
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use common::burn;
 use futures::executor::block_on;
 use selvedge::cancel::checkpoint;
 use selvedge::{Pool, prelude::*};
@@ -21,10 +24,7 @@ fn heavy_in_each_poll(every: usize) -> Vec<usize> {
     let work = async |item: usize| {
         if item >= CHEAP {
             worked.fetch_add(1, Ordering::SeqCst);
-            let from = Instant::now();
-            while from.elapsed() < Duration::from_millis(6) {
-                std::hint::spin_loop();
-            }
+            burn(Duration::from_millis(6));
         }
         if item % every == every - 1 {
             checkpoint().await.unwrap();
