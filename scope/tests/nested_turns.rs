@@ -84,3 +84,53 @@ fn scopes_in_a_loop_leave_turns_to_those_beside_their_task() {
         }
     });
 }
+
+/// Opens a scope, or the like, whose child always yields; counts its turns until nobody counts any more.
+async fn busy(inner: Inner, turns: &AtomicUsize, over: &AtomicBool) {
+    let child = async || {
+        while !over.load(Ordering::SeqCst) {
+            turns.fetch_add(1, Ordering::SeqCst);
+            work().await;
+        }
+    };
+    match inner {
+        Inner::Join => drop(join((child(), child())).await),
+        Inner::JoinAll => drop(join_all((0..3).map(|_| child())).await),
+        Inner::Scope | Inner::Deep => scope(async |s| drop(s.spawn(child()))).await,
+    }
+}
+
+// The third of them was refused in each poll of the member, for as long as the first two had something to do.
+#[test]
+fn scopes_side_by_side_in_one_member_all_have_turns() {
+    const SCOPES: usize = 6;
+
+    guarded(|| {
+        let pool = pool(1);
+        for mode in MODES {
+            for inner in [Inner::Scope, Inner::Join, Inner::JoinAll] {
+                let turns: [AtomicUsize; SCOPES] = Default::default();
+                let over = AtomicBool::new(false);
+                let all = turns.iter().map(|turns| busy(inner, turns, &over));
+                let served = || turns.iter().all(|turns| turns.load(Ordering::SeqCst) > 20);
+                let member = async {
+                    let watch = async {
+                        for _ in 0..200 {
+                            if served() {
+                                break;
+                            }
+                            checkpoint().await.unwrap();
+                        }
+                        over.store(true, Ordering::SeqCst);
+                    };
+                    // In their order, in each poll.
+                    futures::join!(futures::future::join_all(all), watch);
+                };
+                lending::with(mode, || {
+                    block_on(scope(async |s| drop(s.spawn(member))).on(&pool))
+                });
+                assert!(served(), "{mode:?}, {inner:?}: {turns:?}");
+            }
+        }
+    });
+}

@@ -20,6 +20,8 @@ use selvedge_scope::{block_on, scope, timeout};
 
 const SHORT: Duration = Duration::from_millis(2);
 const LONG: Duration = Duration::from_secs(3600);
+/// Long enough for a function to be left before it is over: on a busy machine, too. Afterwards it would be called at once.
+const LIMIT: Duration = Duration::from_millis(50);
 
 /// Ends a scope by its deadline, with this function to be called then. The guard comes back, unused.
 fn end_by_deadline(called: impl FnOnce() + Send + 'static) -> OnCancel {
@@ -31,7 +33,7 @@ fn end_by_deadline(called: impl FnOnce() + Send + 'static) -> OnCancel {
         cancelled().await;
         guard
     });
-    block_on(limited.timeout(SHORT))
+    block_on(limited.timeout(LIMIT))
 }
 
 #[test]
@@ -131,7 +133,7 @@ fn callbacks_that_a_deadline_reaches_are_each_called_once_although_some_panic() 
             cancelled().await;
             guards
         });
-        let guards = block_on(limited.timeout(SHORT));
+        let guards = block_on(limited.timeout(LIMIT));
         for _ in 0..90 {
             receive.recv().unwrap();
         }
@@ -280,7 +282,7 @@ fn function_is_called_although_its_guard_goes_with_the_cancelled_body() {
                 });
                 sleep(LONG).await.is_err()
             });
-            assert!(block_on(limited.timeout(SHORT)));
+            assert!(block_on(limited.timeout(LIMIT)));
         }
         while called.load(Ordering::SeqCst) < 20 {
             std::thread::yield_now();

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use crossbeam_utils::sync::{Parker, Unparker};
 
 use super::timer::look_after_fork;
+use crate::window::RowAside;
 
 thread_local! {
     /// The parker of this thread while no `block_on` uses it. It has a destructor; a `block_on` in the destructor
@@ -113,12 +114,12 @@ impl Drop for Seated {
 }
 
 /// Counts a call for [`in_block_on`]; also when the future unwinds.
-struct Inside;
+struct Inside(#[expect(dead_code, reason = "dropped with it")] RowAside);
 
 impl Inside {
     fn enter() -> Self {
         INSIDE.set(INSIDE.get() + 1);
-        Self
+        Self(RowAside::put())
     }
 }
 

@@ -111,9 +111,32 @@ impl Core {
         }
     }
 
+    /// A poll begins, with this waker. `true`: nobody is to be polled in it, and the task around is woken for another one.
+    #[inline]
+    pub(super) fn puts_off_poll(&self, is_first: bool, waker: &Waker) -> bool {
+        if !is_first {
+            return self.polled_early(waker);
+        }
+        // Should it go on, the waker is noted when it comes to closing.
+        let gives_way = here::gives_way_first(waker);
+        if gives_way {
+            self.give_way_first(waker);
+        }
+        gives_way
+    }
+
+    #[cold]
+    fn give_way_first(&self, waker: &Waker) {
+        self.polled_with(waker);
+        if !here::in_window() {
+            self.look_around();
+        }
+        self.wake_later(waker);
+    }
+
     /// A poll begins, with this waker. `true`: nobody is to be polled in it ([`PutOff::polled`]).
     #[inline]
-    pub(super) fn polled_early(&self, waker: &Waker) -> bool {
+    fn polled_early(&self, waker: &Waker) -> bool {
         let seen = self.polled_with(waker);
         self.owner.put_off.borrow().is_some() && self.is_put_off(seen, waker)
     }
@@ -182,6 +205,27 @@ impl Core {
         let at_once = self.owner.at_once.get();
         self.owner.at_once.set(at_once.saturating_sub(1));
         at_once == 0
+    }
+
+    /// The scope has given way: the task around is to poll it again, after others.
+    pub(super) fn wake_later(&self, waker: &Waker) {
+        let puts_off = self.puts_off();
+        if puts_off {
+            quietly(|| self.set_alarm(waker));
+        }
+        let mut told = false;
+        quietly(|| {
+            if puts_off {
+                self.wake_after_others(waker);
+            } else {
+                waker.wake_by_ref();
+            }
+            told = true;
+        });
+        if !told {
+            // A waker that cannot be cloned, or that panics after it has woken: once too often is no harm.
+            quietly(|| waker.wake_by_ref());
+        }
     }
 
     /// The wake is put off from here on.

@@ -91,6 +91,7 @@ impl<F: Future> Starter<'_, F> {
             // SAFETY: it sits there.
             Stepped::Idle => unsafe { self.slab.note_seat(header, index) },
             Stepped::Again => {
+                core.owner.came_back.set(true);
                 // SAFETY: it sits there.
                 unsafe { self.slab.note_seat(header, index) };
                 // SAFETY: the token is ours, so the seat is in no queue.
@@ -324,17 +325,17 @@ impl<F: Future> BatchEngine<F> {
             this.stage != Stage::Over,
             "a batch was polled after it had ended"
         );
-        if here::gives_way_first() {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        if this.stage == Stage::Fresh {
+        let is_first = this.stage == Stage::Fresh;
+        if is_first {
             this.core.begin();
             this.outputs.reserve_exact(this.len);
             this.stage = Stage::Running;
         }
-        if this.core.polled_early(cx.waker()) {
+        if this.core.puts_off_poll(is_first, cx.waker()) {
             return Poll::Pending;
+        }
+        if is_first {
+            this.core.polled_with(cx.waker());
         }
         let ambient = Ambient::enter(&this.core, &mut this.token);
         let mut window = Window::open(&this.core);
@@ -350,6 +351,7 @@ impl<F: Future> BatchEngine<F> {
         let run = window.run(cx, &mut starter);
         drop(window);
         drop(ambient);
+        here::polled_in_a_row(&this.core, is_first, run != Run::Rest, cx.waker());
         if run == Run::Rest {
             circle::asks_for_scope(&this.core, cx.waker());
             return Poll::Pending;

@@ -81,23 +81,7 @@ impl Window<'_> {
         // The thread is no owner any more when the parent is told: what `wake` does is any stranger's doing,
         // and on another thread the next poll may have begun.
         drop(self.frame.take());
-        let puts_off = core.puts_off();
-        if puts_off {
-            quietly(|| core.set_alarm(cx.waker()));
-        }
-        let mut told = false;
-        quietly(|| {
-            if puts_off {
-                core.wake_after_others(cx.waker());
-            } else {
-                cx.waker().wake_by_ref();
-            }
-            told = true;
-        });
-        if !told {
-            // A waker that cannot be cloned, or that panics after it has woken: once too often is no harm.
-            quietly(|| cx.waker().wake_by_ref());
-        }
+        core.wake_later(cx.waker());
         Run::Rest
     }
 
@@ -150,6 +134,8 @@ impl Window<'_> {
             return;
         };
         core.owner.lent.set(false);
+        // On a helper, perhaps.
+        core.owner.came_back.set(true);
         core.set_big(false);
         self.withdraws = false;
         let (back, mail) = (List::new(), List::new());

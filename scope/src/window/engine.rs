@@ -166,18 +166,13 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
             this.stage != Stage::Over,
             "a scope was polled after it had ended"
         );
-        if here::gives_way_first() {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
         let is_first = this.stage == Stage::Fresh;
         if is_first {
             this.core.begin();
             this.stage = Stage::Running;
-        } else {
-            if this.core.polled_early(cx.waker()) {
-                return Poll::Pending;
-            }
+        }
+        if this.core.puts_off_poll(is_first, cx.waker()) {
+            return Poll::Pending;
         }
         this.core.set_sink(ptr::from_ref(&this.sink).cast());
         let ambient = Ambient::enter(&this.core, &mut this.token);
@@ -192,6 +187,7 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
             Window::open(&this.core).run(cx, &mut part)
         };
         drop(ambient);
+        here::polled_in_a_row(&this.core, is_first, run != Run::Rest, cx.waker());
         let cut = match run {
             Run::Rest => {
                 this.core.attend_limits(cx.waker());
@@ -308,7 +304,10 @@ impl<F: Future, K: Family<F::Output>> owner::Body for Part<'_, F, K> {
             core.owner.node.set_task(ptr::null());
             let wait = circle::rest_body(core);
             match core.body.word.rest() {
-                Rest::Again => core.owner.wake_body(),
+                Rest::Again => {
+                    core.owner.came_back.set(true);
+                    core.owner.wake_body();
+                }
                 Rest::Idle => circle::settle(wait),
             }
             return turn(false);

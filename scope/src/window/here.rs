@@ -5,12 +5,12 @@
 
 use std::cell::Cell;
 use std::ptr;
-use std::time::Instant;
+use std::task::Waker;
 
 use super::circle::Asked;
 use super::core::Core;
 use super::helper::Haul;
-use super::policy;
+use super::in_a_row::{First, Nested, Row};
 use crate::task::Header;
 
 /// One window that a thread is in: a node of the thread's chain, which leads from the innermost to the outermost.
@@ -60,58 +60,55 @@ impl Node {
     }
 }
 
-/// Windows that were opened one after the other in one poll of a task, by scopes in a loop, say, that never have to wait.
-/// Each has a budget, but those who wait beside the task have to wait for all of them.
-#[derive(Clone, Copy, Debug)]
-struct Nested {
-    poll: u32,
-    windows: u32,
-    /// When it is enough, from the second one on.
-    until: Option<Instant>,
+/// Whether a scope that is polled for the first time has to let others go first: those who wait in the window around it or,
+/// if there is none, beside the task. One that has done so is not asked to again: of some that are polled in turns, always
+/// the same might be.
+#[inline]
+pub(super) fn gives_way_first(waker: &Waker) -> bool {
+    HERE.with(|here| match here.top() {
+        Some(node) => Nested::opens(&node.nested, node.polls.get()),
+        None => here.row.begins(waker),
+    })
 }
 
-impl Nested {
-    const NOTHING: Self = Self {
-        poll: 0,
-        windows: 0,
-        until: None,
-    };
+/// A poll of this core's scope is over, its window closed.
+#[inline]
+pub(super) fn polled_in_a_row(core: &Core, is_first: bool, ended: bool, waker: &Waker) {
+    let came_back = core.owner.came_back.get();
+    HERE.with(|here| match here.top() {
+        // That has kept the scope around it from coming to rest. What a helper's owner has is not this thread's.
+        Some(node) if came_back => {
+            if let Some(around) = (Around { node }).owned() {
+                around.owner.came_back.set(true);
+            }
+        }
+        None if is_first => {
+            let first = match (ended, came_back) {
+                (false, _) => First::Rests,
+                (true, true) => First::EndedLater,
+                (true, false) => First::Ended,
+            };
+            here.row.ends(first, waker);
+        }
+        _ => {}
+    });
 }
 
-impl Node {
-    /// A window opens in the present poll of a task. `true`: they have used up a budget. The next one has a new one, since
-    /// somebody may drive it in this very poll.
-    #[cold]
-    fn nests(&self) -> bool {
-        let poll = self.polls.get();
-        let mut nested = self.nested.get();
-        if nested.poll != poll {
-            nested = Nested {
-                poll,
-                ..Nested::NOTHING
-            };
-        }
-        nested.windows += 1;
-        let mut is_over = false;
-        if nested.windows > 1 {
-            let now = Instant::now();
-            is_over = now >= *nested.until.get_or_insert(now + policy::BUDGET_TIME);
-        }
-        if is_over {
-            nested = Nested {
-                poll,
-                ..Nested::NOTHING
-            };
-        }
-        self.nested.set(nested);
-        is_over
+/// The scopes in a row of what this thread does around a `block_on`, until it is dropped. They have no part in what that
+/// polls, nor has anybody beside it.
+#[derive(Debug)]
+pub(crate) struct RowAside(Row);
+
+impl RowAside {
+    pub(crate) fn put() -> Self {
+        Self(HERE.with(|here| here.row.take()))
     }
 }
 
-/// Whether a scope that is polled now has to let those go first who wait in the window around it.
-#[inline]
-pub(super) fn gives_way_first() -> bool {
-    HERE.with(|here| here.top().is_some_and(Node::nests))
+impl Drop for RowAside {
+    fn drop(&mut self) {
+        HERE.with(|here| here.row.swap(&self.0));
+    }
 }
 
 struct Here {
@@ -119,6 +116,8 @@ struct Here {
     top: Cell<*const Node>,
     lending: Cell<Lending>,
     windows: Cell<u32>,
+    /// Scopes that no window was around.
+    row: Row,
 }
 
 impl Here {
@@ -149,6 +148,7 @@ thread_local! {
             top: Cell::new(ptr::null()),
             lending: Cell::new(Lending::Adaptive),
             windows: Cell::new(0),
+            row: Row::new(),
         }
     };
 }
@@ -159,6 +159,7 @@ crate::sync::thread_local! {
         top: Cell::new(ptr::null()),
         lending: Cell::new(Lending::Adaptive),
         windows: Cell::new(0),
+        row: Row::new(),
     };
 }
 

@@ -47,6 +47,8 @@ pub(crate) struct Owner {
     pub(super) doubted: Cell<usize>,
     /// In debug builds: the body is at rest and known to wait for one end.
     pub(super) body_waits: Cell<bool>,
+    /// Somebody in the scope came to rest and was woken in the same window.
+    pub(super) came_back: Cell<bool>,
     /// There is a notice to take.
     pub(crate) noticed: Cell<bool>,
     /// The grace is over: what is left is to be dropped.
@@ -89,6 +91,7 @@ impl Owner {
             at_once: Cell::new(0),
             doubted: Cell::new(0),
             body_waits: Cell::new(false),
+            came_back: Cell::new(false),
             noticed: Cell::new(false),
             aborted: Cell::new(false),
             carried: Cell::new(false),
@@ -124,6 +127,7 @@ impl Owner {
             at_once,
             doubted,
             body_waits,
+            came_back,
             noticed,
             aborted,
             carried,
@@ -154,6 +158,7 @@ impl Owner {
         *at_once = Cell::new(0);
         *doubted = Cell::new(0);
         *body_waits = Cell::new(false);
+        *came_back = Cell::new(false);
         *noticed = Cell::new(false);
         *aborted = Cell::new(false);
         *carried = Cell::new(false);

@@ -425,6 +425,7 @@ impl Core {
                 }
             }
             Stepped::Again => {
+                self.owner.came_back.set(true);
                 // SAFETY: the token is ours, so the child is in no queue.
                 unsafe { self.owner.local.push_back(header) };
                 let _ = lacks();

@@ -188,8 +188,11 @@ pub(crate) unsafe fn enqueue(header: *const Header) {
     // SAFETY: the caller's reference keeps the cell, which keeps the core.
     let core = unsafe { Header::core_of(header) };
     match core.role() {
-        // SAFETY: the token says that the task is in no queue.
-        Role::Owner => unsafe { core.owner.local.push_back(header) },
+        Role::Owner => {
+            core.owner.came_back.set(true);
+            // SAFETY: the token says that the task is in no queue.
+            unsafe { core.owner.local.push_back(header) };
+        }
         Role::Helper(haul) => {
             // SAFETY: the haul lives as long as the helper's frame.
             let haul = unsafe { &*haul };

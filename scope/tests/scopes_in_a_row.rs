@@ -1,0 +1,230 @@
+//! A task that no scope is around, and that opens one scope after the other without having to wait, leaves turns to the other
+//! tasks of its executor. Counted.
+#![cfg(not(selvedge_loom))]
+
+mod common;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use common::hosts::{current, multi};
+use common::{MODES, burn, guarded_for};
+use futures::stream::FuturesUnordered;
+use futures::{SinkExt, StreamExt};
+use selvedge_cancel::checkpoint;
+use selvedge_scope::{block_on, join, join_all, lending, scope, try_scope};
+
+const TURNS: usize = 12;
+/// So many scopes are opened at most, should nobody else have a turn.
+const MOST: usize = 30_000;
+/// How many are opened within a budget of 5 ms: each computes for 20 us.
+const BUDGET: usize = 5000 / 20;
+
+#[derive(Clone, Copy, Debug)]
+enum Inner {
+    Child,
+    Body,
+    Handle,
+    Try,
+    Join,
+    JoinAll,
+    /// A scope in the scope.
+    Deep,
+    /// Two members that wait for each other, by a channel.
+    Exchange,
+    /// Several scopes in a combinator that polls each with a waker of its own.
+    Combined,
+    /// A scope that yields, and some in which nobody does.
+    Among,
+    /// What the task computes itself.
+    Between,
+}
+
+const INNER: [Inner; 11] = [
+    Inner::Child,
+    Inner::Body,
+    Inner::Handle,
+    Inner::Try,
+    Inner::Join,
+    Inner::JoinAll,
+    Inner::Deep,
+    Inner::Exchange,
+    Inner::Combined,
+    Inner::Among,
+    Inner::Between,
+];
+
+fn compute() {
+    burn(Duration::from_micros(20));
+}
+
+async fn work() {
+    compute();
+    // What yields in a scope is polled again in there.
+    checkpoint().await.unwrap();
+}
+
+async fn child() {
+    scope(async |s| drop(s.spawn(work()))).await;
+}
+
+async fn exchange() {
+    let (mut there, mut to) = futures_channel::mpsc::channel::<()>(0);
+    let (mut back, mut from) = futures_channel::mpsc::channel::<()>(0);
+    scope(async |s| {
+        drop(s.spawn(async move {
+            while to.next().await.is_some() {
+                compute();
+                back.send(()).await.unwrap();
+            }
+        }));
+        drop(s.spawn(async move {
+            for _ in 0..2 {
+                there.send(()).await.unwrap();
+                from.next().await.unwrap();
+            }
+        }));
+    })
+    .await;
+}
+
+impl Inner {
+    async fn run(self) {
+        match self {
+            Self::Child => child().await,
+            Self::Body => scope(async |_| work().await).await,
+            Self::Handle => scope(async |s| s.spawn(work()).await).await,
+            Self::Try => {
+                let done = try_scope(async |s| {
+                    drop(s.spawn(async {
+                        work().await;
+                        Ok::<_, std::io::Error>(())
+                    }));
+                    Ok(())
+                });
+                done.await.unwrap();
+            }
+            Self::Join => drop(join((work(), work())).await),
+            Self::JoinAll => drop(join_all((0..3).map(|_| work())).await),
+            Self::Deep => scope(async |s| drop(s.spawn(child()))).await,
+            Self::Exchange => exchange().await,
+            Self::Combined => {
+                let all: FuturesUnordered<_> = (0..3).map(|_| child()).collect();
+                all.collect().await
+            }
+            Self::Among => {
+                child().await;
+                for _ in 0..3 {
+                    scope(async |s| drop(s.spawn(async { compute() }))).await;
+                }
+            }
+            Self::Between => {
+                compute();
+                scope(async |_| checkpoint().await.unwrap()).await;
+            }
+        }
+    }
+}
+
+/// Opens scopes until the other has had its turns.
+async fn opens(inner: Inner, opened: &AtomicUsize, other: &AtomicUsize) {
+    while other.load(Ordering::SeqCst) < TURNS && opened.load(Ordering::SeqCst) < MOST {
+        opened.fetch_add(1, Ordering::SeqCst);
+        inner.run().await;
+    }
+}
+
+async fn turns(other: &AtomicUsize) {
+    while other.fetch_add(1, Ordering::SeqCst) + 1 < TURNS {
+        checkpoint().await.unwrap();
+    }
+}
+
+async fn timer(other: &AtomicUsize) {
+    while other.fetch_add(1, Ordering::SeqCst) + 1 < TURNS {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Host {
+    Smol,
+    Current,
+    Worker,
+    /// Beside it in its task, in each of these.
+    InTask,
+    /// A timer of tokio's.
+    CurrentTimer,
+    WorkerTimer,
+}
+
+const HOSTS: [Host; 6] = [
+    Host::Smol,
+    Host::Current,
+    Host::Worker,
+    Host::InTask,
+    Host::CurrentTimer,
+    Host::WorkerTimer,
+];
+
+type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Host {
+    fn run(self, inner: Inner) -> usize {
+        let counts = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0)));
+        let (for_opens, for_other) = (Arc::clone(&counts), Arc::clone(&counts));
+        let opens: Boxed = Box::pin(async move { opens(inner, &for_opens.0, &for_opens.1).await });
+        let other: Boxed = match self {
+            Self::CurrentTimer | Self::WorkerTimer => {
+                Box::pin(async move { timer(&for_other.1).await })
+            }
+            _ => Box::pin(async move { turns(&for_other.1).await }),
+        };
+        let spawned = |opens: Boxed, other: Boxed| async move {
+            let opens = tokio::spawn(opens);
+            tokio::spawn(other).await.unwrap();
+            opens.await.unwrap();
+        };
+        match self {
+            Self::Smol => {
+                let executor = smol::LocalExecutor::new();
+                let opens = executor.spawn(opens);
+                let other = executor.spawn(other);
+                smol::block_on(executor.run(async {
+                    opens.await;
+                    other.await;
+                }));
+            }
+            Self::InTask => {
+                let both = async { futures::join!(opens, other) };
+                let ((), ()) = block_on(both);
+            }
+            Self::Current | Self::CurrentTimer => current().block_on(spawned(opens, other)),
+            Self::Worker | Self::WorkerTimer => multi(1).block_on(spawned(opens, other)),
+        }
+        counts.0.load(Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn scopes_in_a_row_leave_turns_to_other_tasks() {
+    guarded_for(Duration::from_secs(300), || {
+        for host in HOSTS {
+            for inner in INNER {
+                for mode in MODES {
+                    let opened = lending::with(mode, || host.run(inner));
+                    // A scope that gives way, and a window of which a budget is used up; for a timer, some more, since the
+                    // machine may be busy.
+                    let most = TURNS * BUDGET * 4;
+                    assert!(
+                        opened <= most,
+                        "{host:?}, {inner:?}, {mode:?}: {opened} scopes for {TURNS} turns"
+                    );
+                }
+            }
+        }
+    });
+}
