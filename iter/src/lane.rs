@@ -18,6 +18,7 @@ use crate::pipe::{Begun, Pipe, Shape};
 use crate::shared::Shared;
 use crate::sink::{Origin, Sink, SinkShape, Verdict};
 use crate::source::{Ask, Pulled, Source, Waiting};
+use crate::stage::then::alone;
 use crate::sync::Arc;
 
 /// With asynchronous stages the clock is read at most once in so many rounds: items are taken
@@ -177,13 +178,7 @@ fn poll<P: Pipe, S: Sink<P::Item>>(
     out
 }
 
-/// An item has to wait. Apart from where it is polled, whose frame would have room for each copy of a big one.
-fn take_up<F>(mut flow: Pin<&mut Option<F>>, next: impl FnOnce() -> Option<F>) -> bool {
-    flow.set(next());
-    flow.is_some()
-}
-
-/// An item waits no more.
+/// An item waits no more. Apart from where it is polled, whose frame would have room for each copy of a big one.
 fn put_down<F>(mut flow: Pin<&mut Option<F>>) {
     flow.set(None);
 }
@@ -228,7 +223,7 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
             }
         }
         moved |= desk.next < desk.end;
-        if take_up(flow.as_mut(), || work_through(shared, desk, watch.as_mut())) {
+        if work_through(shared, desk, watch.as_mut(), flow.as_mut()) {
             continue;
         }
         if let (true, Some(watch)) = (desk.next < desk.end, &mut watch) {
@@ -246,7 +241,7 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
                 worked = watch.lap();
                 desk.pace.looked_early(watch.unread());
             }
-            if take_up(flow.as_mut(), || flush(shared, desk)) {
+            if flush(shared, desk, flow.as_mut()) {
                 continue;
             }
             close_run(shared, desk);
@@ -337,8 +332,8 @@ fn take_in<P: Pipe, S: Sink<P::Item>>(
     if desk.run && !follows {
         // Another lane took what is between. A chain that may wait ends each run before it
         // asks, so this has nothing to wait for.
-        let waits = flush(shared, desk);
-        debug_assert!(waits.is_none(), "only what never waits keeps a run open");
+        let waits = alone(|flow| flush(shared, desk, flow));
+        debug_assert!(!waits, "only what never waits keeps a run open");
         close_run(shared, desk);
     }
     desk.count += pulled.count;
@@ -403,15 +398,16 @@ fn next_block(pace: &mut Pace, watch: &mut Watch) -> Option<u64> {
     (!watch.used_up()).then(|| pace.block())
 }
 
-/// Begins the items of the batch, up to one that has to wait, or to the end of the slice.
+/// Begins the items of the batch, up to one that has to wait, in its place (`true`), or to the end of the slice.
 #[inline]
 fn work_through<P: Pipe, S: Sink<P::Item>>(
     shared: &Shared<P, S>,
     desk: &mut Desk<P, S>,
     mut watch: Option<&mut Watch>,
-) -> Option<P::Flow> {
+    mut flow: Pin<&mut Option<P::Flow>>,
+) -> bool {
     if desk.next == desk.end {
-        return None;
+        return false;
     }
     // All of it is moved out, so that it lives in registers and not behind a pointer. If a
     // stage panics it is dropped here, and the lane is never polled again.
@@ -426,7 +422,7 @@ fn work_through<P: Pipe, S: Sink<P::Item>>(
     } else {
         next.saturating_add(desk.pace.block())
     };
-    let mut waits = None;
+    let mut waits = false;
     while let Some(item) = chunk.0.next() {
         let at = next;
         if (S::FAILS || P::SUSPENDS) && !shared.admits(at) {
@@ -439,16 +435,16 @@ fn work_through<P: Pipe, S: Sink<P::Item>>(
         }
         next += 1;
         let from = Origin::now(at, S::FAILS);
-        match shared.pipe.begin(state, item) {
+        match shared.pipe.begin(state, item, flow.as_mut()) {
             Begun::Done(out) => {
                 if shared.sink.feed(share, from, out) == Verdict::Fail {
                     shared.fail(at);
                 }
             }
             Begun::Dropped => {}
-            Begun::Wait(flow) => {
+            Begun::Waits => {
                 desk.waits = from.paused(shared.was_cut(from), S::FAILS);
-                waits = Some(flow);
+                waits = true;
                 break;
             }
         }
@@ -474,27 +470,28 @@ fn work_through<P: Pipe, S: Sink<P::Item>>(
     waits
 }
 
-/// Hands what the stages kept on to the sink, up to an item that has to wait.
+/// Hands what the stages kept on to the sink, up to an item that has to wait (`true`).
 fn flush<P: Pipe, S: Sink<P::Item>>(
     shared: &Shared<P, S>,
     desk: &mut Desk<P, S>,
-) -> Option<P::Flow> {
+    mut flow: Pin<&mut Option<P::Flow>>,
+) -> bool {
     let (state, share) = desk.work.as_mut().expect("a lane at rest has its work");
     // After a failure nobody will see what these items would add.
     while shared.admits(desk.first) {
         let from = Origin::now(desk.first, S::FAILS);
-        match shared.pipe.flush(state) {
+        match shared.pipe.flush(state, flow.as_mut()) {
             Begun::Done(out) => {
                 if shared.sink.feed(share, from, out) == Verdict::Fail {
                     shared.fail(from.at);
                 }
             }
             Begun::Dropped => break,
-            Begun::Wait(flow) => {
+            Begun::Waits => {
                 desk.waits = from.paused(shared.was_cut(from), S::FAILS);
-                return Some(flow);
+                return true;
             }
         }
     }
-    None
+    false
 }

@@ -55,7 +55,7 @@ pub mod stages {
     pub use crate::pipe::{Begun, Never, Shape};
     pub use crate::stage::each::Each;
     #[doc(hidden)]
-    pub use crate::stage::each::{Late, Nothing};
+    pub use crate::stage::each::{Late, Nothing, Stepped};
     pub use crate::stage::fold::{Fold, TryFold};
     pub use crate::stage::map::{Filter, FilterMap, Inspect, Map};
     #[doc(hidden)]

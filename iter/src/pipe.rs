@@ -54,13 +54,15 @@ pub trait Pipe:
     /// Fresh state for one lane.
     #[doc(hidden)]
     fn state(&self) -> Self::State;
-    /// Sends an item through the stages up to the first one that has to wait.
+    /// Sends an item through the stages up to the first one that has to wait. There it goes on in the place, which is
+    /// empty before, and otherwise after: a big future is not handed on through all stages behind.
     #[doc(hidden)]
     fn begin(
         &self,
         state: &mut Self::State,
         item: <Self::Source as Source>::Item,
-    ) -> Begun<Self::Item, Self::Flow>;
+        place: Pin<&mut Option<Self::Flow>>,
+    ) -> Begun<Self::Item>;
     /// Moves a waiting item on; `None` says that a stage filtered it out or kept it.
     #[doc(hidden)]
     fn resume(
@@ -69,21 +71,25 @@ pub trait Pipe:
         flow: Pin<&mut Self::Flow>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Self::Item>>;
-    /// Hands out what stages kept, one a call; `Dropped` says that nothing is left.
+    /// Hands out what stages kept, one a call; `Dropped` says that nothing is left. With a place as `begin` has it.
     #[doc(hidden)]
-    fn flush(&self, state: &mut Self::State) -> Begun<Self::Item, Self::Flow>;
+    fn flush(
+        &self,
+        state: &mut Self::State,
+        place: Pin<&mut Option<Self::Flow>>,
+    ) -> Begun<Self::Item>;
 }
 
 /// How far an item got without waiting.
 #[doc(hidden)]
 #[derive(Debug)]
-pub enum Begun<T, W> {
+pub enum Begun<T> {
     /// Through all stages.
     Done(T),
     /// Filtered out, or kept by a `fold`.
     Dropped,
-    /// To a stage that has to be polled.
-    Wait(W),
+    /// To a stage that has to be polled: it is in its place.
+    Waits,
 }
 
 /// The flow of a chain that never waits: it has no values, so its code disappears.
@@ -116,7 +122,7 @@ impl<S: Source> Pipe for S {
     fn state(&self) {}
 
     #[inline]
-    fn begin(&self, (): &mut (), item: S::Item) -> Begun<S::Item, Never> {
+    fn begin(&self, (): &mut (), item: S::Item, _: Pin<&mut Option<Never>>) -> Begun<S::Item> {
         Begun::Done(item)
     }
 
@@ -130,7 +136,7 @@ impl<S: Source> Pipe for S {
     }
 
     #[inline]
-    fn flush(&self, (): &mut ()) -> Begun<S::Item, Never> {
+    fn flush(&self, (): &mut (), _: Pin<&mut Option<Never>>) -> Begun<S::Item> {
         Begun::Dropped
     }
 }

@@ -89,7 +89,7 @@ fn refused(stack: usize) {
 }
 
 /// Each way in with what it is measured by.
-pub(crate) const OURS: [(Way, usize); 33] = [
+pub(crate) const OURS: [(Way, usize); 36] = [
     (
         ("block_on", |n| {
             on_stack(n, || assert_eq!(block_on(big::<BIG>()), Ok(1)))
@@ -342,6 +342,56 @@ pub(crate) const OURS: [(Way, usize); 33] = [
                     .concurrency(2)
                     .then_filter(|_| async { big::<BIG>().await.is_ok() });
                 assert_eq!(block_on(items.count()), 2);
+            });
+        }),
+        STREAM,
+    ),
+    // Each stage behind it had copies of it on the stack.
+    (
+        ("then, and seven that wait behind it", |n| {
+            on_stack(n, || {
+                let id = async |n: usize| n;
+                let items = (0..2)
+                    .into_par()
+                    .concurrency(2)
+                    .then(|_| async { big::<BIG>().await.unwrap() })
+                    .then(id)
+                    .then(id)
+                    .then(id)
+                    .then_filter(|_| std::future::ready(true))
+                    .then(id)
+                    .then(id)
+                    .then(id);
+                assert_eq!(block_on(items.sum::<usize>()), 2);
+            });
+        }),
+        STREAM,
+    ),
+    (
+        ("then, and what does not wait behind it", |n| {
+            on_stack(n, || {
+                let items = (0..2)
+                    .into_par()
+                    .concurrency(2)
+                    .then(|_| async { big::<BIG>().await.unwrap() })
+                    .map(|n| n)
+                    .filter(|_| true)
+                    .inspect(|_| ())
+                    .filter_map(Some)
+                    .fold(|| 0, |a, n| a + n)
+                    .map(|n| n)
+                    .try_fold(|| 0, |a, n| Ok::<_, ()>(a + n))
+                    .map(Result::unwrap);
+                assert_eq!(block_on(items.sum::<usize>()), 2);
+            });
+        }),
+        STREAM,
+    ),
+    (
+        ("for_each behind a stage that waits", |n| {
+            on_stack(n, || {
+                let items = (0..2).into_par().concurrency(2).then(async |n: usize| n);
+                block_on(items.for_each(|_| async { _ = big::<BIG>().await }));
             });
         }),
         STREAM,

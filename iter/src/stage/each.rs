@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::stage_debug;
-use super::then::{ThenFlow, ThenFlowProj};
+use super::then::{Nests, ThenFlow, ThenFlowProj, alone, empty, nested};
 use crate::pipe::{Begun, Pipe, Shape, sealed::Sealed};
 use crate::source::Source;
 
@@ -34,7 +34,17 @@ pub trait Step<T, M>:
     const SUSPENDS: bool;
     /// The result, or the future to wait for.
     #[doc(hidden)]
-    fn step(self) -> Begun<T, Self::Later>;
+    fn step(self) -> Stepped<T, Self::Later>;
+}
+
+/// What a closure has returned.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum Stepped<T, F> {
+    /// The result.
+    Now(T),
+    /// A future of it.
+    Later(F),
 }
 
 /// What a closure's result leaves to wait for. Apart from [`Step`] for the same reason as
@@ -84,8 +94,8 @@ impl Step<(), mark::Now> for () {
     const SUSPENDS: bool = false;
 
     #[inline]
-    fn step(self) -> Begun<(), Nothing<()>> {
-        Begun::Done(())
+    fn step(self) -> Stepped<(), Nothing<()>> {
+        Stepped::Now(())
     }
 }
 
@@ -96,8 +106,8 @@ where
     const SUSPENDS: bool = false;
 
     #[inline]
-    fn step(self) -> Begun<Self, Nothing<Self>> {
-        Begun::Done(self)
+    fn step(self) -> Stepped<Self, Nothing<Self>> {
+        Stepped::Now(self)
     }
 }
 
@@ -105,8 +115,8 @@ impl<T, F: Future<Output = T> + Send> Step<T, mark::Later> for F {
     const SUSPENDS: bool = true;
 
     #[inline]
-    fn step(self) -> Begun<T, F> {
-        Begun::Wait(self)
+    fn step(self) -> Stepped<T, F> {
+        Stepped::Later(self)
     }
 }
 
@@ -132,16 +142,57 @@ impl<P, F, R, T, M> Each<P, F, R, T, M> {
 }
 
 impl<P: Pipe, F, R, T, M> Each<P, F, R, T, M> {
+    /// An item has come through the stages before, or not.
     #[inline]
-    fn apply(&self, item: P::Item) -> Begun<T, ThenFlow<P::Flow, R::Later>>
+    fn go_on(
+        &self,
+        begun: Begun<P::Item>,
+        mut place: Pin<&mut Option<<Self as Shape>::Flow>>,
+    ) -> Begun<T>
     where
         R: Step<T, M>,
         F: Fn(P::Item) -> R,
     {
-        match (self.f)(item).step() {
-            Begun::Done(out) => Begun::Done(out),
-            Begun::Dropped => Begun::Dropped,
-            Begun::Wait(future) => Begun::Wait(ThenFlow::Here { future }),
+        match begun {
+            Begun::Waits => return Begun::Waits,
+            // Empty first: the flow before must not outlive its item.
+            _ if P::SUSPENDS => empty(place.as_mut()),
+            _ => {}
+        }
+        let Begun::Done(x) = begun else {
+            return Begun::Dropped;
+        };
+        begin(place, || (self.f)(x).step())
+    }
+}
+
+/// The closure has the item; should it return a future, that goes to its place. A function of its own, as in `then.rs`.
+#[inline]
+fn begin<W, F, T>(
+    mut place: Pin<&mut Option<ThenFlow<W, F>>>,
+    step: impl FnOnce() -> Stepped<T, F>,
+) -> Begun<T> {
+    match step() {
+        Stepped::Now(out) => Begun::Done(out),
+        Stepped::Later(future) => {
+            place.set(Some(ThenFlow::Here { future }));
+            Begun::Waits
+        }
+    }
+}
+
+/// As `begin`, for an item that has waited before.
+#[inline]
+fn put<W, F, T>(
+    mut flow: Pin<&mut ThenFlow<W, F>>,
+    step: impl FnOnce() -> Stepped<T, F>,
+) -> Option<T> {
+    flow.set(ThenFlow::open());
+    match step() {
+        Stepped::Now(out) => Some(out),
+        Stepped::Later(future) => {
+            flow.set(ThenFlow::Here { future });
+            None
         }
     }
 }
@@ -180,12 +231,16 @@ where
         &self,
         state: &mut P::State,
         item: <P::Source as Source>::Item,
-    ) -> Begun<T, Self::Flow> {
-        match self.pipe.begin(state, item) {
-            Begun::Done(x) => self.apply(x),
-            Begun::Dropped => Begun::Dropped,
-            Begun::Wait(flow) => Begun::Wait(ThenFlow::Before { flow }),
-        }
+        mut place: Pin<&mut Option<Self::Flow>>,
+    ) -> Begun<T> {
+        let begun = if P::SUSPENDS {
+            nested(place.as_mut(), |before| {
+                self.pipe.begin(state, item, before)
+            })
+        } else {
+            alone(|before| self.pipe.begin(state, item, before))
+        };
+        self.go_on(begun, place)
     }
 
     #[inline]
@@ -198,33 +253,31 @@ where
         loop {
             match flow.as_mut().project() {
                 ThenFlowProj::Before { flow: before } => {
+                    let Some(before) = before.as_pin_mut() else {
+                        return Poll::Ready(None);
+                    };
                     match self.pipe.resume(state, before, cx) {
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(None) => return Poll::Ready(None),
                         Poll::Ready(Some(x)) => {
-                            flow.set(ThenFlow::Gone);
-                            match self.apply(x) {
-                                Begun::Done(out) => return Poll::Ready(Some(out)),
-                                Begun::Dropped => return Poll::Ready(None),
-                                Begun::Wait(next) => {
-                                    flow.set(next);
-                                }
+                            if let Some(out) = put(flow.as_mut(), || (self.f)(x).step()) {
+                                return Poll::Ready(Some(out));
                             }
                         }
                     }
                 }
                 ThenFlowProj::Here { future } => return future.poll(cx).map(Some),
-                ThenFlowProj::Gone => return Poll::Ready(None),
             }
         }
     }
 
     #[inline]
-    fn flush(&self, state: &mut P::State) -> Begun<T, Self::Flow> {
-        match self.pipe.flush(state) {
-            Begun::Done(x) => self.apply(x),
-            Begun::Dropped => Begun::Dropped,
-            Begun::Wait(flow) => Begun::Wait(ThenFlow::Before { flow }),
-        }
+    fn flush(&self, state: &mut P::State, mut place: Pin<&mut Option<Self::Flow>>) -> Begun<T> {
+        let begun = if P::SUSPENDS {
+            nested(place.as_mut(), |before| self.pipe.flush(state, before))
+        } else {
+            alone(|before| self.pipe.flush(state, before))
+        };
+        self.go_on(begun, place)
     }
 }

@@ -81,14 +81,15 @@ macro_rules! gathering {
                 &self,
                 state: &mut Self::State,
                 item: <P::Source as Source>::Item,
-            ) -> Begun<$item, P::Flow> {
-                match self.pipe.begin(&mut state.0, item) {
+                place: Pin<&mut Option<P::Flow>>,
+            ) -> Begun<$item> {
+                match self.pipe.begin(&mut state.0, item, place) {
                     Begun::Done(x) => match self.take(&mut state.1, x) {
                         Some(out) => Begun::Done(out),
                         None => Begun::Dropped,
                     },
                     Begun::Dropped => Begun::Dropped,
-                    Begun::Wait(flow) => Begun::Wait(flow),
+                    Begun::Waits => Begun::Waits,
                 }
             }
 
@@ -104,15 +105,19 @@ macro_rules! gathering {
             }
 
             #[inline]
-            fn flush(&self, state: &mut Self::State) -> Begun<$item, P::Flow> {
+            fn flush(
+                &self,
+                state: &mut Self::State,
+                mut place: Pin<&mut Option<P::Flow>>,
+            ) -> Begun<$item> {
                 loop {
-                    match self.pipe.flush(&mut state.0) {
+                    match self.pipe.flush(&mut state.0, place.as_mut()) {
                         Begun::Done(x) => {
                             if let Some(out) = self.take(&mut state.1, x) {
                                 return Begun::Done(out);
                             }
                         }
-                        Begun::Wait(flow) => return Begun::Wait(flow),
+                        Begun::Waits => return Begun::Waits,
                         // Nothing is left before this stage: hand out its own.
                         Begun::Dropped => {
                             return match state.1.take() {

@@ -71,15 +71,16 @@ macro_rules! synchronous {
                 &self,
                 state: &mut P::State,
                 item: <P::Source as Source>::Item,
-            ) -> Begun<$item, P::Flow> {
+                place: Pin<&mut Option<P::Flow>>,
+            ) -> Begun<$item> {
                 let $f = &self.f;
-                match self.pipe.begin(state, item) {
+                match self.pipe.begin(state, item, place) {
                     Begun::Done($x) => match $apply {
                         Some(out) => Begun::Done(out),
                         None => Begun::Dropped,
                     },
                     Begun::Dropped => Begun::Dropped,
-                    Begun::Wait(flow) => Begun::Wait(flow),
+                    Begun::Waits => Begun::Waits,
                 }
             }
 
@@ -95,10 +96,14 @@ macro_rules! synchronous {
             }
 
             #[inline]
-            fn flush(&self, state: &mut P::State) -> Begun<$item, P::Flow> {
+            fn flush(
+                &self,
+                state: &mut P::State,
+                mut place: Pin<&mut Option<P::Flow>>,
+            ) -> Begun<$item> {
                 let $f = &self.f;
                 loop {
-                    match self.pipe.flush(state) {
+                    match self.pipe.flush(state, place.as_mut()) {
                         // `Dropped` would say that nothing is left, so ask on.
                         Begun::Done($x) => {
                             if let Some(out) = $apply {
@@ -106,7 +111,7 @@ macro_rules! synchronous {
                             }
                         }
                         Begun::Dropped => return Begun::Dropped,
-                        Begun::Wait(flow) => return Begun::Wait(flow),
+                        Begun::Waits => return Begun::Waits,
                     }
                 }
             }

@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::marker::PhantomData;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
@@ -33,9 +33,8 @@ pin_project! {
     #[doc(hidden)]
     #[project = ThenFlowProj]
     pub enum ThenFlow<W, T> {
-        Before { #[pin] flow: W },
+        Before { #[pin] flow: Option<W> },
         Here { #[pin] future: T },
-        Gone,
     }
 }
 
@@ -44,9 +43,8 @@ pin_project! {
     #[doc(hidden)]
     #[project = SiftFlowProj]
     pub enum SiftFlow<W, T, I> {
-        Before { #[pin] flow: W },
+        Before { #[pin] flow: Option<W> },
         Here { #[pin] future: T, item: Option<I> },
-        Gone,
     }
 }
 
@@ -62,17 +60,108 @@ impl<W, T, I> std::fmt::Debug for SiftFlow<W, T, I> {
     }
 }
 
-/// The item's own future begins. Apart from where it is polled, whose frame would have room for each copy of a big
-/// one.
+/// The flow of a stage with others before it, in which an item may have to wait.
+pub(crate) trait Nests: Sized {
+    type Before;
+
+    /// With a place in it for the flow before, empty so far.
+    fn open() -> Self;
+
+    /// That place.
+    fn before(self: Pin<&mut Self>) -> Option<Pin<&mut Option<Self::Before>>>;
+}
+
+impl<W, T> Nests for ThenFlow<W, T> {
+    type Before = W;
+
+    fn open() -> Self {
+        Self::Before { flow: None }
+    }
+
+    fn before(self: Pin<&mut Self>) -> Option<Pin<&mut Option<W>>> {
+        match self.project() {
+            ThenFlowProj::Before { flow } => Some(flow),
+            ThenFlowProj::Here { .. } => None,
+        }
+    }
+}
+
+impl<W, T, I> Nests for SiftFlow<W, T, I> {
+    type Before = W;
+
+    fn open() -> Self {
+        Self::Before { flow: None }
+    }
+
+    fn before(self: Pin<&mut Self>) -> Option<Pin<&mut Option<W>>> {
+        match self.project() {
+            SiftFlowProj::Before { flow } => Some(flow),
+            SiftFlowProj::Here { .. } => None,
+        }
+    }
+}
+
+// Each of these is a function of its own: in a debug build a frame has room for every copy of a big future that is ever made
+// in it, and the frames of stages lie above each other.
+
+/// The stages before have the item, which may have to wait there.
+#[inline]
+pub(crate) fn nested<F: Nests, R>(
+    mut place: Pin<&mut Option<F>>,
+    begin: impl FnOnce(Pin<&mut Option<F::Before>>) -> R,
+) -> R {
+    open(place.as_mut());
+    let before = place.as_pin_mut().and_then(Nests::before);
+    begin(before.expect("it has been opened"))
+}
+
+#[inline]
+fn open<F: Nests>(mut place: Pin<&mut Option<F>>) {
+    place.set(Some(F::open()));
+}
+
+/// The stages before have the item, and it does not wait there.
+#[inline]
+pub(crate) fn alone<W, R>(begin: impl FnOnce(Pin<&mut Option<W>>) -> R) -> R {
+    begin(pin!(None))
+}
+
+/// The item waits nowhere.
+#[inline]
+pub(crate) fn empty<F>(mut place: Pin<&mut Option<F>>) {
+    place.set(None);
+}
+
+/// The item's own future begins.
+#[inline]
+fn begin<W, T>(mut place: Pin<&mut Option<ThenFlow<W, T>>>, make: impl FnOnce() -> T) {
+    place.set(Some(ThenFlow::Here { future: make() }));
+}
+
+/// As `begin`, for an item that waits for a verdict.
+#[inline]
+fn begin_to_sift<W, T, I>(
+    mut place: Pin<&mut Option<SiftFlow<W, T, I>>>,
+    item: I,
+    f: impl Fn(&I) -> T,
+) {
+    let future = f(&item);
+    place.set(Some(SiftFlow::Here {
+        future,
+        item: Some(item),
+    }));
+}
+
+/// The item's own future follows.
 fn put<W, T>(mut flow: Pin<&mut ThenFlow<W, T>>, make: impl FnOnce() -> T) {
     // Gone first: the flow before must not outlive its item.
-    flow.set(ThenFlow::Gone);
+    flow.set(ThenFlow::open());
     flow.set(ThenFlow::Here { future: make() });
 }
 
 /// As `put`, for an item that waits for a verdict.
 fn sift<W, T, I>(mut flow: Pin<&mut SiftFlow<W, T, I>>, item: I, f: impl Fn(&I) -> T) {
-    flow.set(SiftFlow::Gone);
+    flow.set(SiftFlow::open());
     let future = f(&item);
     flow.set(SiftFlow::Here {
         future,
@@ -87,6 +176,32 @@ impl<P, F, T> Then<P, F, T> {
             f,
             future: PhantomData,
         }
+    }
+}
+
+impl<P, Fut, F> Then<P, F, Fut>
+where
+    P: Pipe,
+    F: Fn(P::Item) -> Fut,
+{
+    /// An item has come through the stages before, or not.
+    #[inline]
+    fn go_on<T>(
+        &self,
+        begun: Begun<P::Item>,
+        mut place: Pin<&mut Option<<Self as Shape>::Flow>>,
+    ) -> Begun<T> {
+        match begun {
+            Begun::Waits => return Begun::Waits,
+            // Empty first: the flow before must not outlive its item.
+            _ if P::SUSPENDS => empty(place.as_mut()),
+            _ => {}
+        }
+        let Begun::Done(x) = begun else {
+            return Begun::Dropped;
+        };
+        begin(place, || (self.f)(x));
+        Begun::Waits
     }
 }
 
@@ -123,14 +238,16 @@ where
         &self,
         state: &mut P::State,
         item: <P::Source as Source>::Item,
-    ) -> Begun<Fut::Output, Self::Flow> {
-        match self.pipe.begin(state, item) {
-            Begun::Done(x) => Begun::Wait(ThenFlow::Here {
-                future: (self.f)(x),
-            }),
-            Begun::Dropped => Begun::Dropped,
-            Begun::Wait(flow) => Begun::Wait(ThenFlow::Before { flow }),
-        }
+        mut place: Pin<&mut Option<Self::Flow>>,
+    ) -> Begun<Fut::Output> {
+        let begun = if P::SUSPENDS {
+            nested(place.as_mut(), |before| {
+                self.pipe.begin(state, item, before)
+            })
+        } else {
+            alone(|before| self.pipe.begin(state, item, before))
+        };
+        self.go_on(begun, place)
     }
 
     #[inline]
@@ -143,6 +260,9 @@ where
         loop {
             match flow.as_mut().project() {
                 ThenFlowProj::Before { flow: before } => {
+                    let Some(before) = before.as_pin_mut() else {
+                        return Poll::Ready(None);
+                    };
                     match self.pipe.resume(state, before, cx) {
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(None) => return Poll::Ready(None),
@@ -152,20 +272,22 @@ where
                     }
                 }
                 ThenFlowProj::Here { future } => return future.poll(cx).map(Some),
-                ThenFlowProj::Gone => return Poll::Ready(None),
             }
         }
     }
 
     #[inline]
-    fn flush(&self, state: &mut P::State) -> Begun<Fut::Output, Self::Flow> {
-        match self.pipe.flush(state) {
-            Begun::Done(x) => Begun::Wait(ThenFlow::Here {
-                future: (self.f)(x),
-            }),
-            Begun::Dropped => Begun::Dropped,
-            Begun::Wait(flow) => Begun::Wait(ThenFlow::Before { flow }),
-        }
+    fn flush(
+        &self,
+        state: &mut P::State,
+        mut place: Pin<&mut Option<Self::Flow>>,
+    ) -> Begun<Fut::Output> {
+        let begun = if P::SUSPENDS {
+            nested(place.as_mut(), |before| self.pipe.flush(state, before))
+        } else {
+            alone(|before| self.pipe.flush(state, before))
+        };
+        self.go_on(begun, place)
     }
 }
 
@@ -176,6 +298,31 @@ impl<P, F, T, I> ThenFilter<P, F, T, I> {
             f,
             future: PhantomData,
         }
+    }
+}
+
+impl<P, Fut, F> ThenFilter<P, F, Fut, P::Item>
+where
+    P: Pipe,
+    F: Fn(&P::Item) -> Fut,
+{
+    /// As [`Then::go_on`].
+    #[inline]
+    fn go_on(
+        &self,
+        begun: Begun<P::Item>,
+        mut place: Pin<&mut Option<<Self as Shape>::Flow>>,
+    ) -> Begun<P::Item> {
+        match begun {
+            Begun::Waits => return Begun::Waits,
+            _ if P::SUSPENDS => empty(place.as_mut()),
+            _ => {}
+        }
+        let Begun::Done(x) = begun else {
+            return Begun::Dropped;
+        };
+        begin_to_sift(place, x, &self.f);
+        Begun::Waits
     }
 }
 
@@ -212,15 +359,16 @@ where
         &self,
         state: &mut P::State,
         item: <P::Source as Source>::Item,
-    ) -> Begun<P::Item, Self::Flow> {
-        match self.pipe.begin(state, item) {
-            Begun::Done(x) => Begun::Wait(SiftFlow::Here {
-                future: (self.f)(&x),
-                item: Some(x),
-            }),
-            Begun::Dropped => Begun::Dropped,
-            Begun::Wait(flow) => Begun::Wait(SiftFlow::Before { flow }),
-        }
+        mut place: Pin<&mut Option<Self::Flow>>,
+    ) -> Begun<P::Item> {
+        let begun = if P::SUSPENDS {
+            nested(place.as_mut(), |before| {
+                self.pipe.begin(state, item, before)
+            })
+        } else {
+            alone(|before| self.pipe.begin(state, item, before))
+        };
+        self.go_on(begun, place)
     }
 
     #[inline]
@@ -233,6 +381,9 @@ where
         loop {
             match flow.as_mut().project() {
                 SiftFlowProj::Before { flow: before } => {
+                    let Some(before) = before.as_pin_mut() else {
+                        return Poll::Ready(None);
+                    };
                     match self.pipe.resume(state, before, cx) {
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(None) => return Poll::Ready(None),
@@ -246,20 +397,21 @@ where
                         .poll(cx)
                         .map(|keep| if keep { item.take() } else { None });
                 }
-                SiftFlowProj::Gone => return Poll::Ready(None),
             }
         }
     }
 
     #[inline]
-    fn flush(&self, state: &mut P::State) -> Begun<P::Item, Self::Flow> {
-        match self.pipe.flush(state) {
-            Begun::Done(x) => Begun::Wait(SiftFlow::Here {
-                future: (self.f)(&x),
-                item: Some(x),
-            }),
-            Begun::Dropped => Begun::Dropped,
-            Begun::Wait(flow) => Begun::Wait(SiftFlow::Before { flow }),
-        }
+    fn flush(
+        &self,
+        state: &mut P::State,
+        mut place: Pin<&mut Option<Self::Flow>>,
+    ) -> Begun<P::Item> {
+        let begun = if P::SUSPENDS {
+            nested(place.as_mut(), |before| self.pipe.flush(state, before))
+        } else {
+            alone(|before| self.pipe.flush(state, before))
+        };
+        self.go_on(begun, place)
     }
 }
