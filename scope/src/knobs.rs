@@ -82,6 +82,9 @@ macro_rules! knobs {
         }
 
         /// How long after a graceful stop the cancellation follows, with cause `Deadline`.
+        ///
+        /// The time counts from the stop, whatever tasks of the scope do meanwhile; where a timer other than the
+        /// embedded one is in force, from the first poll that sees the stop.
         #[track_caller]
         pub fn stop_within(self, after: Duration) -> Self {
             let place = Location::caller();

@@ -171,14 +171,18 @@ impl Pool {
             return;
         }
         let (name, handler) = (threads.name(), threads.start_handler());
+        let size = threads.stack_size();
         // One closure for all pools: `BOTTOM` is the depth below its frame.
         let builder = rayon_core::ThreadPoolBuilder::new()
             .num_threads(self.0.threads)
-            .stack_size(threads.stack_size())
+            .stack_size(size)
             .thread_name(move |index| format!("{name}-{index}"))
             .start_handler(move |index| {
-                BASE.set(stack_mark());
+                let base = stack_mark();
+                // Jobs that it takes are on top of it, and come through other frames.
+                STACK.set((1, 0));
                 handler.call(index);
+                STACK.set((base, size));
             });
         match catch_unwind(AssertUnwindSafe(|| builder.build())) {
             Ok(Ok(built)) => drop(pool.set(built)),
@@ -295,8 +299,8 @@ pub(crate) fn run_a_job(yields: fn() -> Option<rayon_core::Yield>) {
 thread_local! {
     /// This thread waits for helpers of its own, and a job that it takes is for another one.
     static LOOKS: Cell<bool> = const { Cell::new(false) };
-    /// Where the stack stood when this thread of a pool of ours started; zero elsewhere.
-    static BASE: Cell<usize> = const { Cell::new(0) };
+    /// Where the stack stood when this thread of a pool of ours started, and its size; nowhere while it starts, zero elsewhere.
+    static STACK: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
 }
 
 /// How far below that a job starts that the thread took from its main loop. All such jobs come through the
@@ -313,11 +317,15 @@ fn stack_mark() -> usize {
 /// below may hold a lock that a child would take (rule L1).
 #[inline(never)]
 fn is_on_top() -> bool {
-    let base = BASE.get();
+    let (base, size) = STACK.get();
     if base == 0 {
         return false;
     }
-    let depth = base.saturating_sub(stack_mark());
+    let depth = match base.checked_sub(stack_mark()) {
+        Some(depth) if depth <= size => depth,
+        // On another stack: a coroutine's, in whose midst the thread takes jobs.
+        _ => return true,
+    };
     // Relaxed: a number that only falls, and soon not any more.
     depth > BOTTOM.fetch_min(depth, Ordering::Relaxed)
 }

@@ -84,3 +84,65 @@ fn abort_that_comes_while_the_owner_sends_helpers_away_cuts_the_scope_all_the_sa
         }
     });
 }
+
+/// Who asks for the stop.
+#[derive(Clone, Copy, Debug)]
+enum Stops {
+    /// A thread, of the token that the scope is under.
+    Above,
+    /// A thread, of the scope.
+    Thread,
+    /// The child that computes.
+    Child,
+}
+
+// What is to follow a stop waited for the end of the poll in which the scope was: a child that computes and looks at its
+// token, as it is told to do, never heard of it.
+#[test]
+fn stop_is_followed_by_the_cancel_while_a_child_computes() {
+    /// How long the child would go on.
+    const BRAKE: Duration = Duration::from_secs(20);
+    const SHORT: Duration = Duration::from_millis(10);
+
+    guarded(|| {
+        let pool = pool(1);
+        for mode in common::MODES {
+            for stops in [Stops::Above, Stops::Thread, Stops::Child] {
+                let token = CancelToken::new();
+                let heard = AtomicUsize::new(0);
+                std::thread::scope(|threads| {
+                    let computes = async |s: Scope<'_>| {
+                        if let Stops::Child = stops {
+                            s.token().stop();
+                        }
+                        let from = std::time::Instant::now();
+                        while from.elapsed() < BRAKE {
+                            if selvedge_cancel::check().is_err() {
+                                heard.fetch_add(1, Ordering::SeqCst);
+                                break;
+                            }
+                            burn(Duration::from_micros(100));
+                        }
+                    };
+                    let stopped = scope(async |s| {
+                        let (of_scope, above) = (s.token(), token.clone());
+                        threads.spawn(move || {
+                            burn(SHORT);
+                            match stops {
+                                Stops::Above => above.stop(),
+                                Stops::Thread => of_scope.stop(),
+                                Stops::Child => {}
+                            }
+                        });
+                        for _ in 0..2 {
+                            drop(s.spawn(computes(s.clone())));
+                        }
+                    });
+                    let stopped = stopped.token(&token).stop_within(SHORT).on(&pool);
+                    with(mode, || futures::executor::block_on(stopped));
+                });
+                assert_eq!(heard.load(Ordering::SeqCst), 2, "{mode:?}, {stops:?}");
+            }
+        }
+    });
+}

@@ -3,13 +3,15 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use common::{burn, guarded, guarded_for, on_helper, pool};
+use corosensei::Coroutine;
+use corosensei::stack::DefaultStack;
 use selvedge_cancel::select_safe;
 use selvedge_scope::lending::{Lending, with};
 use selvedge_scope::{Pool, block_on, join_all, scope};
@@ -180,5 +182,82 @@ fn waker_that_outlives_its_scope_keeps_no_pool() {
                 assert_eq!(*dropped.lock().unwrap(), here, "{how}: kept by a waker");
             }
         });
+    });
+}
+
+/// How many of some children are polled on helpers.
+fn helped(pool: &Pool) -> usize {
+    let helped = AtomicUsize::new(0);
+    let children = (0..40).map(|_| async {
+        burn(Duration::from_millis(1));
+        helped.fetch_add(usize::from(on_helper()), Ordering::SeqCst);
+    });
+    block_on(join_all(children).on(pool).heavy());
+    helped.into_inner()
+}
+
+// A job that a thread takes while it is on a coroutine's stack, above its own, was taken for the lowest of all; whatever
+// came from the main loop was "on top" of that, and helped nobody, for the rest of the process.
+#[test]
+fn jobs_taken_on_another_stack_leave_the_others_alone() {
+    static INSIDE: AtomicBool = AtomicBool::new(false);
+    static OVER: AtomicBool = AtomicBool::new(false);
+
+    guarded(|| {
+        // Before any thread of the pool, and so above theirs.
+        let stack = Mutex::new(Some(DefaultStack::new(1 << 20).unwrap()));
+        let pool = pool(1);
+        assert!(helped(&pool) > 0);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                while !INSIDE.load(Ordering::SeqCst) {
+                    std::thread::yield_now();
+                }
+                helped(&pool);
+                OVER.store(true, Ordering::SeqCst);
+            });
+            let on_a_coroutine = || {
+                let stack = stack.lock().unwrap().take();
+                let Some(stack) = stack.filter(|_| on_helper()) else {
+                    return;
+                };
+                let mut coroutine = Coroutine::<(), (), (), _>::with_stack(stack, move |_, ()| {
+                    INSIDE.store(true, Ordering::SeqCst);
+                    while !OVER.load(Ordering::SeqCst) {
+                        rayon_core::yield_now();
+                    }
+                });
+                coroutine.resume(());
+            };
+            while !INSIDE.load(Ordering::SeqCst) {
+                let children = (0..40).map(|_| async {
+                    if on_helper() {
+                        on_a_coroutine();
+                    }
+                    burn(Duration::from_millis(1));
+                });
+                block_on(join_all(children).on(&pool).heavy());
+            }
+        });
+        assert!(helped(&pool) > 0, "the same pool");
+        assert!(helped(&common::pool(1)) > 0, "another one");
+    });
+}
+
+#[test]
+fn jobs_that_a_start_handler_takes_leave_the_others_alone() {
+    guarded(|| {
+        let pool = Pool::builder().threads(1).start_handler(|_| {
+            let from = std::time::Instant::now();
+            while from.elapsed() < Duration::from_millis(200) {
+                rayon_core::yield_now();
+            }
+        });
+        let pool = pool.build();
+        for _ in 0..8 {
+            helped(&pool);
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(helped(&pool) > 0);
     });
 }

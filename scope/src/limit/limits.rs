@@ -185,7 +185,18 @@ impl Limits {
 
     /// After the scope has noticed that its token's phase changed: what counts from that change begins to.
     pub(crate) fn look(&self, token: &CancelToken) {
-        let phase = token.phase();
+        self.look_in(token, token.phase());
+    }
+
+    /// A stop may have been asked for: what counts from there begins to, also while somebody in the scope is in a long
+    /// poll. On the thread that asks, so not by a timer of a user's.
+    pub(crate) fn look_at_stop(&self, token: &CancelToken) {
+        if token.phase() == Phase::Stopping && lock(&self.state).clock.installed().is_none() {
+            self.look_in(token, Phase::Stopping);
+        }
+    }
+
+    fn look_in(&self, token: &CancelToken, phase: Phase) {
         if phase == Phase::Running {
             return;
         }

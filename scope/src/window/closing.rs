@@ -37,7 +37,7 @@ impl Window<'_> {
             return;
         }
         // Tokio may wake what it has put off on this very thread, past the inbox.
-        let stirred = || !core.inbox.is_parked() || core.owner.is_stirred();
+        let stirred = || !core.inbox.is_parked() || core.owner.has_work();
         if worker == Worker::No {
             if !core.monitor.wait(stirred, Some(policy::LONG)) {
                 // No longer than the budget: a helper that polls on and on rings for nothing else.
@@ -71,9 +71,9 @@ impl Window<'_> {
                 // What is left after a grace is to be dropped, and not polled.
                 if core.owner.aborted.get() {
                     core.sort(core.inbox.take());
-                    self.wait_out(|| false);
+                    self.wait_out(false);
                 } else if !self.poll_one(body) {
-                    self.wait_out(|| core.owner.is_stirred());
+                    self.wait_out(true);
                 }
             }
         }
@@ -117,7 +117,7 @@ impl Window<'_> {
             while !core.monitor.is_empty() {
                 // Or the wait would end at once, again and again.
                 core.sort(core.inbox.take());
-                self.wait_out(|| false);
+                self.wait_out(false);
             }
             self.end_lending();
         }
@@ -147,8 +147,9 @@ impl Window<'_> {
         quietly(|| drop(context));
     }
 
-    /// While draining: waits for the helpers to leave, or for something to do.
-    fn wait_out(&self, work: impl Fn() -> bool) {
+    /// While draining: waits for the helpers to leave. If the owner `polls` meanwhile, for something to do as well, which
+    /// those may bring who leave before others do.
+    fn wait_out(&self, polls: bool) {
         let core = self.core;
         let news = core.monitor.news();
         let from = Instant::now();
@@ -159,13 +160,21 @@ impl Window<'_> {
         if !core.inbox.park() {
             return;
         }
-        let stirred = || !core.inbox.is_parked() || work();
+        let wait = |most| {
+            let called = || !core.inbox.is_parked();
+            if polls {
+                let stirred = || called() || core.owner.has_work();
+                core.monitor.wait(stirred, Some(most))
+            } else {
+                core.monitor.wait_empty(called, most)
+            }
+        };
         let worker = core.pool().worker();
         if worker != Worker::No {
-            core.monitor.wait_empty(stirred, policy::NAP);
-        } else if !core.monitor.wait_empty(stirred, policy::LONG) {
+            wait(policy::NAP);
+        } else if !wait(policy::LONG) {
             long_wait(|| {
-                core.monitor.wait_empty(stirred, policy::ENDLESS);
+                wait(policy::ENDLESS);
             });
         }
         core.inbox.unpark();

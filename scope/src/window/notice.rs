@@ -221,7 +221,15 @@ impl Core {
     /// Asks the scope, with everything below it, for a graceful end.
     pub(crate) fn stop_with(&self, cause: Cause) {
         self.token.stop_with(cause);
+        self.count_from_stop();
         self.give_notice();
+    }
+
+    /// Somebody has asked for a stop, perhaps, from anywhere: its time counts from here.
+    fn count_from_stop(&self) {
+        if let Some(limits) = self.settings.limits.get() {
+            quietly(|| limits.look_at_stop(&self.token));
+        }
     }
 
     /// Somebody gets hold of the scope's token, so that a cancellation may come past the scope.
@@ -448,7 +456,9 @@ unsafe fn wake_notice(data: *const ()) {
 
 unsafe fn wake_notice_by_ref(data: *const ()) {
     // SAFETY: the waker keeps the core alive.
-    unsafe { &*data.cast::<Core>() }.give_notice();
+    let core = unsafe { &*data.cast::<Core>() };
+    core.count_from_stop();
+    core.give_notice();
 }
 
 unsafe fn drop_notice(data: *const ()) {
