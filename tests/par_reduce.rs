@@ -1,10 +1,14 @@
 //! What the joining closure of a reduction is called with, and which error comes out, in whatever order items end.
 
+mod common;
+
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::Poll;
+use std::time::Duration;
 
-use selvedge::{Pool, block_on, prelude::*};
+use common::burn;
+use selvedge::{Pool, block_on, par_iter, prelude::*};
 
 const ITEMS: usize = 4;
 
@@ -131,5 +135,44 @@ fn nothing_is_joined_over_an_item_that_is_filtered_out_but_its_neighbours() {
             let wanted: Vec<_> = (0..ITEMS).filter(|n| *n != gone).collect();
             assert_eq!(all, wanted);
         }
+    }
+}
+
+// The dearer a join was beyond a millisecond, the shorter runs became, down to one item: a join for each.
+#[test]
+fn dear_joins_are_few() {
+    for helpers in [0, 1] {
+        let pool = Pool::builder().threads(helpers).build();
+        let joins = AtomicUsize::new(0);
+        let add = |a: u64, n: u64| {
+            burn(Duration::from_micros(5));
+            a + n
+        };
+        let join = |a: u64, b: u64| {
+            joins.fetch_add(1, SeqCst);
+            burn(Duration::from_millis(2));
+            a + b
+        };
+        let sum = block_on(
+            (0..2000)
+                .into_par()
+                .on(&pool)
+                .fold(|| 0, add)
+                .reduce(|| 0, join),
+        );
+        assert_eq!(sum, 1999 * 1000);
+        let of_range = joins.swap(0, SeqCst);
+        let sum = block_on(
+            par_iter(0..2000)
+                .on(&pool)
+                .fold(|| 0, add)
+                .reduce(|| 0, join),
+        );
+        assert_eq!(sum, 1999 * 1000);
+        let of_iterator = joins.swap(0, SeqCst);
+        assert!(
+            of_range.max(of_iterator) < 150,
+            "{helpers}: {of_range}, {of_iterator}"
+        );
     }
 }

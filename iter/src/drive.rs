@@ -4,7 +4,7 @@
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -43,6 +43,7 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct Drive<P: Shape, S: SinkShape, O> {
         start: Option<(P, S, Knobs)>,
+        place: &'static Location<'static>,
         shared: Option<Arc<Shared<P, S>>>,
         #[pin]
         lanes: Option<Batch<Lane<P, S>>>,
@@ -75,9 +76,11 @@ impl<P: Shape, S: SinkShape, O> fmt::Debug for Drive<P, S, O> {
 }
 
 impl<P: Shape, S: SinkShape, O> Drive<P, S, O> {
+    #[track_caller]
     pub(crate) fn new(pipe: P, sink: S, knobs: Knobs) -> Self {
         Self {
             start: Some((pipe, sink, knobs)),
+            place: Location::caller(),
             shared: None,
             lanes: None,
             out: PhantomData,
@@ -91,8 +94,10 @@ impl<P: Pipe, S: Sink<P::Item, Out = O>, O> Future for Drive<P, S, O> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<O> {
         let mut this = self.project();
         if let Some((pipe, sink, knobs)) = this.start.take() {
-            let shared = this.shared.insert(Arc::new(lay_out(pipe, sink, &knobs)));
-            this.lanes.set(Some(start(shared, knobs)));
+            let shared = this
+                .shared
+                .insert(Arc::new(lay_out(pipe, sink, &knobs, this.place)));
+            this.lanes.set(Some(start(shared, knobs, this.place)));
         }
         let lanes = this
             .lanes
@@ -141,7 +146,12 @@ impl<P: Pipe, S: Sink<P::Item, Out = O>, O> Future for Drive<P, S, O> {
 }
 
 /// What the lanes of a pipeline will share.
-fn lay_out<P: Pipe, S: Sink<P::Item>>(pipe: P, sink: S, knobs: &Knobs) -> Shared<P, S> {
+fn lay_out<P: Pipe, S: Sink<P::Item>>(
+    pipe: P,
+    sink: S,
+    knobs: &Knobs,
+    place: &'static Location<'static>,
+) -> Shared<P, S> {
     // Threads that may work on it: the helpers, and the one that polls.
     let helpers = knobs
         .pool
@@ -156,7 +166,7 @@ fn lay_out<P: Pipe, S: Sink<P::Item>>(pipe: P, sink: S, knobs: &Knobs) -> Shared
     };
     let plan = Plan::new::<P>(knobs, helpers.saturating_add(1), upper);
     let runs = has_runs::<P, S>(knobs);
-    Shared::new(pipe, sink, plan, knobs.ordered, runs)
+    Shared::new(pipe, sink, plan, knobs.ordered, runs, place)
 }
 
 /// Whether lanes have to keep runs apart.
@@ -165,8 +175,13 @@ pub(crate) fn has_runs<P: Pipe, S: Sink<P::Item>>(knobs: &Knobs) -> bool {
 }
 
 /// The lanes, as children of one window.
-fn start<P: Pipe, S: Sink<P::Item>>(shared: &Arc<Shared<P, S>>, knobs: Knobs) -> Batch<Lane<P, S>> {
-    let mut batch = Batch::new((0..shared.plan.lanes).map(|lane| Lane::new(shared, lane)));
+fn start<P: Pipe, S: Sink<P::Item>>(
+    shared: &Arc<Shared<P, S>>,
+    knobs: Knobs,
+    place: &'static Location<'static>,
+) -> Batch<Lane<P, S>> {
+    let lanes = (0..shared.plan.lanes).map(|lane| Lane::new(shared, lane));
+    let mut batch = Batch::at(place, lanes);
     if let Some(pool) = &knobs.pool {
         batch = batch.on(pool);
     }

@@ -32,8 +32,11 @@ const BLOCK_MAX: u64 = 1 << 8;
 /// Ending a run may take one part in so many of the time that the run took.
 const UPKEEP: u32 = 16;
 
-/// However dear the end of a run is, a batch is not made longer than this for its sake.
+/// A batch is not made longer than this for the sake of that part.
 const LONGEST: Duration = Duration::from_millis(1);
+
+/// Unless the end of a run is so dear that it would be more than one part in so many then.
+const DEAR: u32 = 4;
 
 /// The batch size of one lane, learnt from how long its batches take.
 #[derive(Debug, Clone)]
@@ -44,6 +47,13 @@ pub(crate) struct Pace {
     growth: usize,
     goal: Duration,
     fixed: bool,
+    /// Fewer items take less time than the end of their run.
+    least: usize,
+    /// How long the ends of the last runs took.
+    ends: [Duration; 4],
+    /// How long it takes, as far as two of them say so: one may have found no neighbour to be joined to, and the system may
+    /// have put the thread aside in another.
+    upkeep: Duration,
 }
 
 impl Pace {
@@ -57,6 +67,9 @@ impl Pace {
             growth,
             goal,
             fixed: false,
+            least: 1,
+            ends: [Duration::ZERO; 4],
+            upkeep: Duration::ZERO,
         }
     }
 
@@ -79,6 +92,11 @@ impl Pace {
 
     pub(crate) fn size(&self) -> usize {
         self.size
+    }
+
+    /// Where fewer are left than lanes might share, a lane takes so many all the same.
+    pub(crate) fn least(&self) -> usize {
+        self.least
     }
 
     /// After so many items of a batch the clock is read.
@@ -105,17 +123,36 @@ impl Pace {
         }
     }
 
-    /// A batch of `count` items took this long, of which `upkeep` went into ending its run.
-    pub(crate) fn learn(&mut self, count: usize, took: Duration, upkeep: Duration) {
+    /// Ending a run took this long.
+    pub(crate) fn run_ended(&mut self, upkeep: Duration) {
+        self.ends.rotate_left(1);
+        self.ends[3] = upkeep;
+        let mut ends = self.ends;
+        ends.sort_unstable();
+        self.upkeep = ends[2];
+    }
+
+    /// Runs are worth more than a slice.
+    pub(crate) fn is_dear(&self) -> bool {
+        !self.fixed && self.upkeep * UPKEEP > SLICE
+    }
+
+    /// A batch of `count` items, or a part of one, took this long, its end not counted.
+    pub(crate) fn learn(&mut self, count: usize, took: Duration) {
         if self.fixed || count == 0 {
             return;
         }
-        let goal = self.goal.max((upkeep * UPKEEP).min(LONGEST)).as_nanos();
         let took = took.as_nanos().max(1);
-        let ideal = (count as u128 * goal / took).min(self.max as u128) as usize;
+        let worth = |time: Duration| {
+            (count as u128 * time.as_nanos() / took).min(self.max as u128) as usize
+        };
+        let dear = (self.upkeep * UPKEEP).min(LONGEST.max(self.upkeep * DEAR));
+        let ideal = worth(self.goal.max(dear));
+        let least = worth(self.upkeep);
         // One odd batch changes the size by no more than this.
         let most = self.size.saturating_mul(self.growth);
         self.size = ideal.clamp((self.size / 2).max(1), most).min(self.max);
+        self.least = least.clamp(1, self.size);
     }
 }
 
@@ -186,7 +223,7 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
-    use super::{BATCH_MAX, BLOCK, Pace};
+    use super::{BATCH_MAX, BLOCK, PIECE_MAX, Pace};
     use std::time::Duration;
 
     const NO: Duration = Duration::ZERO;
@@ -196,7 +233,7 @@ mod tests {
         let mut pace = Pace::adaptive(BATCH_MAX, false);
         for _ in 0..20 {
             let size = pace.size();
-            pace.learn(size, Duration::from_nanos(size as u64), NO);
+            pace.learn(size, Duration::from_nanos(size as u64));
         }
         assert_eq!(pace.size(), BATCH_MAX);
     }
@@ -204,11 +241,11 @@ mod tests {
     #[test]
     fn heavy_items_shrink_the_batch_to_one() {
         let mut pace = Pace::adaptive(BATCH_MAX, false);
-        pace.learn(1, Duration::from_nanos(1), NO);
+        pace.learn(1, Duration::from_nanos(1));
         assert_eq!(pace.size(), 4);
         for _ in 0..3 {
             let size = pace.size();
-            pace.learn(size, Duration::from_millis(size as u64), NO);
+            pace.learn(size, Duration::from_millis(size as u64));
         }
         assert_eq!(pace.size(), 1);
     }
@@ -218,16 +255,50 @@ mod tests {
         let (mut cheap, mut dear) = (Pace::adaptive(1024, false), Pace::adaptive(1024, false));
         for _ in 0..20 {
             let size = cheap.size();
-            cheap.learn(size, Duration::from_micros(size as u64), NO);
+            cheap.learn(size, Duration::from_micros(size as u64));
             let size = dear.size();
-            dear.learn(
-                size,
-                Duration::from_micros(size as u64),
-                Duration::from_micros(30),
-            );
+            dear.run_ended(Duration::from_micros(30));
+            dear.learn(size, Duration::from_micros(size as u64));
         }
         assert!(cheap.size() <= 10, "{}", cheap.size());
         assert!(dear.size() >= 400, "{}", dear.size());
+    }
+
+    // The dearer it was, the shorter they became, beyond a millisecond.
+    #[test]
+    fn very_dear_ends_of_runs_make_runs_longer_still() {
+        let item = Duration::from_micros(5);
+        for upkeep in [1, 2, 5, 100] {
+            let upkeep = Duration::from_millis(upkeep);
+            let mut pace = Pace::adaptive(PIECE_MAX, true);
+            for _ in 0..40 {
+                let size = pace.size();
+                pace.run_ended(upkeep);
+                pace.learn(size, size as u32 * item);
+            }
+            let work = pace.size() as u32 * item;
+            assert!(work >= 3 * upkeep, "{upkeep:?}: {work:?}");
+            assert!(work <= 5 * upkeep, "{upkeep:?}: {work:?}");
+            assert!(pace.least() as u32 * item >= upkeep / 2, "{upkeep:?}");
+            assert!(pace.least() <= pace.size());
+        }
+    }
+
+    #[test]
+    fn one_end_of_a_run_that_took_long_says_nothing() {
+        let mut pace = Pace::adaptive(PIECE_MAX, true);
+        let mut learn = |upkeep| {
+            pace.run_ended(Duration::from_micros(upkeep));
+            let size = pace.size();
+            pace.learn(size, size as u32 * Duration::from_micros(1));
+            pace.size()
+        };
+        assert!((0..10).map(|_| learn(0)).last() < Some(100));
+        assert!(learn(20_000) < 100);
+        assert!((0..10).map(|_| learn(0)).last() < Some(100));
+        // Where each second one has nothing to join.
+        let sizes: Vec<_> = (0..40).map(|n| learn(n % 2 * 5000)).collect();
+        assert!(sizes[20..].iter().all(|size| *size > 15_000), "{sizes:?}");
     }
 
     #[test]
@@ -256,7 +327,7 @@ mod tests {
     #[test]
     fn fixed_size_stays() {
         let mut pace = Pace::fixed(7);
-        pace.learn(7, Duration::from_secs(1), NO);
+        pace.learn(7, Duration::from_secs(1));
         assert_eq!(pace.size(), 7);
     }
 }

@@ -67,6 +67,14 @@ struct Kind {
 }
 
 impl Plan {
+    /// Of what is left, a lane takes at most one part in so many.
+    pub(crate) fn share(&self) -> u64 {
+        match self.lanes {
+            1 => 1,
+            lanes => 2 * lanes as u64,
+        }
+    }
+
     /// `workers` threads may work; the source has at most `upper` items.
     pub(crate) fn new<P: Pipe>(knobs: &Knobs, workers: usize, upper: Option<usize>) -> Self {
         let kind = Kind {

@@ -1,6 +1,8 @@
 //! What the lanes of one running pipeline share: the pipeline itself, the limit up to which
 //! items may still be begun, and the roster. It is counted, so lanes need no lifetime.
 
+use std::panic::Location;
+
 use selvedge_cancel::{CancelToken, Cause, CauseKind};
 
 use crate::one_by_one::OneByOne;
@@ -27,6 +29,8 @@ pub(crate) struct Shared<P, S> {
     limit: AtomicU64,
     /// What the items' futures run under; cancelled when one of them fails.
     token: OnceLock<CancelToken>,
+    /// Where the terminal was called.
+    place: &'static Location<'static>,
 }
 
 impl<P, S> Shared<P, S> {
@@ -46,7 +50,14 @@ pub(crate) fn let_go<P, S>(pipe: P, sink: S, all: &mut OneByOne) {
 }
 
 impl<P: Pipe, S> Shared<P, S> {
-    pub(crate) fn new(pipe: P, sink: S, plan: Plan, ordered: bool, runs: bool) -> Self {
+    pub(crate) fn new(
+        pipe: P,
+        sink: S,
+        plan: Plan,
+        ordered: bool,
+        runs: bool,
+        place: &'static Location<'static>,
+    ) -> Self {
         let roster = Roster::new(plan.lanes, plan.up);
         let (limit, token) = (AtomicU64::new(OPEN), OnceLock::new());
         Self {
@@ -58,6 +69,7 @@ impl<P: Pipe, S> Shared<P, S> {
             runs,
             limit,
             token,
+            place,
         }
     }
 
@@ -72,6 +84,11 @@ impl<P: Pipe, S> Shared<P, S> {
         // Relaxed, here and below: an item begun a little too late does no harm, and the
         // error itself travels under a lock.
         at < self.limit.load(Ordering::Relaxed)
+    }
+
+    /// What begins before this position may be a part of the result. `None`: nothing.
+    pub(crate) fn counts_before(&self) -> Option<u64> {
+        Some(self.limit.load(Ordering::Relaxed)).filter(|limit| *limit > 0)
     }
 
     /// Whether new items may be taken.
@@ -97,7 +114,7 @@ impl<P: Pipe, S> Shared<P, S> {
         self.limit.fetch_min(limit, Ordering::Relaxed);
         self.stop();
         if let Some(token) = self.token.get() {
-            token.cancel_with(Cause::new(CauseKind::SiblingFailed));
+            token.cancel_with(Cause::new(CauseKind::SiblingFailed).with_place(self.place));
         }
     }
 

@@ -45,7 +45,14 @@ fn under_token<P: Pipe, S: Sink<P::Item>>(
     let plan = Plan::new::<P>(knobs, 3, pipe.source().upper());
     let runs = has_runs::<P, S>(knobs);
     let lanes = plan.lanes;
-    let shared = Arc::new(Shared::new(pipe, sink, plan, knobs.ordered, runs));
+    let shared = Arc::new(Shared::new(
+        pipe,
+        sink,
+        plan,
+        knobs.ordered,
+        runs,
+        std::panic::Location::caller(),
+    ));
     shared.set_token(token.clone());
     let shares: Result<Vec<_>, ()> = thread::scope(|s| {
         let threads: Vec<_> = (0..lanes)

@@ -30,8 +30,13 @@ impl<F: Future<Output: Send> + Send> Batch<F> {
     /// Takes the futures; nothing runs before the first poll.
     #[track_caller]
     pub fn new(futures: impl IntoIterator<Item = F>) -> Self {
+        Self::at(Location::caller(), futures)
+    }
+
+    /// As [`new`](Self::new), for a call at this place.
+    pub fn at(place: &'static Location<'static>, futures: impl IntoIterator<Item = F>) -> Self {
         Self {
-            engine: BatchEngine::new(futures, Location::caller()),
+            engine: BatchEngine::new(futures, place),
         }
     }
 }

@@ -4,15 +4,13 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
-use selvedge_cancel::{Cause, CauseKind};
 
 use crate::batch::Batch;
 use crate::pool::Pool;
-use crate::task::quietly;
+use crate::watched::{First, FirstFailed, Watch, Watched, take_first};
 
 /// Runs all futures, in parallel where it pays, and yields their outputs in order.
 ///
@@ -120,7 +118,7 @@ where
     I: IntoIterator,
     I::Item: Future<Output = Result<T, E>> + Send,
 {
-    let first = First::default();
+    let first = FirstFailed::none();
     let batch = Batch::new(&mut Watch::new(
         &mut futures.into_iter(),
         &first,
@@ -145,7 +143,7 @@ impl<T: Send, E: Send, F: Future<Output = Result<T, E>> + Send> Future for TryJo
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut outputs = ready!(this.batch.poll(cx));
-        if let Some(&index) = this.first.get() {
+        if let Some(index) = this.first.get() {
             outputs = vec![take_first(outputs, index)];
         }
         Poll::Ready(outputs.into_iter().collect())
@@ -156,96 +154,6 @@ impl<F: Future> fmt::Debug for TryJoinAll<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TryJoinAll")
             .field("batch", &self.batch)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The output of the member that failed first. The others are dropped one by one: a destructor that panics must not
-/// lose the error, nor end the process together with another one's.
-fn take_first<O>(mut outputs: Vec<O>, index: usize) -> O {
-    let first = outputs.swap_remove(index);
-    for output in outputs {
-        quietly(|| drop(output));
-    }
-    first
-}
-
-/// Which member failed first.
-type First = Arc<OnceLock<usize>>;
-
-/// Wraps futures so that the first failure is noted and cancels the rest.
-struct Watch<'a, I, F: Future> {
-    futures: &'a mut I,
-    first: &'a First,
-    failed: fn(&F::Output) -> bool,
-    index: usize,
-}
-
-impl<'a, F: Future, I: Iterator<Item = F>> Watch<'a, I, F> {
-    fn new(futures: &'a mut I, first: &'a First, failed: fn(&F::Output) -> bool) -> Self {
-        Self {
-            futures,
-            first,
-            failed,
-            index: 0,
-        }
-    }
-}
-
-impl<F: Future, I: Iterator<Item = F>> Iterator for Watch<'_, I, F> {
-    type Item = Watched<F>;
-
-    fn next(&mut self) -> Option<Watched<F>> {
-        // Not by `map`: a big future would be moved on the stack by each layer.
-        match self.futures.next() {
-            None => None,
-            Some(future) => {
-                self.index += 1;
-                Some(Watched {
-                    future,
-                    index: self.index - 1,
-                    first: Arc::clone(self.first),
-                    failed: self.failed,
-                })
-            }
-        }
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.futures.size_hint()
-    }
-}
-
-pin_project! {
-    /// A member whose failure cancels the others.
-    #[doc(hidden)]
-    pub struct Watched<F: Future> {
-        #[pin]
-        future: F,
-        index: usize,
-        first: First,
-        failed: fn(&F::Output) -> bool,
-    }
-}
-
-impl<F: Future> Future for Watched<F> {
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let this = self.project();
-        let output = ready!(this.future.poll(cx));
-        if (this.failed)(&output) && this.first.set(*this.index).is_ok() {
-            // The current token is the batch's.
-            selvedge_cancel::current().cancel_with(Cause::new(CauseKind::SiblingFailed));
-        }
-        Poll::Ready(output)
-    }
-}
-
-impl<F: Future> fmt::Debug for Watched<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watched")
-            .field("index", &self.index)
             .finish_non_exhaustive()
     }
 }
@@ -352,7 +260,7 @@ impl<J: JoinTuple> fmt::Debug for Join<J> {
 /// As [`join_all`].
 #[track_caller]
 pub fn try_join<J: TryJoinTuple>(futures: J) -> TryJoin<J> {
-    let first = First::default();
+    let first = FirstFailed::none();
     let mut children = futures.children();
     let mut children = Children(children.as_mut().iter_mut());
     let batch = Batch::new(&mut Watch::new(&mut children, &first, J::failed));
@@ -375,7 +283,7 @@ impl<J: TryJoinTuple> Future for TryJoin<J> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let outputs = ready!(this.batch.poll(cx));
-        Poll::Ready(J::settle(outputs, this.first.get().copied()))
+        Poll::Ready(J::settle(outputs, this.first.get()))
     }
 }
 

@@ -26,6 +26,7 @@ mod select_safe_child;
 mod sync;
 mod task;
 mod try_scope;
+mod watched;
 mod window;
 
 #[cfg_attr(not(feature = "testing"), doc(hidden))]

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use selvedge::cancel::{cancelled, check};
-use selvedge::{CancelToken, Cause, CauseKind, scope, try_scope};
+use selvedge::prelude::*;
+use selvedge::{CancelToken, Cause, CauseKind, scope, try_join, try_join_all, try_scope};
 
 use crate::{AppError, everywhere, told, until, yields};
 
@@ -194,5 +196,62 @@ fn child_that_panicked_is_named_to_its_siblings() {
         let told = told.into_inner().unwrap().expect("the sibling was told");
         assert_eq!(told.kind(), CauseKind::SiblingPanicked);
         assert_eq!(told.task(), id.into_inner().unwrap());
+    });
+}
+
+// CT-058 for what has no scope: the place is the user's, and no body is named where there is none.
+#[test]
+fn member_that_failed_is_told_of_by_the_place_of_the_call() {
+    everywhere(|pool| async move {
+        let told: Mutex<Vec<Cause>> = Mutex::new(Vec::new());
+        let asks = async || {
+            let cause = cancelled().await;
+            told.lock().unwrap().push(cause);
+            Ok(())
+        };
+        let fails = async |panics: bool| -> Result<(), AppError> {
+            yields(2).await;
+            if panics {
+                std::panic::resume_unwind(Box::new("quietly"));
+            }
+            Err(AppError::Real("failed"))
+        };
+        let member = async |n: u32, panics: bool| match n {
+            0 => asks().await,
+            _ => fails(panics).await,
+        };
+        for panics in [false, true] {
+            let mut calls: Vec<(u32, BoxFuture<'_, bool>)> = Vec::new();
+            let at = line!() + 1;
+            let items = (0..2)
+                .into_par()
+                .concurrency(2)
+                .on(&pool)
+                .try_for_each(|n| member(n, panics));
+            calls.push((at, async { items.await.is_err() }.boxed()));
+            let at = line!() + 1;
+            let joined = try_join_all((0..2).map(|n| member(n, panics)));
+            calls.push((at, async { joined.await.is_err() }.boxed()));
+            let at = line!() + 1;
+            let joined = try_join((member(0, panics), member(1, panics)));
+            calls.push((at, async { joined.await.is_err() }.boxed()));
+            for (at, call) in calls {
+                let ended = AssertUnwindSafe(call).catch_unwind().await;
+                assert_eq!(ended.is_err(), panics);
+                let told = std::mem::take(&mut *told.lock().unwrap());
+                assert_eq!(told.len(), 1);
+                let kind = if panics {
+                    CauseKind::SiblingPanicked
+                } else {
+                    CauseKind::SiblingFailed
+                };
+                assert_eq!(told[0].kind(), kind);
+                let (file, line) = line(&told[0]);
+                // In the statement that begins there.
+                assert_eq!(file, file!(), "{}", told[0]);
+                assert!((at..at + 6).contains(&line), "{}", told[0]);
+                assert!(!told[0].to_string().contains("body"), "{}", told[0]);
+            }
+        }
     });
 }

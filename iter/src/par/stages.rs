@@ -153,7 +153,10 @@ impl<P: Pipe> ParStream<P> {
     /// In an ordered stream every accumulator covers a run of neighbouring items and comes
     /// in its place, so that a reduction that is not commutative comes out right. In an
     /// [`unordered`](Self::unordered) one there is one a lane, the cheaper way for
-    /// accumulators that are costly to make or to join, such as maps. If `init` gives a
+    /// accumulators that are costly to make or to join, such as maps. Runs are longer the
+    /// dearer it is to join them. Behind an asynchronous stage each item of an ordered stream
+    /// is a run of its own, since lanes take them one by one: say `unordered` there, if
+    /// the accumulators are not small. If `init` gives a
     /// neutral value, the number of accumulators cannot be told from the result.
     ///
     /// # Examples

@@ -36,6 +36,7 @@ impl<P: Pipe> ParStream<P> {
     /// assert_eq!(picks, [20, 30, 40]);
     /// # });
     /// ```
+    #[track_caller]
     pub fn for_each<M, R, F>(self, f: F) -> Drive<Each<P, F, R, (), M>, ForEach, ()>
     where
         R: Step<(), M>,
@@ -72,6 +73,7 @@ impl<P: Pipe> ParStream<P> {
     /// operation answered `Cancelled` and nothing is left of that, the error was made from it and
     /// does not count either. An item that keeps its `Cancelled` elsewhere, and fails with an error
     /// that does not hold it, has failed for a reason of its own.
+    #[track_caller]
     pub fn try_for_each<M, E, R, F>(
         self,
         f: F,
@@ -102,6 +104,7 @@ impl<P: Pipe> ParStream<P> {
     /// assert_eq!(word, "self-finished");
     /// # });
     /// ```
+    #[track_caller]
     pub fn reduce<I, F>(
         self,
         identity: I,
@@ -127,6 +130,7 @@ impl<P: Pipe> ParStream<P> {
     /// assert_eq!(None::<i32>.into_par().reduce_with(i32::max).await, None);
     /// # });
     /// ```
+    #[track_caller]
     pub fn reduce_with<F>(
         self,
         f: F,
@@ -160,6 +164,7 @@ impl<P: Pipe> ParStream<P> {
     ///
     /// As [`try_for_each`](Self::try_for_each); an error of `f` counts where its right
     /// operand comes from.
+    #[track_caller]
     pub fn try_reduce<T, E, I, F>(
         self,
         identity: I,
@@ -191,6 +196,7 @@ impl<P: Pipe> ParStream<P> {
     /// assert_eq!(sum, 500_500);
     /// # });
     /// ```
+    #[track_caller]
     pub fn sum<S: Sum<P::Item> + Sum<S> + Send>(self) -> Drive<P, Total<S>, S> {
         Drive::new(self.pipe, Total::new(), self.knobs)
     }
@@ -206,6 +212,7 @@ impl<P: Pipe> ParStream<P> {
     /// assert_eq!([3, 8, 5].par().filter(|n| **n > 4).count().await, 2);
     /// # });
     /// ```
+    #[track_caller]
     pub fn count(self) -> Drive<P, Count, usize> {
         Drive::new(self.pipe, Count(()), self.knobs)
     }
@@ -228,6 +235,7 @@ impl<P: Pipe> ParStream<P> {
     /// assert_eq!(lengths["selvedge"], 8);
     /// # });
     /// ```
+    #[track_caller]
     pub fn collect<C: Default + Extend<P::Item>>(self) -> Drive<P, Collect<C, P::Item>, C> {
         Drive::new(self.pipe, Collect::new(), self.knobs)
     }
@@ -252,6 +260,7 @@ impl<P: Pipe> ParStream<P> {
     /// # Errors
     ///
     /// As [`try_for_each`](Self::try_for_each). What was gathered before is dropped.
+    #[track_caller]
     pub fn try_collect<T, E, C>(self) -> Drive<P, TryCollect<C, T, E>, Result<C, E>>
     where
         P: Pipe<Item = Result<T, E>>,

@@ -45,10 +45,10 @@ pub trait Sink<T>: SinkShape<Share: Send> + Send + Sync + crate::pipe::sealed::S
         let _ = (share, end);
         Verdict::More
     }
-    /// A lane has ended: one step of what can be done with its share before the others end, beside them. `None`: there is
-    /// nothing left to do.
-    fn end(&self, share: &mut Self::Share) -> Option<Verdict> {
-        let _ = share;
+    /// A lane has ended: one step of what can be done with its share before the others end, beside them, as far as it
+    /// begins before `limit`. `None`: there is nothing left to do.
+    fn end(&self, share: &mut Self::Share, limit: u64) -> Option<Verdict> {
+        let _ = (share, limit);
         None
     }
     /// Makes the result of all shares, once every lane has ended.

@@ -93,7 +93,9 @@ impl<J, V, E> Reduce<J, V, E> {
         }
     }
 
-    /// Adds a finished run. User code runs between the locks, never under one.
+    /// Adds a finished run, and joins it to its neighbours: to so many as fit beside it, for others may bring new ones all the
+    /// time, and the lane is in a poll. What is left over is for the next run there, or for [`Sink::end`]. User code runs
+    /// between the locks, never under one.
     fn publish<T>(&self, mut first: u64, mut run: Run<V>) -> Verdict
     where
         J: Join<T, Value = V, Error = E>,
@@ -102,7 +104,7 @@ impl<J, V, E> Reduce<J, V, E> {
             quietly(|| drop(run));
             return Verdict::More;
         }
-        loop {
+        for _ in 0..2 {
             let mut done = lock(&self.done);
             let left = done.range(..first).next_back();
             let left = left.and_then(|(at, left)| (left.end == first).then_some(*at));
@@ -124,6 +126,31 @@ impl<J, V, E> Reduce<J, V, E> {
                 Ok(value) => run.value = value,
                 Err(error) => return self.errors.offer(from, error),
             }
+        }
+        lock(&self.done).insert(first, run);
+        Verdict::More
+    }
+
+    /// Joins two neighbours, if there are any, of which the second begins before `limit`.
+    fn join_two<T>(&self, limit: u64) -> Option<Verdict>
+    where
+        J: Join<T, Value = V, Error = E>,
+    {
+        let mut done = lock(&self.done);
+        let pairs = done.iter().zip(done.iter().skip(1));
+        let mut neighbours = pairs.filter(|((_, left), (at, _))| left.end == **at && **at < limit);
+        let (first, at) = neighbours
+            .next()
+            .map(|((first, _), (at, _))| (*first, *at))?;
+        let (left, right) = (done.remove(&first)?, done.remove(&at)?);
+        drop(done);
+        let (from, end) = (Origin::now(at, J::FAILS), right.end);
+        match self.both(left.value, right.value) {
+            Ok(value) => {
+                lock(&self.done).insert(first, Run { end, value });
+                Some(Verdict::More)
+            }
+            Err(error) => Some(self.errors.offer(from, error)),
         }
     }
 
@@ -205,8 +232,11 @@ impl<T, V: Send, E: Send, J: Join<T, Value = V, Error = E>> Sink<T> for Reduce<J
     }
 
     /// In an unordered pipeline each lane has one value, which goes to the others' when the lane ends: so lanes share
-    /// that work, too.
-    fn end(&self, share: &mut Self::Share) -> Option<Verdict> {
+    /// that work, too. In an ordered one there may be neighbours left that nobody has joined.
+    fn end(&self, share: &mut Self::Share, limit: u64) -> Option<Verdict> {
+        if self.errors.is_ordered() {
+            return self.join_two(limit);
+        }
         let own = share.value.take()?;
         let mut done = lock(&self.done);
         let Some((_, other)) = done.pop_first() else {
@@ -340,5 +370,60 @@ where
 
     fn out(&self, all: Result<Option<T>, E>) -> Result<T, E> {
         all.map(|all| all.unwrap_or_else(&self.0))
+    }
+}
+
+#[cfg(all(test, not(selvedge_loom)))]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::{Joined, Reduce, Run, Without};
+    use crate::sink::{Sink, Verdict};
+    use crate::sync::{AtomicU64, OnceLock, Ordering, lock};
+
+    type Sum = Reduce<Without<fn(u64, u64) -> u64>, u64, Infallible>;
+
+    const ALL: u64 = 100;
+    static SUM: OnceLock<Sum> = OnceLock::new();
+    static JOINS: AtomicU64 = AtomicU64::new(0);
+    static NEXT: AtomicU64 = AtomicU64::new(2);
+
+    /// Meanwhile another lane has finished the run behind.
+    fn join(left: u64, right: u64) -> u64 {
+        JOINS.fetch_add(1, Ordering::SeqCst);
+        let next = NEXT.fetch_add(1, Ordering::SeqCst);
+        if next < ALL {
+            lay(next);
+        }
+        left + right
+    }
+
+    fn lay(first: u64) {
+        let run = Run {
+            end: first + 1,
+            value: Some(1),
+        };
+        lock(&SUM.get().unwrap().done).insert(first, run);
+    }
+
+    // The lane that had a neighbour to join found another one, and another, as long as others made new ones.
+    #[test]
+    fn lane_that_closes_a_run_joins_two_at_most() {
+        let sum = SUM.get_or_init(|| Sum::new(Without(join), true));
+        lay(0);
+        let mut share = Joined {
+            first: 1,
+            value: Some(1),
+        };
+        assert_eq!(Sink::<u64>::close(sum, &mut share, 2), Verdict::More);
+        assert_eq!(JOINS.load(Ordering::SeqCst), 2);
+        // The rest is joined at the end, one by one.
+        let mut steps = 0;
+        while Sink::<u64>::end(sum, &mut share, u64::MAX).is_some() {
+            steps += 1;
+        }
+        assert_eq!(JOINS.load(Ordering::SeqCst), 2 + steps);
+        assert_eq!(Sink::<u64>::finish(sum, vec![share]), Some(ALL));
+        assert_eq!(JOINS.load(Ordering::SeqCst), ALL - 1);
     }
 }

@@ -107,7 +107,7 @@ impl<T, S: Sum<T> + Sum<S> + Send> Sink<T> for Total<S> {
         Verdict::More
     }
 
-    fn end(&self, share: &mut Option<S>) -> Option<Verdict> {
+    fn end(&self, share: &mut Option<S>, _: u64) -> Option<Verdict> {
         let own = share.take()?;
         let mut ended = lock(&self.ended);
         let Some(other) = ended.take() else {

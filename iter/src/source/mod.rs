@@ -54,11 +54,21 @@ pub struct Ask<'a> {
     pub(crate) want: usize,
     /// Of what is left, take at most one part in so many: keeps the lanes' ends together.
     pub(crate) share: u64,
+    /// But as many as that: the end of a run would be dearer than fewer are.
+    pub(crate) least: usize,
     /// How the lane stands to the source's gate, if it has one.
     pub(crate) waiting: &'a mut Waiting,
     pub(crate) waker: &'a Waker,
     /// When the clock was last read, if that was just now.
     pub(crate) now: Option<Instant>,
+}
+
+impl Ask<'_> {
+    /// How many of those that are left.
+    fn piece(&self, left: u64) -> u64 {
+        let fair = (left / self.share).max(self.least as u64);
+        fair.min(self.want as u64).clamp(1, left)
+    }
 }
 
 /// What came: `count` items, the first of which is number `first` of the source.
@@ -160,8 +170,7 @@ impl Cursor {
             if left == 0 {
                 return None;
             }
-            let fair = (left / ask.share).max(1);
-            let count = fair.min(ask.want as u64);
+            let count = ask.piece(left);
             match self.next.compare_exchange_weak(
                 first,
                 first + count,

@@ -82,8 +82,7 @@ impl<'a, T: Send> Source for FromSliceMut<'a, T> {
         if rest.is_empty() {
             return Poll::Ready(None);
         }
-        let fair = (rest.len() as u64 / ask.share).max(1);
-        let count = fair.min(ask.want as u64) as usize;
+        let count = ask.piece(rest.len() as u64) as usize;
         let (head, tail) = std::mem::take(rest).split_at_mut(count);
         *rest = tail;
         let first = *next;

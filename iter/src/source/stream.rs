@@ -173,6 +173,7 @@ mod tests {
         let mut ask = Ask {
             want: 1,
             share: 1,
+            least: 1,
             waiting,
             waker,
             now: None,

@@ -44,8 +44,12 @@ impl Core {
                 .with_text(task.describe())
                 .with_place(task.place)
                 .with_task(task.record.get().id()),
-            None => cause
+            None if std::ptr::eq(header, &raw const self.body) => cause
                 .with_text(format!("the body of {}", self.describe()))
+                .with_place(self.place)
+                .with_task(self.body_id()),
+            None => cause
+                .with_text(format!("a member of {}", self.describe()))
                 .with_place(self.place)
                 .with_task(self.body_id()),
         };

@@ -3,32 +3,29 @@
 //! wait does so inside the lane. A lane holds no lock while a stage runs and owns no thread:
 //! who polls it, and whether in parallel, is the window's affair.
 
+mod run;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use selvedge_cancel::quietly;
 
+use self::run::{Batch, close_run, end, flush, goes_on, take_in};
 use crate::held::Held;
 use crate::one_by_one::{OneByOne, Rest, drop_all};
 use crate::pace::{Pace, Watch};
 use crate::pipe::{Begun, Pipe, Shape};
 use crate::shared::Shared;
 use crate::sink::{Origin, Sink, SinkShape, Verdict};
-use crate::source::{Ask, Pulled, Source, Waiting};
-use crate::stage::then::alone;
+use crate::source::{Ask, Source, Waiting};
 use crate::sync::Arc;
 
 /// With asynchronous stages the clock is read at most once in so many rounds: items are taken
 /// one by one there, and a reading costs as much as the rest of a round. It begins with every
 /// round, and again whenever a slice is used up, since nothing is known of the items then.
 const ROUNDS: u32 = 16;
-
-/// Of items that are taken one by one, the clock is read after 1, 2, 4, … in a batch, and then
-/// once in so many: soon enough if the source is suddenly slow.
-const LOOK: usize = 8;
 
 /// What a lane does in a poll. Behind a pointer so that a lane is a future without a bound on
 /// closures (see `Shape`); one call a poll costs nothing against what happens in it.
@@ -197,7 +194,7 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
     }
     // Where most polls are short, the clock is not even started before it is needed.
     let mut watch = (!P::SUSPENDS || desk.look == 1).then(Watch::start);
-    let mut worked = Duration::ZERO;
+    let mut worked = None;
     // On a slow enough machine a slice is over before anything was done in it: that alone never ends a turn.
     let mut moved = false;
     loop {
@@ -230,15 +227,22 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
             // The slice is over, and the batch is not.
             let left = (desk.end - desk.next) as usize;
             let done = std::mem::replace(&mut desk.count, left) - left;
-            desk.pace.learn(done, watch.lap(), Duration::ZERO);
+            desk.pace.learn(done, watch.lap());
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let goes_on = goes_on::<P, S>(desk, watch.as_mut());
+        let goes_on = match goes_on::<P, S>(desk, watch.as_mut()) {
+            Batch::Over => false,
+            Batch::GoesOn => true,
+            Batch::GoesOnLater => {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        };
         if !goes_on && (desk.run || desk.ended) {
             if let (true, Some(watch)) = (desk.run && !P::SUSPENDS, &mut watch) {
                 // Ending a run can be dear; how dear decides how long runs are.
-                worked = watch.lap();
+                worked = Some(watch.lap());
                 desk.pace.looked_early(watch.unread());
             }
             if flush(shared, desk, flow.as_mut()) {
@@ -269,14 +273,14 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
             }
         } else if let Some(watch) = &mut watch {
             let lap = watch.lap();
-            // With runs, this lap was the upkeep, and the one before it the work.
-            let (work, upkeep) = if shared.runs {
-                (worked, lap)
+            if let Some(worked) = worked.take() {
+                // This lap was the upkeep, and the one before it the work.
+                desk.pace.run_ended(lap);
+                desk.pace.learn(desk.count, worked);
             } else {
                 desk.pace.looked_early(watch.unread());
-                (lap, Duration::ZERO)
-            };
-            desk.pace.learn(desk.count, work + upkeep, upkeep);
+                desk.pace.learn(desk.count, lap);
+            }
             desk.count = 0;
             if moved && watch.used_up() {
                 cx.waker().wake_by_ref();
@@ -289,7 +293,8 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
         }
         let mut ask = Ask {
             want: desk.pace.size(),
-            share: 2 * shared.plan.lanes as u64,
+            share: shared.plan.share(),
+            least: desk.pace.least(),
             waiting: &mut desk.waiting,
             waker: cx.waker(),
             now: watch.as_ref().map(Watch::last),
@@ -307,87 +312,6 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
             Poll::Ready(Some(pulled)) => take_in(shared, desk, pulled),
         }
     }
-}
-
-/// Whether the lane asks for the next item of its batch: the source gives them one by one, and
-/// the batch is not over.
-#[inline]
-fn goes_on<P: Pipe, S: Sink<P::Item>>(desk: &Desk<P, S>, watch: Option<&mut Watch>) -> bool {
-    if !P::Source::ONE_BY_ONE || P::SUSPENDS || desk.ended || desk.count == 0 {
-        return false;
-    }
-    let look = desk.count.is_power_of_two() || desk.count % LOOK == 0;
-    desk.count < desk.pace.size() && !(look && watch.is_some_and(Watch::is_over))
-}
-
-/// Makes what came the lane's batch, or the next part of it.
-#[inline]
-fn take_in<P: Pipe, S: Sink<P::Item>>(
-    shared: &Shared<P, S>,
-    desk: &mut Desk<P, S>,
-    pulled: Pulled,
-) {
-    let end = pulled.first + pulled.count as u64;
-    let follows = desk.run && desk.end == pulled.first;
-    if desk.run && !follows {
-        // Another lane took what is between. A chain that may wait ends each run before it
-        // asks, so this has nothing to wait for.
-        let waits = alone(|flow| flush(shared, desk, flow));
-        debug_assert!(!waits, "only what never waits keeps a run open");
-        close_run(shared, desk);
-    }
-    desk.count += pulled.count;
-    desk.next = pulled.first;
-    desk.end = end;
-    if follows {
-        return;
-    }
-    desk.first = pulled.first;
-    if shared.runs {
-        desk.run = true;
-        let (_, share) = desk.work.as_mut().expect("a lane at rest has its work");
-        shared.sink.open(share, pulled.first);
-    }
-}
-
-/// Ends the open run, if there is one.
-fn close_run<P: Pipe, S: Sink<P::Item>>(shared: &Shared<P, S>, desk: &mut Desk<P, S>) {
-    if !std::mem::take(&mut desk.run) {
-        return;
-    }
-    if !shared.admits(desk.first) {
-        // It lies behind a failure, and what stages kept of it was not handed on. So the lane begins anew; what it has
-        // gathered is no part of a result any more.
-        let anew = (shared.pipe.state(), shared.sink.share());
-        let old = desk.work.replace(anew);
-        quietly(|| drop(old));
-        return;
-    }
-    let (_, share) = desk.work.as_mut().expect("a lane at rest has its work");
-    if shared.sink.close(share, desk.end) == Verdict::Fail {
-        shared.fail(desk.first);
-    }
-}
-
-/// Hands the lane's share on, step by step. `false`: it is not done yet, and the slice is over.
-fn end<P: Pipe, S: Sink<P::Item>>(
-    shared: &Shared<P, S>,
-    desk: &mut Desk<P, S>,
-    watch: &mut Option<Watch>,
-) -> bool {
-    let (_, share) = desk.work.as_mut().expect("a lane at rest has its work");
-    // After a failure or a panic there is no result that it could be a part of.
-    while shared.takes() {
-        match shared.sink.end(share) {
-            None => break,
-            Some(Verdict::Fail) => shared.fail(desk.first),
-            Some(Verdict::More) => {}
-        }
-        if watch.get_or_insert_with(Watch::start).is_over() {
-            return false;
-        }
-    }
-    true
 }
 
 /// A look at the clock: how many items are worked on before the next one. `None`: the slice is over. Apart from the loop
@@ -468,30 +392,4 @@ fn work_through<P: Pipe, S: Sink<P::Item>>(
     desk.chunk = std::mem::take(&mut chunk.0);
     desk.work = Some((held_state.give(), held_share.give()));
     waits
-}
-
-/// Hands what the stages kept on to the sink, up to an item that has to wait (`true`).
-fn flush<P: Pipe, S: Sink<P::Item>>(
-    shared: &Shared<P, S>,
-    desk: &mut Desk<P, S>,
-    mut flow: Pin<&mut Option<P::Flow>>,
-) -> bool {
-    let (state, share) = desk.work.as_mut().expect("a lane at rest has its work");
-    // After a failure nobody will see what these items would add.
-    while shared.admits(desk.first) {
-        let from = Origin::now(desk.first, S::FAILS);
-        match shared.pipe.flush(state, flow.as_mut()) {
-            Begun::Done(out) => {
-                if shared.sink.feed(share, from, out) == Verdict::Fail {
-                    shared.fail(from.at);
-                }
-            }
-            Begun::Dropped => break,
-            Begun::Waits => {
-                desk.waits = from.paused(shared.was_cut(from), S::FAILS);
-                return true;
-            }
-        }
-    }
-    false
 }

@@ -1,0 +1,154 @@
+//! What a lane does between the items of a batch: how its batch goes on, and how runs begin and end.
+
+use std::pin::Pin;
+
+use selvedge_cancel::quietly;
+
+use super::Desk;
+use crate::pace::Watch;
+use crate::pipe::{Begun, Pipe};
+use crate::shared::Shared;
+use crate::sink::{Origin, Sink, Verdict};
+use crate::source::{Pulled, Source};
+use crate::stage::then::alone;
+
+/// Of items that are taken one by one, the clock is read after 1, 2, 4, … in a batch, and then
+/// once in so many: soon enough if the source is suddenly slow.
+const LOOK: usize = 8;
+
+/// How it is with a batch of a source that gives items one by one.
+pub(super) enum Batch {
+    Over,
+    /// The lane asks for the next item.
+    GoesOn,
+    /// The same, but the slice is over.
+    GoesOnLater,
+}
+
+#[inline]
+pub(super) fn goes_on<P: Pipe, S: Sink<P::Item>>(
+    desk: &mut Desk<P, S>,
+    watch: Option<&mut Watch>,
+) -> Batch {
+    if !P::Source::ONE_BY_ONE || P::SUSPENDS || desk.ended {
+        return Batch::Over;
+    }
+    // What is dear to end goes on over several slices.
+    let is_dear = desk.run && desk.pace.is_dear();
+    let len = match is_dear {
+        true => (desk.end - desk.first) as usize,
+        false => desk.count,
+    };
+    if len == 0 || len >= desk.pace.size() {
+        return Batch::Over;
+    }
+    let look = len.is_power_of_two() || len % LOOK == 0;
+    let Some(watch) = watch.filter(|_| look) else {
+        return Batch::GoesOn;
+    };
+    if !watch.is_over() {
+        return Batch::GoesOn;
+    }
+    if !is_dear {
+        return Batch::Over;
+    }
+    desk.pace
+        .learn(std::mem::take(&mut desk.count), watch.lap());
+    Batch::GoesOnLater
+}
+
+/// Makes what came the lane's batch, or the next part of it.
+#[inline]
+pub(super) fn take_in<P: Pipe, S: Sink<P::Item>>(
+    shared: &Shared<P, S>,
+    desk: &mut Desk<P, S>,
+    pulled: Pulled,
+) {
+    let end = pulled.first + pulled.count as u64;
+    let follows = desk.run && desk.end == pulled.first;
+    if desk.run && !follows {
+        // Another lane took what is between. A chain that may wait ends each run before it
+        // asks, so this has nothing to wait for.
+        let waits = alone(|flow| flush(shared, desk, flow));
+        debug_assert!(!waits, "only what never waits keeps a run open");
+        close_run(shared, desk);
+    }
+    desk.count += pulled.count;
+    desk.next = pulled.first;
+    desk.end = end;
+    if follows {
+        return;
+    }
+    desk.first = pulled.first;
+    if shared.runs {
+        desk.run = true;
+        let (_, share) = desk.work.as_mut().expect("a lane at rest has its work");
+        shared.sink.open(share, pulled.first);
+    }
+}
+
+/// Ends the open run, if there is one.
+pub(super) fn close_run<P: Pipe, S: Sink<P::Item>>(shared: &Shared<P, S>, desk: &mut Desk<P, S>) {
+    if !std::mem::take(&mut desk.run) {
+        return;
+    }
+    if !shared.admits(desk.first) {
+        // It lies behind a failure, and what stages kept of it was not handed on. So the lane begins anew; what it has
+        // gathered is no part of a result any more.
+        let anew = (shared.pipe.state(), shared.sink.share());
+        let old = desk.work.replace(anew);
+        quietly(|| drop(old));
+        return;
+    }
+    let (_, share) = desk.work.as_mut().expect("a lane at rest has its work");
+    if shared.sink.close(share, desk.end) == Verdict::Fail {
+        shared.fail(desk.first);
+    }
+}
+
+/// Hands the lane's share on, step by step. `false`: it is not done yet, and the slice is over.
+pub(super) fn end<P: Pipe, S: Sink<P::Item>>(
+    shared: &Shared<P, S>,
+    desk: &mut Desk<P, S>,
+    watch: &mut Option<Watch>,
+) -> bool {
+    let (_, share) = desk.work.as_mut().expect("a lane at rest has its work");
+    // After a panic there is no result that it could be a part of, and after a failure only what may hold an earlier one.
+    while let Some(limit) = shared.counts_before() {
+        match shared.sink.end(share, limit) {
+            None => break,
+            Some(Verdict::Fail) => shared.fail(desk.first),
+            Some(Verdict::More) => {}
+        }
+        if watch.get_or_insert_with(Watch::start).is_over() {
+            return false;
+        }
+    }
+    true
+}
+
+/// Hands what the stages kept on to the sink, up to an item that has to wait (`true`).
+pub(super) fn flush<P: Pipe, S: Sink<P::Item>>(
+    shared: &Shared<P, S>,
+    desk: &mut Desk<P, S>,
+    mut flow: Pin<&mut Option<P::Flow>>,
+) -> bool {
+    let (state, share) = desk.work.as_mut().expect("a lane at rest has its work");
+    // After a failure nobody will see what these items would add.
+    while shared.admits(desk.first) {
+        let from = Origin::now(desk.first, S::FAILS);
+        match shared.pipe.flush(state, flow.as_mut()) {
+            Begun::Done(out) => {
+                if shared.sink.feed(share, from, out) == Verdict::Fail {
+                    shared.fail(from.at);
+                }
+            }
+            Begun::Dropped => break,
+            Begun::Waits => {
+                desk.waits = from.paused(shared.was_cut(from), S::FAILS);
+                return true;
+            }
+        }
+    }
+    false
+}
