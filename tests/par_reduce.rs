@@ -176,3 +176,28 @@ fn dear_joins_are_few() {
         );
     }
 }
+
+// What it takes to make an accumulator was taken for the work of its items: each had one of its own.
+#[test]
+fn dear_accumulators_are_few() {
+    let pool = Pool::builder().threads(0).build();
+    let made = AtomicUsize::new(0);
+    let make = || {
+        made.fetch_add(1, SeqCst);
+        burn(Duration::from_micros(200));
+        0
+    };
+    let add = |a: u64, n: u64| a + n;
+    let sum: u64 = block_on((0..5000).into_par().on(&pool).fold(make, add).sum());
+    assert_eq!(sum, 4999 * 2500);
+    let of_range = made.swap(0, SeqCst);
+    let sum: u64 = block_on(par_iter(0..5000).on(&pool).fold(make, add).sum());
+    assert_eq!(sum, 4999 * 2500);
+    let of_iterator = made.swap(0, SeqCst);
+    let owned: Vec<u64> = (0..5000).collect();
+    let count = block_on(owned.into_par().on(&pool).fold(make, add).count());
+    let of_vec = made.swap(0, SeqCst);
+    assert_eq!(count, of_vec);
+    let most = of_range.max(of_iterator).max(of_vec);
+    assert!(most < 200, "{of_range}, {of_iterator}, {of_vec}");
+}

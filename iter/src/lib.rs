@@ -56,6 +56,8 @@ pub mod stages {
     pub use crate::stage::each::Each;
     #[doc(hidden)]
     pub use crate::stage::each::{Late, Nothing, Stepped};
+    #[doc(hidden)]
+    pub use crate::stage::fold::Kept;
     pub use crate::stage::fold::{Fold, TryFold};
     pub use crate::stage::map::{Filter, FilterMap, Inspect, Map};
     #[doc(hidden)]

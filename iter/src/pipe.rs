@@ -5,6 +5,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use crate::source::Source;
 
@@ -54,6 +55,9 @@ pub trait Pipe:
     /// Fresh state for one lane.
     #[doc(hidden)]
     fn state(&self) -> Self::State;
+    /// How long stages took to begin what they keep, since this was last asked.
+    #[doc(hidden)]
+    fn began(&self, state: &mut Self::State) -> Duration;
     /// Sends an item through the stages up to the first one that has to wait. There it goes on in the place, which is
     /// empty before, and otherwise after: a big future is not handed on through all stages behind.
     #[doc(hidden)]
@@ -120,6 +124,11 @@ impl<S: Source> Pipe for S {
     }
 
     fn state(&self) {}
+
+    #[inline]
+    fn began(&self, (): &mut ()) -> Duration {
+        Duration::ZERO
+    }
 
     #[inline]
     fn begin(&self, (): &mut (), item: S::Item, _: Pin<&mut Option<Never>>) -> Begun<S::Item> {

@@ -172,6 +172,8 @@ impl Pool {
         }
         let (name, handler) = (threads.name(), threads.start_handler());
         let size = threads.stack_size();
+        // The system rounds it up.
+        let at_least = size.max(LEAST_STACK);
         // One closure for all pools: `BOTTOM` is the depth below its frame.
         let builder = rayon_core::ThreadPoolBuilder::new()
             .num_threads(self.0.threads)
@@ -182,7 +184,7 @@ impl Pool {
                 // Jobs that it takes are on top of it, and come through other frames.
                 STACK.set((1, 0));
                 handler.call(index);
-                STACK.set((base, size));
+                STACK.set((base, at_least));
             });
         match catch_unwind(AssertUnwindSafe(|| builder.build())) {
             Ok(Ok(built)) => drop(pool.set(built)),
@@ -306,6 +308,9 @@ thread_local! {
 /// How far below that a job starts that the thread took from its main loop. All such jobs come through the
 /// same frames, so it is one number, and the least that is seen; the first job of a pool is such a one.
 static BOTTOM: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// No system has smaller ones.
+const LEAST_STACK: usize = 16 << 10;
 
 #[inline(never)]
 fn stack_mark() -> usize {

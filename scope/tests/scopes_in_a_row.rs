@@ -4,16 +4,17 @@
 
 mod common;
 
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, pending};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::hosts::{current, multi};
-use common::{MODES, burn, guarded_for};
+use common::{MODES, burn, guarded_for, on_a_thread};
 use futures::stream::FuturesUnordered;
 use futures::{SinkExt, StreamExt};
+use futures_channel::oneshot;
 use selvedge_cancel::checkpoint;
 use selvedge_scope::{block_on, join, join_all, lending, scope, try_scope};
 
@@ -31,6 +32,16 @@ enum Inner {
     Try,
     Join,
     JoinAll,
+    /// The body waits for a child that does not.
+    Awaits,
+    /// The same, by a channel.
+    Receives,
+    /// A child is woken out of a scope in its sibling.
+    WokenByNested,
+    /// A child is woken by another thread, while its sibling waits for that.
+    WokenByThread,
+    /// Beside a scope that computes and comes to rest.
+    Selected,
     /// A scope in the scope.
     Deep,
     /// Two members that wait for each other, by a channel.
@@ -43,13 +54,18 @@ enum Inner {
     Between,
 }
 
-const INNER: [Inner; 11] = [
+const INNER: [Inner; 16] = [
     Inner::Child,
     Inner::Body,
     Inner::Handle,
     Inner::Try,
     Inner::Join,
     Inner::JoinAll,
+    Inner::Awaits,
+    Inner::Receives,
+    Inner::WokenByNested,
+    Inner::WokenByThread,
+    Inner::Selected,
     Inner::Deep,
     Inner::Exchange,
     Inner::Combined,
@@ -109,6 +125,55 @@ impl Inner {
             }
             Self::Join => drop(join((work(), work())).await),
             Self::JoinAll => drop(join_all((0..3).map(|_| work())).await),
+            Self::Awaits => scope(async |s| s.spawn(async { compute() }).await).await,
+            Self::Receives => {
+                scope(async |s| {
+                    let (send, receive) = oneshot::channel();
+                    drop(s.spawn(async move {
+                        compute();
+                        send.send(()).unwrap();
+                    }));
+                    receive.await.unwrap();
+                })
+                .await;
+            }
+            Self::WokenByNested => {
+                scope(async |s| {
+                    let (send, receive) = oneshot::channel();
+                    drop(s.spawn(async move { receive.await.unwrap() }));
+                    drop(s.spawn(async move {
+                        scope(async |_| {
+                            compute();
+                            send.send(()).unwrap();
+                        })
+                        .await;
+                    }));
+                })
+                .await;
+            }
+            Self::WokenByThread => {
+                scope(async |s| {
+                    let (send, receive) = oneshot::channel();
+                    drop(s.spawn(async move { receive.await.unwrap() }));
+                    drop(s.spawn(async move {
+                        compute();
+                        on_a_thread(|| send.send(()).unwrap());
+                    }));
+                })
+                .await;
+            }
+            Self::Selected => {
+                let rests = pin!(scope(async |s| {
+                    drop(s.spawn(async {
+                        for _ in 0..20 {
+                            work().await;
+                        }
+                        pending::<()>().await;
+                    }));
+                }));
+                let yields = pin!(scope(async |_| checkpoint().await.unwrap()));
+                futures::future::select(rests, yields).await;
+            }
             Self::Deep => scope(async |s| drop(s.spawn(child()))).await,
             Self::Exchange => exchange().await,
             Self::Combined => {

@@ -8,11 +8,12 @@ mod run;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use selvedge_cancel::quietly;
 
-use self::run::{Batch, close_run, end, flush, goes_on, take_in};
+use self::run::{Batch, close_run, end, flush, goes_on, learn_end, learn_part, take_in};
 use crate::held::Held;
 use crate::one_by_one::{OneByOne, Rest, drop_all};
 use crate::pace::{Pace, Watch};
@@ -82,8 +83,9 @@ struct Desk<P: Shape, S: SinkShape> {
     /// With asynchronous stages: rounds from one look at the clock to the next, and since the last one, in whatever polls.
     look: u32,
     rounds: u32,
-    /// Whether a run is open in the sink.
+    /// Whether a run is open in the sink, and how long it took to begin what stages keep of it.
     run: bool,
+    began: Duration,
     /// Whether this lane is up, and if not, where the roster has its waker.
     up: bool,
     listed: Option<usize>,
@@ -110,6 +112,7 @@ impl<P: Pipe, S: Sink<P::Item>> Lane<P, S> {
             look: 1,
             rounds: 0,
             run: false,
+            began: Duration::ZERO,
             up: false,
             listed: None,
             suspended: false,
@@ -227,11 +230,11 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
             // The slice is over, and the batch is not.
             let left = (desk.end - desk.next) as usize;
             let done = std::mem::replace(&mut desk.count, left) - left;
-            desk.pace.learn(done, watch.lap());
+            learn_part(shared, desk, done, watch.lap());
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let goes_on = match goes_on::<P, S>(desk, watch.as_mut()) {
+        let goes_on = match goes_on(shared, desk, watch.as_mut()) {
             Batch::Over => false,
             Batch::GoesOn => true,
             Batch::GoesOnLater => {
@@ -275,8 +278,7 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
             let lap = watch.lap();
             if let Some(worked) = worked.take() {
                 // This lap was the upkeep, and the one before it the work.
-                desk.pace.run_ended(lap);
-                desk.pace.learn(desk.count, worked);
+                learn_end(shared, desk, worked, lap);
             } else {
                 desk.pace.looked_early(watch.unread());
                 desk.pace.learn(desk.count, lap);

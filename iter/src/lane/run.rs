@@ -1,6 +1,7 @@
 //! What a lane does between the items of a batch: how its batch goes on, and how runs begin and end.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use selvedge_cancel::quietly;
 
@@ -27,6 +28,7 @@ pub(super) enum Batch {
 
 #[inline]
 pub(super) fn goes_on<P: Pipe, S: Sink<P::Item>>(
+    shared: &Shared<P, S>,
     desk: &mut Desk<P, S>,
     watch: Option<&mut Watch>,
 ) -> Batch {
@@ -52,9 +54,36 @@ pub(super) fn goes_on<P: Pipe, S: Sink<P::Item>>(
     if !is_dear {
         return Batch::Over;
     }
-    desk.pace
-        .learn(std::mem::take(&mut desk.count), watch.lap());
+    let count = std::mem::take(&mut desk.count);
+    learn_part(shared, desk, count, watch.lap());
     Batch::GoesOnLater
+}
+
+/// So many items of a run took this long. What stages needed to begin what they keep counts with the end of the run.
+pub(super) fn learn_part<P: Pipe, S: Sink<P::Item>>(
+    shared: &Shared<P, S>,
+    desk: &mut Desk<P, S>,
+    count: usize,
+    took: Duration,
+) {
+    let (state, _) = desk.work.as_mut().expect("a lane at rest has its work");
+    let began = shared.pipe.began(state);
+    desk.began += began;
+    desk.pace.learn(count, took.saturating_sub(began));
+}
+
+/// The last items of a run took this long, and its end that.
+pub(super) fn learn_end<P: Pipe, S: Sink<P::Item>>(
+    shared: &Shared<P, S>,
+    desk: &mut Desk<P, S>,
+    took: Duration,
+    end: Duration,
+) {
+    let (state, _) = desk.work.as_mut().expect("a lane at rest has its work");
+    let began = shared.pipe.began(state);
+    desk.pace
+        .run_ended(end + began + std::mem::take(&mut desk.began));
+    desk.pace.learn(desk.count, took.saturating_sub(began));
 }
 
 /// Makes what came the lane's batch, or the next part of it.

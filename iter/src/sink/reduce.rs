@@ -39,8 +39,39 @@ pub trait Join<T>: Send + Sync {
 pub struct Reduce<J, V, E> {
     join: J,
     errors: FirstError<E>,
-    /// Finished runs that wait for a neighbour, by their first positions.
-    done: Mutex<BTreeMap<u64, Run<V>>>,
+    done: Mutex<Done<V>>,
+}
+
+/// What is finished and waits to be joined.
+struct Done<V> {
+    /// By their first positions.
+    runs: BTreeMap<u64, Run<V>>,
+    /// Of these, some that may have a neighbour among the others.
+    left_over: Vec<u64>,
+}
+
+impl<V> Done<V> {
+    /// Where the run begins that ends here.
+    fn before(&self, first: u64) -> Option<u64> {
+        let (at, run) = self.runs.range(..first).next_back()?;
+        (run.end == first).then_some(*at)
+    }
+
+    /// Two neighbours, of which the second begins before `limit`: where they do.
+    fn two(&mut self, limit: u64) -> Option<(u64, u64)> {
+        while let Some(at) = self.left_over.pop() {
+            let Some(run) = self.runs.get(&at) else {
+                continue;
+            };
+            if let (Some(left), true) = (self.before(at), at < limit) {
+                return Some((left, at));
+            }
+            if run.end < limit && self.runs.contains_key(&run.end) {
+                return Some((at, run.end));
+            }
+        }
+        None
+    }
 }
 
 /// A finished run, or several neighbouring ones, up to this position of the source. The value is what all its items
@@ -67,8 +98,8 @@ impl<J, V, E> std::fmt::Debug for Reduce<J, V, E> {
 /// One after the other: what waits for a neighbour when the pipeline panics or is dropped.
 impl<J, V, E> Drop for Reduce<J, V, E> {
     fn drop(&mut self) {
-        let done = std::mem::take(&mut *lock(&self.done));
-        drop_all(done.into_values());
+        let runs = std::mem::take(&mut lock(&self.done).runs);
+        drop_all(runs.into_values());
     }
 }
 
@@ -77,7 +108,10 @@ impl<J, V, E: CancelSource> Reduce<J, V, E> {
         Self {
             join,
             errors: FirstError::new(ordered),
-            done: Mutex::new(BTreeMap::new()),
+            done: Mutex::new(Done {
+                runs: BTreeMap::new(),
+                left_over: Vec::new(),
+            }),
         }
     }
 }
@@ -106,18 +140,17 @@ impl<J, V, E> Reduce<J, V, E> {
         }
         for _ in 0..2 {
             let mut done = lock(&self.done);
-            let left = done.range(..first).next_back();
-            let left = left.and_then(|(at, left)| (left.end == first).then_some(*at));
+            let left = done.before(first);
             // An error counts where the right operand begins.
             let (at, left, right) =
-                if let Some((at, left)) = left.and_then(|at| done.remove_entry(&at)) {
+                if let Some((at, left)) = left.and_then(|at| done.runs.remove_entry(&at)) {
                     let right = std::mem::replace(&mut first, at);
                     (right, left.value, run.value)
-                } else if let Some(right) = done.remove(&run.end) {
+                } else if let Some(right) = done.runs.remove(&run.end) {
                     let at = std::mem::replace(&mut run.end, right.end);
                     (at, run.value, right.value)
                 } else {
-                    done.insert(first, run);
+                    done.runs.insert(first, run);
                     return Verdict::More;
                 };
             drop(done);
@@ -127,8 +160,15 @@ impl<J, V, E> Reduce<J, V, E> {
                 Err(error) => return self.errors.offer(from, error),
             }
         }
-        lock(&self.done).insert(first, run);
+        self.leave(first, run);
         Verdict::More
+    }
+
+    /// For whoever looks for two neighbours.
+    fn leave(&self, first: u64, run: Run<V>) {
+        let mut done = lock(&self.done);
+        done.runs.insert(first, run);
+        done.left_over.push(first);
     }
 
     /// Joins two neighbours, if there are any, of which the second begins before `limit`.
@@ -137,17 +177,13 @@ impl<J, V, E> Reduce<J, V, E> {
         J: Join<T, Value = V, Error = E>,
     {
         let mut done = lock(&self.done);
-        let pairs = done.iter().zip(done.iter().skip(1));
-        let mut neighbours = pairs.filter(|((_, left), (at, _))| left.end == **at && **at < limit);
-        let (first, at) = neighbours
-            .next()
-            .map(|((first, _), (at, _))| (*first, *at))?;
-        let (left, right) = (done.remove(&first)?, done.remove(&at)?);
+        let (first, at) = done.two(limit)?;
+        let (left, right) = (done.runs.remove(&first)?, done.runs.remove(&at)?);
         drop(done);
         let (from, end) = (Origin::now(at, J::FAILS), right.end);
         match self.both(left.value, right.value) {
             Ok(value) => {
-                lock(&self.done).insert(first, Run { end, value });
+                self.leave(first, Run { end, value });
                 Some(Verdict::More)
             }
             Err(error) => Some(self.errors.offer(from, error)),
@@ -239,12 +275,12 @@ impl<T, V: Send, E: Send, J: Join<T, Value = V, Error = E>> Sink<T> for Reduce<J
         }
         let own = share.value.take()?;
         let mut done = lock(&self.done);
-        let Some((_, other)) = done.pop_first() else {
+        let Some((_, other)) = done.runs.pop_first() else {
             let run = Run {
                 end: 0,
                 value: Some(own),
             };
-            done.insert(0, run);
+            done.runs.insert(0, run);
             return None;
         };
         drop(done);
@@ -259,7 +295,7 @@ impl<T, V: Send, E: Send, J: Join<T, Value = V, Error = E>> Sink<T> for Reduce<J
     }
 
     fn finish(&self, shares: Vec<Self::Share>) -> J::Out {
-        let runs = std::mem::take(&mut *lock(&self.done));
+        let runs = std::mem::take(&mut lock(&self.done).runs);
         if let Some(error) = self.errors.take() {
             // One by one, and before the error is in the caller's place, where a panic would lose it.
             runs.into_values().for_each(|run| quietly(|| drop(run)));
@@ -403,7 +439,7 @@ mod tests {
             end: first + 1,
             value: Some(1),
         };
-        lock(&SUM.get().unwrap().done).insert(first, run);
+        lock(&SUM.get().unwrap().done).runs.insert(first, run);
     }
 
     // The lane that had a neighbour to join found another one, and another, as long as others made new ones.
@@ -425,5 +461,35 @@ mod tests {
         assert_eq!(JOINS.load(Ordering::SeqCst), 2 + steps);
         assert_eq!(Sink::<u64>::finish(sum, vec![share]), Some(ALL));
         assert_eq!(JOINS.load(Ordering::SeqCst), ALL - 1);
+    }
+
+    // Each lane that ended looked through all runs that waited for a neighbour.
+    #[test]
+    fn lanes_that_end_look_at_what_was_left_over_only() {
+        let sum = Sum::new(Without(|left, right| left + right), true);
+        let close = |first| {
+            let mut share = Joined {
+                first,
+                value: Some(1),
+            };
+            assert_eq!(
+                Sink::<u64>::close(&sum, &mut share, first + 1),
+                Verdict::More
+            );
+            share
+        };
+        for first in (0..1000).step_by(2) {
+            let mut share = close(first);
+            assert!(lock(&sum.done).left_over.is_empty());
+            assert_eq!(Sink::<u64>::end(&sum, &mut share, u64::MAX), None);
+        }
+        assert_eq!(lock(&sum.done).runs.len(), 500);
+        for first in (1..999).step_by(2) {
+            let mut share = close(first);
+            // It has both its neighbours, and those have no others.
+            assert_eq!(lock(&sum.done).left_over, [0]);
+            assert_eq!(Sink::<u64>::end(&sum, &mut share, u64::MAX), None);
+        }
+        assert_eq!(lock(&sum.done).runs.len(), 1);
     }
 }

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::stage_debug;
 use super::then::{Nests, ThenFlow, ThenFlowProj, alone, empty, nested};
@@ -224,6 +225,11 @@ where
 
     fn state(&self) -> P::State {
         self.pipe.state()
+    }
+
+    #[inline]
+    fn began(&self, state: &mut P::State) -> Duration {
+        self.pipe.began(state)
     }
 
     #[inline]

@@ -4,6 +4,7 @@
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use super::stage_debug;
 use crate::pipe::{Begun, Pipe, Shape, sealed::Sealed};
@@ -25,6 +26,39 @@ pub struct TryFold<P, I, F, A> {
     kept: PhantomData<fn() -> A>,
 }
 
+/// What a lane keeps of a gathering stage.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Kept<A> {
+    /// The accumulator of the open run, once it has an item.
+    value: Option<A>,
+    /// How long accumulators took to make, since that was last asked.
+    began: Duration,
+}
+
+impl<A> Kept<A> {
+    const NOTHING: Self = Self {
+        value: None,
+        began: Duration::ZERO,
+    };
+
+    /// The accumulator, or a new one.
+    #[inline]
+    fn take(&mut self, init: impl FnOnce() -> A) -> A {
+        match self.value.take() {
+            Some(value) => value,
+            None => self.begin(init),
+        }
+    }
+
+    fn begin(&mut self, init: impl FnOnce() -> A) -> A {
+        let from = Instant::now();
+        let value = init();
+        self.began += from.elapsed();
+        value
+    }
+}
+
 stage_debug! { Fold<P, I, F, A>; TryFold<P, I, F, A>; }
 
 /// One gathering stage, given how an item changes the accumulator: `Some` goes on to the
@@ -42,7 +76,7 @@ macro_rules! gathering {
 
         impl<P: Shape, I, F, A> Shape for $stage<P, I, F, A> {
             type Chunk = P::Chunk;
-            type State = (P::State, Option<A>);
+            type State = (P::State, Kept<A>);
             type Flow = P::Flow;
         }
 
@@ -52,7 +86,7 @@ macro_rules! gathering {
             F: Fn(A, P::Item) -> $step + Send + Sync,
         {
             #[inline]
-            fn take(&$self, $kept: &mut Option<A>, $x: P::Item) -> Option<$item> {
+            fn take(&$self, $kept: &mut Kept<A>, $x: P::Item) -> Option<$item> {
                 $take
             }
         }
@@ -73,7 +107,12 @@ macro_rules! gathering {
             }
 
             fn state(&self) -> Self::State {
-                (self.pipe.state(), None)
+                (self.pipe.state(), Kept::NOTHING)
+            }
+
+            #[inline]
+            fn began(&self, state: &mut Self::State) -> Duration {
+                self.pipe.began(&mut state.0) + std::mem::take(&mut state.1.began)
             }
 
             #[inline]
@@ -120,7 +159,7 @@ macro_rules! gathering {
                         Begun::Waits => return Begun::Waits,
                         // Nothing is left before this stage: hand out its own.
                         Begun::Dropped => {
-                            return match state.1.take() {
+                            return match state.1.value.take() {
                                 Some($a) => Begun::Done($last),
                                 None => Begun::Dropped,
                             };
@@ -133,22 +172,16 @@ macro_rules! gathering {
 }
 
 gathering!(Fold, [], A, A, |a| a, |self, kept, x| {
-    let a = match kept.take() {
-        Some(a) => a,
-        None => (self.init)(),
-    };
-    *kept = Some((self.f)(a, x));
+    let a = kept.take(&self.init);
+    kept.value = Some((self.f)(a, x));
     None
 });
 
 gathering!(TryFold, [E: Send,], Result<A, E>, Result<A, E>, |a| Ok(a), |self, kept, x| {
-    let a = match kept.take() {
-        Some(a) => a,
-        None => (self.init)(),
-    };
+    let a = kept.take(&self.init);
     match (self.f)(a, x) {
         Ok(a) => {
-            *kept = Some(a);
+            kept.value = Some(a);
             None
         }
         Err(e) => Some(Err(e)),

@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::stage_debug;
 use crate::pipe::{Begun, Pipe, Shape, sealed::Sealed};
@@ -64,6 +65,11 @@ macro_rules! synchronous {
 
             fn state(&self) -> P::State {
                 self.pipe.state()
+            }
+
+            #[inline]
+            fn began(&self, state: &mut P::State) -> Duration {
+                self.pipe.began(state)
             }
 
             #[inline]

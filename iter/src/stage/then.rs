@@ -5,6 +5,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
@@ -234,6 +235,11 @@ where
     }
 
     #[inline]
+    fn began(&self, state: &mut P::State) -> Duration {
+        self.pipe.began(state)
+    }
+
+    #[inline]
     fn begin(
         &self,
         state: &mut P::State,
@@ -352,6 +358,11 @@ where
 
     fn state(&self) -> P::State {
         self.pipe.state()
+    }
+
+    #[inline]
+    fn began(&self, state: &mut P::State) -> Duration {
+        self.pipe.began(state)
     }
 
     #[inline]

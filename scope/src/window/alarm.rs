@@ -201,7 +201,8 @@ mod entry {
                 Due::Wake => {
                     let waker = lock(&self.waker).clone();
                     if let Some(waker) = waker {
-                        waker.wake_by_ref();
+                        // One by one: both are a user's, and may panic.
+                        quietly(|| waker.wake_by_ref());
                         quietly(|| drop(waker));
                     }
                 }

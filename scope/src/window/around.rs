@@ -118,7 +118,7 @@ impl Core {
             return self.polled_early(waker);
         }
         // Should it go on, the waker is noted when it comes to closing.
-        let gives_way = here::gives_way_first(waker);
+        let gives_way = here::gives_way_first();
         if gives_way {
             self.give_way_first(waker);
         }

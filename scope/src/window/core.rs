@@ -330,6 +330,7 @@ impl Core {
     pub(crate) fn sort(&self, mut chain: Chain) {
         let fresh = List::new();
         while let Some(node) = chain.pop() {
+            self.owner.came_back.set(true);
             // SAFETY: nodes of a taken chain are alive.
             match unsafe { (*node).vtable.kind } {
                 Kind::Body => {

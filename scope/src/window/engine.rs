@@ -81,8 +81,12 @@ pub(super) struct Ambient<'a> {
 impl<'a> Ambient<'a> {
     #[inline]
     pub(super) fn enter(core: &'a Core, own: &'a mut Option<CancelToken>) -> Self {
-        let outer = Some(ambient::enter(own.take()));
-        Self { core, own, outer }
+        let outer = None;
+        let mut this = Self { core, own, outer };
+        // Should a timer of a user's panic in there, the token is put back.
+        let own = this.own.take();
+        this.outer = Some(ambient::enter(own));
+        this
     }
 }
 
@@ -187,7 +191,7 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
             Window::open(&this.core).run(cx, &mut part)
         };
         drop(ambient);
-        here::polled_in_a_row(&this.core, is_first, run != Run::Rest, cx.waker());
+        here::polled_in_a_row(&this.core, run != Run::Rest);
         let cut = match run {
             Run::Rest => {
                 this.core.attend_limits(cx.waker());
@@ -304,10 +308,7 @@ impl<F: Future, K: Family<F::Output>> owner::Body for Part<'_, F, K> {
             core.owner.node.set_task(ptr::null());
             let wait = circle::rest_body(core);
             match core.body.word.rest() {
-                Rest::Again => {
-                    core.owner.came_back.set(true);
-                    core.owner.wake_body();
-                }
+                Rest::Again => core.owner.wake_body(),
                 Rest::Idle => circle::settle(wait),
             }
             return turn(false);

@@ -5,12 +5,11 @@
 
 use std::cell::Cell;
 use std::ptr;
-use std::task::Waker;
 
 use super::circle::Asked;
 use super::core::Core;
 use super::helper::Haul;
-use super::in_a_row::{First, Nested, Row};
+use super::in_a_row::{Nested, Row};
 use crate::task::Header;
 
 /// One window that a thread is in: a node of the thread's chain, which leads from the innermost to the outermost.
@@ -64,33 +63,31 @@ impl Node {
 /// if there is none, beside the task. One that has done so is not asked to again: of some that are polled in turns, always
 /// the same might be.
 #[inline]
-pub(super) fn gives_way_first(waker: &Waker) -> bool {
+pub(super) fn gives_way_first() -> bool {
     HERE.with(|here| match here.top() {
         Some(node) => Nested::opens(&node.nested, node.polls.get()),
-        None => here.row.begins(waker),
+        None => here.row.is_over(),
     })
 }
 
-/// A poll of this core's scope is over, its window closed.
+/// A poll of this core's scope is over, its window closed. `ended`: so is the scope.
 #[inline]
-pub(super) fn polled_in_a_row(core: &Core, is_first: bool, ended: bool, waker: &Waker) {
-    let came_back = core.owner.came_back.get();
+pub(super) fn polled_in_a_row(core: &Core, ended: bool) {
+    if core.owner.came_back.get() {
+        came_back(core, ended);
+    }
+}
+
+/// Somebody in there came back, so this scope has kept the one around it from coming to rest, or the task.
+fn came_back(core: &Core, ended: bool) {
     HERE.with(|here| match here.top() {
-        // That has kept the scope around it from coming to rest. What a helper's owner has is not this thread's.
-        Some(node) if came_back => {
+        // What a helper's owner has is not this thread's.
+        Some(node) => {
             if let Some(around) = (Around { node }).owned() {
                 around.owner.came_back.set(true);
             }
         }
-        None if is_first => {
-            let first = match (ended, came_back) {
-                (false, _) => First::Rests,
-                (true, true) => First::EndedLater,
-                (true, false) => First::Ended,
-            };
-            here.row.ends(first, waker);
-        }
-        _ => {}
+        None => here.row.came_back(ended, core.owner.until.get()),
     });
 }
 

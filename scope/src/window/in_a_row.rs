@@ -2,7 +2,6 @@
 //! polled again in there. Each window has a budget of its own, but those beside the task wait for all of them.
 
 use std::cell::Cell;
-use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::policy;
@@ -46,93 +45,68 @@ impl Nested {
     }
 }
 
-/// What a first poll of a scope, with no window around, came to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum First {
-    /// Nobody in it had to come back.
-    Ended,
-    /// Somebody had come to rest, and was polled again.
-    EndedLater,
-    Rests,
-}
-
 /// Scopes in a thread's polls that no window is around. Whether two of them are in one poll of a task is known to nobody, so
-/// it is counted for how long they have kept the thread. Once they have for the time of a budget, one of them gives way: a
-/// task that has been polled anew in between, or another one, has a turn too many for it.
+/// it is counted for how long they have kept the thread. Once they have for the time of a budget, one that is polled for the
+/// first time gives way: a task that has been polled anew in between, or another one, has a turn too many for it.
 #[derive(Debug)]
 pub(super) struct Row {
-    /// So many scopes are timed from here on. Most have none that come back, and need no clock.
-    timed: Cell<u32>,
-    used: Cell<Duration>,
-    /// The end of the last scope, or the beginning of the present one.
-    at: Cell<Option<Instant>>,
-    /// Whose the last scope was: the addresses of data and functions.
-    task: Cell<(usize, usize)>,
+    /// In nanoseconds.
+    used: Cell<u64>,
+    /// Short ones that have ended since the clock was last read for them.
+    scopes: Cell<u32>,
+    read_at: Cell<Option<Instant>>,
 }
 
-/// Whoever yields in a scope has so many timed after it.
-const TIMED: u32 = 16;
-/// What a task does between two scopes counts up to here: for longer it may have been at rest.
-const BETWEEN: Duration = Duration::from_micros(200);
+/// For so many short scopes the clock is read once.
+const READ_EVERY: u32 = 16;
+/// The time from one to the next counts up to here: for longer the task may have been at rest.
+const FROM_ONE_TO_THE_NEXT: Duration = Duration::from_micros(200);
 
 impl Row {
     pub(super) const fn new() -> Self {
         Self {
-            timed: Cell::new(0),
-            used: Cell::new(Duration::ZERO),
-            at: Cell::new(None),
-            task: Cell::new((0, 0)),
+            used: Cell::new(0),
+            scopes: Cell::new(0),
+            read_at: Cell::new(None),
         }
     }
 
     /// A scope is polled for the first time. `true`: it has to give way first.
     #[inline]
-    pub(super) fn begins(&self, waker: &Waker) -> bool {
-        self.timed.get() != 0 && self.begins_timed(waker)
-    }
-
-    #[cold]
-    fn begins_timed(&self, waker: &Waker) -> bool {
-        let now = Instant::now();
-        let before = self.at.replace(Some(now));
-        if let Some(at) = before.filter(|_| self.task.get() == task(waker)) {
-            self.add(now.saturating_duration_since(at).min(BETWEEN));
-        }
-        let is_over = self.used.get() >= policy::BUDGET_TIME;
+    pub(super) fn is_over(&self) -> bool {
+        let is_over = self.used.get() >= nanos(policy::BUDGET_TIME);
         if is_over {
-            self.used.set(Duration::ZERO);
-            self.at.set(None);
+            self.used.set(0);
         }
         is_over
     }
 
-    /// That poll is over.
-    #[inline]
-    pub(super) fn ends(&self, first: First, waker: &Waker) {
-        if first == First::EndedLater || self.timed.get() != 0 {
-            self.ends_timed(first, waker);
-        }
-    }
-
+    /// A poll is over, in which somebody has come back, and the scope `ended` with it or not. When its window's budget would
+    /// have been over, if the clock was read in it.
     #[cold]
-    fn ends_timed(&self, first: First, waker: &Waker) {
-        let since = self.at.take();
-        if first == First::Rests {
-            // And so does its task, as a rule.
+    pub(super) fn came_back(&self, ended: bool, until: Option<Instant>) {
+        let scopes = self.scopes.get() + u32::from(ended);
+        self.scopes.set(scopes);
+        if until.is_none() && scopes < READ_EVERY {
             return;
         }
         let now = Instant::now();
-        if let Some(since) = since {
-            self.add(now.saturating_duration_since(since));
-        }
-        let timed = if first == First::EndedLater {
-            TIMED
-        } else {
-            self.timed.get().saturating_sub(1)
+        let between = match until.and_then(|until| until.checked_sub(policy::BUDGET_TIME)) {
+            Some(opened) => {
+                self.add(now.saturating_duration_since(opened));
+                opened
+            }
+            None => now,
         };
-        self.timed.set(timed);
-        self.at.set(Some(now));
-        self.task.set(task(waker));
+        if let Some(before) = self.read_at.replace(Some(now)) {
+            let passed = between.saturating_duration_since(before);
+            self.add(passed.min(scopes * FROM_ONE_TO_THE_NEXT));
+        }
+        self.scopes.set(0);
+    }
+
+    fn add(&self, time: Duration) {
+        self.used.set(self.used.get().saturating_add(nanos(time)));
     }
 
     /// Begins one of its own, for an executor that is driven in this thread's poll.
@@ -143,18 +117,12 @@ impl Row {
     }
 
     pub(super) fn swap(&self, other: &Self) {
-        self.timed.swap(&other.timed);
         self.used.swap(&other.used);
-        self.at.swap(&other.at);
-        self.task.swap(&other.task);
-    }
-
-    fn add(&self, time: Duration) {
-        self.used.set(self.used.get().saturating_add(time));
+        self.scopes.swap(&other.scopes);
+        self.read_at.swap(&other.read_at);
     }
 }
 
-fn task(waker: &Waker) -> (usize, usize) {
-    let functions = std::ptr::from_ref(waker.vtable()).addr();
-    (waker.data().addr(), functions)
+const fn nanos(time: Duration) -> u64 {
+    time.as_nanos() as u64
 }

@@ -1,6 +1,7 @@
 //! What of a core only the owner touches: its queues, its arena, and what it has noted.
 
 use std::cell::{Cell, RefCell};
+use std::time::Instant;
 
 use super::coop;
 use super::here::{Node, PollId};
@@ -47,8 +48,10 @@ pub(crate) struct Owner {
     pub(super) doubted: Cell<usize>,
     /// In debug builds: the body is at rest and known to wait for one end.
     pub(super) body_waits: Cell<bool>,
-    /// Somebody in the scope came to rest and was woken in the same window.
+    /// In the last window somebody came to rest and was woken.
     pub(super) came_back: Cell<bool>,
+    /// When its budget would have been over, if it has read the clock.
+    pub(super) until: Cell<Option<Instant>>,
     /// There is a notice to take.
     pub(crate) noticed: Cell<bool>,
     /// The grace is over: what is left is to be dropped.
@@ -92,6 +95,7 @@ impl Owner {
             doubted: Cell::new(0),
             body_waits: Cell::new(false),
             came_back: Cell::new(false),
+            until: Cell::new(None),
             noticed: Cell::new(false),
             aborted: Cell::new(false),
             carried: Cell::new(false),
@@ -128,6 +132,7 @@ impl Owner {
             doubted,
             body_waits,
             came_back,
+            until,
             noticed,
             aborted,
             carried,
@@ -159,6 +164,7 @@ impl Owner {
         *doubted = Cell::new(0);
         *body_waits = Cell::new(false);
         *came_back = Cell::new(false);
+        *until = Cell::new(None);
         *noticed = Cell::new(false);
         *aborted = Cell::new(false);
         *carried = Cell::new(false);

@@ -95,6 +95,9 @@ impl<'a> Window<'a> {
         core.look_around();
         let mail = core.inbox.open();
         core.sort(mail);
+        // Whoever was woken before has not kept anybody waiting.
+        core.owner.came_back.set(false);
+        core.owner.until.set(None);
         frame
     }
 
@@ -440,6 +443,7 @@ impl Drop for Window<'_> {
     /// No helper is left inside when a poll ends, even if the engine itself panics (rule W4).
     fn drop(&mut self) {
         self.core.owner.doubted.set(self.policy.doubted());
+        self.core.owner.until.set(self.until);
         self.close();
         drop(self.frame.take());
     }

@@ -209,6 +209,7 @@ impl Owner {
             // A wake that came with its end.
             return;
         }
+        self.came_back.set(true);
         self.turns.body_woken(self.others());
     }
 
