@@ -201,3 +201,29 @@ fn dear_accumulators_are_few() {
     let most = of_range.max(of_iterator).max(of_vec);
     assert!(most < 200, "{of_range}, {of_iterator}, {of_vec}");
 }
+
+// A run was no longer than a batch: of a vector a thousand items, and one where the concurrency is limited to that.
+#[test]
+fn runs_that_are_dear_to_end_go_on_over_batches() {
+    let pool = Pool::builder().threads(0).build();
+    let joins = AtomicUsize::new(0);
+    let add = |a: u64, n: u64| a + n;
+    let join = |a: u64, b: u64| {
+        joins.fetch_add(1, SeqCst);
+        burn(Duration::from_millis(1));
+        a + b
+    };
+    let items: Vec<u64> = (0..40_000).collect();
+    let all = items.clone().into_par().on(&pool).fold(|| 0, add);
+    assert_eq!(block_on(all.reduce(|| 0, join)), 39_999 * 20_000);
+    let of_vec = joins.swap(0, SeqCst);
+    let all = items
+        .par()
+        .concurrency(1)
+        .on(&pool)
+        .map(|n| *n)
+        .fold(|| 0, add);
+    assert_eq!(block_on(all.reduce(|| 0, join)), 39_999 * 20_000);
+    let one_by_one = joins.swap(0, SeqCst);
+    assert!(of_vec.max(one_by_one) < 20, "{of_vec}, {one_by_one}");
+}

@@ -61,7 +61,7 @@ pub mod stages {
     pub use crate::stage::fold::{Fold, TryFold};
     pub use crate::stage::map::{Filter, FilterMap, Inspect, Map};
     #[doc(hidden)]
-    pub use crate::stage::then::{SiftFlow, ThenFlow};
+    pub use crate::stage::then::{SiftFlow, Sifted, ThenFlow};
     pub use crate::stage::then::{Then, ThenFilter};
 }
 

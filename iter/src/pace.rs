@@ -49,6 +49,8 @@ pub(crate) struct Pace {
     fixed: bool,
     /// Fewer items take less time than the end of their run.
     least: usize,
+    /// So many items make a run, over several batches if need be.
+    run: usize,
     /// How long the ends of the last runs took.
     ends: [Duration; 4],
     /// How long it takes, as far as two of them say so: one may have found no neighbour to be joined to, and the system may
@@ -68,6 +70,7 @@ impl Pace {
             goal,
             fixed: false,
             least: 1,
+            run: 1,
             ends: [Duration::ZERO; 4],
             upkeep: Duration::ZERO,
         }
@@ -92,6 +95,11 @@ impl Pace {
 
     pub(crate) fn size(&self) -> usize {
         self.size
+    }
+
+    /// How many items make a run that is dear to end.
+    pub(crate) fn run(&self) -> usize {
+        self.run
     }
 
     /// Where fewer are left than lanes might share, a lane takes so many all the same.
@@ -144,14 +152,18 @@ impl Pace {
         }
         let took = took.as_nanos().max(1);
         let worth = |time: Duration| {
-            (count as u128 * time.as_nanos() / took).min(self.max as u128) as usize
+            usize::try_from(count as u128 * time.as_nanos() / took).unwrap_or(usize::MAX)
         };
         let dear = (self.upkeep * UPKEEP).min(LONGEST.max(self.upkeep * DEAR));
         let ideal = worth(self.goal.max(dear));
         let least = worth(self.upkeep);
+        self.run = ideal.max(1);
         // One odd batch changes the size by no more than this.
         let most = self.size.saturating_mul(self.growth);
-        self.size = ideal.clamp((self.size / 2).max(1), most).min(self.max);
+        self.size = ideal
+            .min(self.max)
+            .clamp((self.size / 2).max(1), most)
+            .min(self.max);
         self.least = least.clamp(1, self.size);
     }
 }

@@ -113,7 +113,15 @@ impl Plan {
             None => BATCH_MAX,
         };
         let pace = match knobs.batch {
-            Some(size) => Pace::fixed(size.clamp(1, max)),
+            // As long as is wanted, within the limit.
+            Some(size) => Pace::fixed(size.clamp(
+                1,
+                if limit.is_none() && !suspends {
+                    PIECE_MAX
+                } else {
+                    max
+                },
+            )),
             None => Pace::adaptive(max, cuts),
         };
         Self {

@@ -1,8 +1,10 @@
 //! Destructors that panic beside an error or a result: the error arrives, and nothing is leaked or ends the process.
 
+use std::future::{Future, Ready, poll_fn};
 use std::iter::Sum;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 
 use selvedge_iter::IntoPar;
 use selvedge_scope::{Pool, block_on};
@@ -198,4 +200,67 @@ fn stage_that_panics_is_heard_beside_an_accumulator_that_panics_in_its_drop() {
             heard(&mut || std::mem::forget(block_on(bombs().collect::<Vec<_>>())));
         }
     }
+}
+
+/// Ends at once, and panics in its drop.
+fn gives<T>(output: T) -> impl Future<Output = T> + Send
+where
+    T: Send,
+{
+    let (bomb, mut output) = (Bomb(true), Some(output));
+    poll_fn(move |_| {
+        let _bomb = &bomb;
+        Poll::Ready(output.take().expect("polled once"))
+    })
+}
+
+/// Waits for ever, and panics in its drop.
+fn waits() -> impl Future<Output = bool> + Send {
+    let bomb = Bomb(true);
+    poll_fn(move |_| {
+        let _bomb = &bomb;
+        Poll::Pending
+    })
+}
+
+#[track_caller]
+fn assert_panics<T>(run: impl FnOnce() -> T) {
+    let ended = catch_unwind(AssertUnwindSafe(|| std::mem::forget(run())));
+    assert!(ended.is_err(), "a destructor's panic is raised");
+}
+
+// Each of these ended the process.
+#[test]
+fn future_and_item_that_both_panic_in_their_drop() {
+    let forget = |bomb: Bomb| std::mem::forget(bomb);
+    // At the end of the lane's round, and where the next stage begins, one that waits or not.
+    let items = || (0..1).into_par().then(|_| gives(Bomb(true)));
+    assert_panics(|| block_on(items().collect::<Vec<_>>()));
+    assert_panics(|| block_on(items().then(async |bomb| forget(bomb)).count()));
+    assert_panics(|| block_on(items().for_each(forget)));
+    assert_panics(|| block_on(items().for_each(async |bomb| forget(bomb))));
+    let kept = || items().then_filter(|_| std::future::ready(true));
+    assert_panics(|| block_on(kept().for_each(forget)));
+    // While a verdict is awaited.
+    assert_panics(|| {
+        let items = (0..1)
+            .into_par()
+            .map(|_| Bomb(true))
+            .then_filter(|_| waits());
+        let mut waiting = Box::pin(items.for_each(forget));
+        let polled = waiting
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        assert!(polled.is_pending());
+        drop(waiting);
+    });
+    // And where it cannot be asked for.
+    assert_panics(|| {
+        let items = (0..1).into_par().map(|_| Bomb(true));
+        block_on(
+            items
+                .then_filter(|_| -> Ready<bool> { panic!("a stage") })
+                .for_each(forget),
+        );
+    });
 }

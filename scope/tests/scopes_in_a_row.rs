@@ -52,9 +52,11 @@ enum Inner {
     Among,
     /// What the task computes itself.
     Between,
+    /// For as long as a hundred of the others.
+    LongBetween,
 }
 
-const INNER: [Inner; 16] = [
+const INNER: [Inner; 17] = [
     Inner::Child,
     Inner::Body,
     Inner::Handle,
@@ -71,6 +73,7 @@ const INNER: [Inner; 16] = [
     Inner::Combined,
     Inner::Among,
     Inner::Between,
+    Inner::LongBetween,
 ];
 
 fn compute() {
@@ -186,6 +189,12 @@ impl Inner {
                     scope(async |s| drop(s.spawn(async { compute() }))).await;
                 }
             }
+            Self::LongBetween => {
+                for _ in 0..100 {
+                    compute();
+                }
+                scope(async |_| checkpoint().await.unwrap()).await;
+            }
             Self::Between => {
                 compute();
                 scope(async |_| checkpoint().await.unwrap()).await;
@@ -283,7 +292,10 @@ fn scopes_in_a_row_leave_turns_to_other_tasks() {
                     let opened = lending::with(mode, || host.run(inner));
                     // A scope that gives way, and a window of which a budget is used up; for a timer, some more, since the
                     // machine may be busy.
-                    let most = TURNS * BUDGET * 4;
+                    let most = match inner {
+                        Inner::LongBetween => TURNS * 16,
+                        _ => TURNS * BUDGET * 4,
+                    };
                     assert!(
                         opened <= most,
                         "{host:?}, {inner:?}, {mode:?}: {opened} scopes for {TURNS} turns"

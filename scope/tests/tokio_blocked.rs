@@ -199,3 +199,80 @@ fn wakes_that_are_put_off_on_a_blocked_worker_do_not_pile_up() {
         }
     });
 }
+
+/// Wakes the thread that is blocked; counts who else calls it than that.
+struct Elsewhere(Waker, std::thread::ThreadId, Arc<AtomicUsize>);
+
+impl Wake for Elsewhere {
+    fn wake(self: Arc<Self>) {
+        let is_elsewhere = std::thread::current().id() != self.1;
+        self.2
+            .fetch_add(usize::from(is_elsewhere), Ordering::SeqCst);
+        self.0.wake_by_ref();
+    }
+}
+
+/// Runs a future in another executor, and counts who wakes it from elsewhere.
+fn block_counting(future: impl Future<Output = ()>, counted: Arc<AtomicUsize>) {
+    let (mut future, me) = (pin!(future), std::thread::current().id());
+    let mut waker = None;
+    block_on(poll_fn(|cx| {
+        let waker = waker.get_or_insert_with(|| {
+            let parent = cx.waker().clone();
+            Waker::from(Arc::new(Elsewhere(parent, me, counted.clone())))
+        });
+        future.as_mut().poll(&mut Context::from_waker(waker))
+    }));
+}
+
+// Each scope that gave way in its first poll found out anew that nobody would wake it, and waited for its alarm.
+#[test]
+fn scopes_in_a_row_in_another_executor_on_a_worker_wait_for_few_alarms() {
+    /// Each computes for 50 us, so a hundred of them use up a budget.
+    const SCOPES: usize = 4000;
+
+    guarded(|| {
+        for runtime in [current(), multi(1)] {
+            let alarms = Arc::new(AtomicUsize::new(0));
+            let counted = alarms.clone();
+            let blocked = async move {
+                let scopes = async {
+                    for _ in 0..SCOPES {
+                        let one = async || {
+                            common::burn(Duration::from_micros(50));
+                            selvedge_cancel::checkpoint().await.unwrap();
+                        };
+                        scope(async |s| drop(s.spawn(one()))).inline().await;
+                    }
+                };
+                block_counting(scopes, counted);
+            };
+            runtime.block_on(async { tokio::spawn(blocked).await.unwrap() });
+            let alarms = alarms.load(Ordering::SeqCst);
+            assert!(alarms <= 10, "{alarms} alarms");
+        }
+    });
+}
+
+// The same for scopes that give way since it cannot be told whether tokio polls them.
+#[test]
+fn scopes_of_which_nothing_is_known_wait_for_few_alarms() {
+    guarded(|| {
+        for runtime in [current(), multi(1)] {
+            let alarms = Arc::new(AtomicUsize::new(0));
+            let counted = alarms.clone();
+            let blocked = unconstrained(async move {
+                let scopes = async {
+                    for _ in 0..100 {
+                        let one = async || common::burn(Duration::from_micros(50));
+                        scope(async |s| drop(s.spawn(one()))).await;
+                    }
+                };
+                block_counting(scopes, counted);
+            });
+            runtime.block_on(async { tokio::spawn(blocked).await.unwrap() });
+            let alarms = alarms.load(Ordering::SeqCst);
+            assert!(alarms <= 10, "{alarms} alarms");
+        }
+    });
+}

@@ -212,9 +212,11 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
                     return Poll::Pending;
                 }
                 Poll::Ready(came) => {
+                    // The future's destructor may panic, and so may the item's then.
+                    let came = Held::new(came);
                     put_down(flow.as_mut());
                     moved = true;
-                    if let Some(item) = came {
+                    if let Some(item) = came.give() {
                         if shared.sink.feed(share, from, item) == Verdict::Fail {
                             shared.fail(from.at);
                         }

@@ -17,10 +17,10 @@ use crate::stage::then::alone;
 /// once in so many: soon enough if the source is suddenly slow.
 const LOOK: usize = 8;
 
-/// How it is with a batch of a source that gives items one by one.
+/// How it is with a batch, of a source that gives items one by one, or with a run that is dear to end.
 pub(super) enum Batch {
     Over,
-    /// The lane asks for the next item.
+    /// The lane asks for the next items.
     GoesOn,
     /// The same, but the slice is over.
     GoesOnLater,
@@ -32,11 +32,18 @@ pub(super) fn goes_on<P: Pipe, S: Sink<P::Item>>(
     desk: &mut Desk<P, S>,
     watch: Option<&mut Watch>,
 ) -> Batch {
-    if !P::Source::ONE_BY_ONE || P::SUSPENDS || desk.ended {
+    if P::SUSPENDS || desk.ended {
         return Batch::Over;
     }
-    // What is dear to end goes on over several slices.
     let is_dear = desk.run && desk.pace.is_dear();
+    if !P::Source::ONE_BY_ONE {
+        let goes_on = is_dear && !P::Source::WAITS;
+        return match watch.filter(|_| goes_on) {
+            Some(watch) => run_goes_on(shared, desk, watch),
+            None => Batch::Over,
+        };
+    }
+    // What is dear to end goes on over several slices.
     let len = match is_dear {
         true => (desk.end - desk.first) as usize,
         false => desk.count,
@@ -57,6 +64,25 @@ pub(super) fn goes_on<P: Pipe, S: Sink<P::Item>>(
     let count = std::mem::take(&mut desk.count);
     learn_part(shared, desk, count, watch.lap());
     Batch::GoesOnLater
+}
+
+/// A batch is over. The run goes on with the next one, if that follows, until it has items enough.
+#[cold]
+fn run_goes_on<P: Pipe, S: Sink<P::Item>>(
+    shared: &Shared<P, S>,
+    desk: &mut Desk<P, S>,
+    watch: &mut Watch,
+) -> Batch {
+    if (desk.end - desk.first) as usize >= desk.pace.run() {
+        return Batch::Over;
+    }
+    let count = std::mem::take(&mut desk.count);
+    learn_part(shared, desk, count, watch.lap());
+    if watch.used_up() {
+        Batch::GoesOnLater
+    } else {
+        Batch::GoesOn
+    }
 }
 
 /// So many items of a run took this long. What stages needed to begin what they keep counts with the end of the run.
@@ -146,8 +172,8 @@ pub(super) fn end<P: Pipe, S: Sink<P::Item>>(
     while let Some(limit) = shared.counts_before() {
         match shared.sink.end(share, limit) {
             None => break,
-            Some(Verdict::Fail) => shared.fail(desk.first),
-            Some(Verdict::More) => {}
+            Some((Verdict::Fail, at)) => shared.fail(at),
+            Some((Verdict::More, _)) => {}
         }
         if watch.get_or_insert_with(Watch::start).is_over() {
             return false;

@@ -7,6 +7,7 @@
 
 pub(crate) mod attempt;
 pub(crate) mod gather;
+pub(crate) mod join;
 pub(crate) mod reduce;
 pub(crate) mod tally;
 
@@ -46,8 +47,8 @@ pub trait Sink<T>: SinkShape<Share: Send> + Send + Sync + crate::pipe::sealed::S
         Verdict::More
     }
     /// A lane has ended: one step of what can be done with its share before the others end, beside them, as far as it
-    /// begins before `limit`. `None`: there is nothing left to do.
-    fn end(&self, share: &mut Self::Share, limit: u64) -> Option<Verdict> {
+    /// begins before `limit`, and where a failure of it counts. `None`: there is nothing left to do.
+    fn end(&self, share: &mut Self::Share, limit: u64) -> Option<(Verdict, u64)> {
         let _ = (share, limit);
         None
     }

@@ -4,36 +4,16 @@
 //! What has failed, or was not begun after a failure, is part of no run: a gap that stays.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 
 use selvedge_cancel::{CancelSource, quietly};
+
+pub use super::join::{Fallible, Join, WithIdentity, Without};
 
 use super::attempt::FirstError;
 use super::{Origin, Sink, SinkShape, Verdict};
 use crate::one_by_one::{Rest, drop_all};
 use crate::pipe::sealed::Sealed;
 use crate::sync::{Mutex, lock};
-
-/// How items become values, two values one, and what stands for none.
-///
-/// Hidden: it is public only because [`Reduce`] is bounded by it.
-#[doc(hidden)]
-pub trait Join<T>: Send + Sync {
-    /// What is joined.
-    type Value: Send;
-    /// What ends the intake.
-    type Error: Send;
-    /// What comes of it all.
-    type Out;
-    /// Whether there can be an error.
-    const FAILS: bool;
-    /// The value of an item.
-    fn value(&self, item: T) -> Result<Self::Value, Self::Error>;
-    /// Joins; `left` comes before `right` in the source if the pipeline is ordered.
-    fn join(&self, left: Self::Value, right: Self::Value) -> Result<Self::Value, Self::Error>;
-    /// The result of everything joined.
-    fn out(&self, all: Result<Option<Self::Value>, Self::Error>) -> Self::Out;
-}
 
 /// The terminal behind [`ParStream::reduce`](crate::ParStream::reduce) and its like.
 pub struct Reduce<J, V, E> {
@@ -172,7 +152,7 @@ impl<J, V, E> Reduce<J, V, E> {
     }
 
     /// Joins two neighbours, if there are any, of which the second begins before `limit`.
-    fn join_two<T>(&self, limit: u64) -> Option<Verdict>
+    fn join_two<T>(&self, limit: u64) -> Option<(Verdict, u64)>
     where
         J: Join<T, Value = V, Error = E>,
     {
@@ -184,9 +164,9 @@ impl<J, V, E> Reduce<J, V, E> {
         match self.both(left.value, right.value) {
             Ok(value) => {
                 self.leave(first, Run { end, value });
-                Some(Verdict::More)
+                Some((Verdict::More, at))
             }
-            Err(error) => Some(self.errors.offer(from, error)),
+            Err(error) => Some((self.errors.offer(from, error), at)),
         }
     }
 
@@ -269,7 +249,7 @@ impl<T, V: Send, E: Send, J: Join<T, Value = V, Error = E>> Sink<T> for Reduce<J
 
     /// In an unordered pipeline each lane has one value, which goes to the others' when the lane ends: so lanes share
     /// that work, too. In an ordered one there may be neighbours left that nobody has joined.
-    fn end(&self, share: &mut Self::Share, limit: u64) -> Option<Verdict> {
+    fn end(&self, share: &mut Self::Share, limit: u64) -> Option<(Verdict, u64)> {
         if self.errors.is_ordered() {
             return self.join_two(limit);
         }
@@ -288,9 +268,9 @@ impl<T, V: Send, E: Send, J: Join<T, Value = V, Error = E>> Sink<T> for Reduce<J
         match self.both(other.value, Some(own)) {
             Ok(value) => {
                 share.value = value;
-                Some(Verdict::More)
+                Some((Verdict::More, from.at))
             }
-            Err(error) => Some(self.errors.offer(from, error)),
+            Err(error) => Some((self.errors.offer(from, error), from.at)),
         }
     }
 
@@ -316,104 +296,11 @@ impl<T, V: Send, E: Send, J: Join<T, Value = V, Error = E>> Sink<T> for Reduce<J
     }
 }
 
-macro_rules! opaque {
-    ($($name:ident<$($g:ident),*>)*) => { $(
-        impl<$($g),*> std::fmt::Debug for $name<$($g),*> {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.debug_struct(stringify!($name)).finish_non_exhaustive()
-            }
-        }
-    )* };
-}
-opaque! { WithIdentity<I, F> Without<F> Fallible<I, F> }
-
-/// `reduce(identity, f)`.
-pub struct WithIdentity<I, F>(pub(crate) I, pub(crate) F);
-
-impl<T: Send, I, F> Join<T> for WithIdentity<I, F>
-where
-    I: Fn() -> T + Send + Sync,
-    F: Fn(T, T) -> T + Send + Sync,
-{
-    type Value = T;
-    type Error = Infallible;
-    type Out = T;
-    const FAILS: bool = false;
-
-    #[inline]
-    fn value(&self, item: T) -> Result<T, Infallible> {
-        Ok(item)
-    }
-
-    #[inline]
-    fn join(&self, left: T, right: T) -> Result<T, Infallible> {
-        Ok((self.1)(left, right))
-    }
-
-    fn out(&self, all: Result<Option<T>, Infallible>) -> T {
-        let Ok(all) = all;
-        all.unwrap_or_else(&self.0)
-    }
-}
-
-/// `reduce_with(f)`.
-pub struct Without<F>(pub(crate) F);
-
-impl<T: Send, F: Fn(T, T) -> T + Send + Sync> Join<T> for Without<F> {
-    type Value = T;
-    type Error = Infallible;
-    type Out = Option<T>;
-    const FAILS: bool = false;
-
-    #[inline]
-    fn value(&self, item: T) -> Result<T, Infallible> {
-        Ok(item)
-    }
-
-    #[inline]
-    fn join(&self, left: T, right: T) -> Result<T, Infallible> {
-        Ok((self.0)(left, right))
-    }
-
-    fn out(&self, all: Result<Option<T>, Infallible>) -> Option<T> {
-        let Ok(all) = all;
-        all
-    }
-}
-
-/// `try_reduce(identity, f)`.
-pub struct Fallible<I, F>(pub(crate) I, pub(crate) F);
-
-impl<T: Send, E: Send, I, F> Join<Result<T, E>> for Fallible<I, F>
-where
-    I: Fn() -> T + Send + Sync,
-    F: Fn(T, T) -> Result<T, E> + Send + Sync,
-{
-    type Value = T;
-    type Error = E;
-    type Out = Result<T, E>;
-    const FAILS: bool = true;
-
-    #[inline]
-    fn value(&self, item: Result<T, E>) -> Result<T, E> {
-        item
-    }
-
-    #[inline]
-    fn join(&self, left: T, right: T) -> Result<T, E> {
-        (self.1)(left, right)
-    }
-
-    fn out(&self, all: Result<Option<T>, E>) -> Result<T, E> {
-        all.map(|all| all.unwrap_or_else(&self.0))
-    }
-}
-
 #[cfg(all(test, not(selvedge_loom)))]
 mod tests {
     use std::convert::Infallible;
 
-    use super::{Joined, Reduce, Run, Without};
+    use super::{Fallible, Joined, Reduce, Run, Without};
     use crate::sink::{Sink, Verdict};
     use crate::sync::{AtomicU64, OnceLock, Ordering, lock};
 
@@ -491,5 +378,29 @@ mod tests {
             assert_eq!(Sink::<u64>::end(&sum, &mut share, u64::MAX), None);
         }
         assert_eq!(lock(&sum.done).runs.len(), 1);
+    }
+
+    // The limit fell to where the lane stood that happened to join them, and what is between was not begun.
+    #[test]
+    fn failure_at_the_end_of_a_lane_counts_where_its_second_run_begins() {
+        type Fails = Fallible<fn() -> u64, fn(u64, u64) -> Result<u64, String>>;
+
+        let join: Fails = Fallible(|| 0, |_, right| Err(format!("at {right}")));
+        let reduce = Reduce::new(join, true);
+        for first in [20, 30] {
+            let run = Run {
+                end: first + 10,
+                value: Some(first),
+            };
+            reduce.leave(first, run);
+        }
+        let mut share = Joined {
+            first: 0,
+            value: None,
+        };
+        let ended = Sink::<Result<u64, String>>::end(&reduce, &mut share, u64::MAX);
+        assert_eq!(ended, Some((Verdict::Fail, 30)));
+        let all = Sink::<Result<u64, String>>::finish(&reduce, vec![share]);
+        assert_eq!(all, Err("at 30".to_owned()));
     }
 }

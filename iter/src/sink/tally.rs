@@ -107,7 +107,7 @@ impl<T, S: Sum<T> + Sum<S> + Send> Sink<T> for Total<S> {
         Verdict::More
     }
 
-    fn end(&self, share: &mut Option<S>, _: u64) -> Option<Verdict> {
+    fn end(&self, share: &mut Option<S>, _: u64) -> Option<(Verdict, u64)> {
         let own = share.take()?;
         let mut ended = lock(&self.ended);
         let Some(other) = ended.take() else {
@@ -116,7 +116,7 @@ impl<T, S: Sum<T> + Sum<S> + Send> Sink<T> for Total<S> {
         };
         drop(ended);
         *share = Some(S::sum([other, own].into_iter()));
-        Some(Verdict::More)
+        Some((Verdict::More, 0))
     }
 
     fn finish(&self, shares: Vec<Option<S>>) -> S {

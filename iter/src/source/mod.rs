@@ -34,6 +34,8 @@ pub trait Source:
     /// Whether asking for an item may block the thread, so that a lane has to work on each
     /// item before the source is asked for another.
     const ONE_BY_ONE: bool = false;
+    /// Whether the next item may be some time in coming, so that nothing should wait with it.
+    const WAITS: bool = true;
 
     /// Takes up to `ask.want` items into the empty `chunk`; a source that gives them one by
     /// one takes one. `None` says that the source is at its end; `Pending` that `ask.waker`

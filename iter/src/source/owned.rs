@@ -57,6 +57,7 @@ source_shape!([I, T] FromOwned<I, T> => Buffer<T>);
 impl<T: Send, I: Iterator<Item = T> + Send> Source for FromOwned<I, T> {
     type Item = T;
     const SPLITS: bool = false;
+    const WAITS: bool = false;
 
     fn pull(&self, ask: &mut Ask<'_>, chunk: &mut Buffer<T>) -> Poll<Option<Pulled>> {
         let mut inner = lock(&self.inner);
@@ -108,6 +109,7 @@ source_shape!([T] FromVec<T> => Buffer<T>);
 impl<T: Send> Source for FromVec<T> {
     type Item = T;
     const SPLITS: bool = false;
+    const WAITS: bool = false;
 
     fn pull(&self, ask: &mut Ask<'_>, chunk: &mut Buffer<T>) -> Poll<Option<Pulled>> {
         self.items.pull(ask, chunk)

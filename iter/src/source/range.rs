@@ -93,6 +93,7 @@ source_shape!([T] FromRange<T> => Integers<T>);
 impl<T: Integer> Source for FromRange<T> {
     type Item = T;
     const SPLITS: bool = true;
+    const WAITS: bool = false;
 
     fn pull(&self, ask: &mut Ask<'_>, chunk: &mut Integers<T>) -> Poll<Option<Pulled>> {
         let pulled = self.cursor.take(ask);

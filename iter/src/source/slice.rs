@@ -35,6 +35,7 @@ source_shape!(['a, T] FromSlice<'a, T> => std::slice::Iter<'a, T>);
 impl<'a, T: Sync> Source for FromSlice<'a, T> {
     type Item = &'a T;
     const SPLITS: bool = true;
+    const WAITS: bool = false;
 
     fn pull(&self, ask: &mut Ask<'_>, chunk: &mut Self::Chunk) -> Poll<Option<Pulled>> {
         let pulled = self.cursor.take(ask);
@@ -75,6 +76,7 @@ source_shape!(['a, T] FromSliceMut<'a, T> => std::slice::IterMut<'a, T>);
 impl<'a, T: Send> Source for FromSliceMut<'a, T> {
     type Item = &'a mut T;
     const SPLITS: bool = true;
+    const WAITS: bool = false;
 
     fn pull(&self, ask: &mut Ask<'_>, chunk: &mut Self::Chunk) -> Poll<Option<Pulled>> {
         let mut guard = lock(&self.rest);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::stage_debug;
 use super::then::{Nests, ThenFlow, ThenFlowProj, alone, empty, nested};
+use crate::held::Held;
 use crate::pipe::{Begun, Pipe, Shape, sealed::Sealed};
 use crate::source::Source;
 
@@ -184,12 +185,15 @@ fn begin<W, F, T>(
 
 /// As `begin`, for an item that has waited before.
 #[inline]
-fn put<W, F, T>(
+fn put<W, F, T, X>(
     mut flow: Pin<&mut ThenFlow<W, F>>,
-    step: impl FnOnce() -> Stepped<T, F>,
+    item: X,
+    step: impl FnOnce(X) -> Stepped<T, F>,
 ) -> Option<T> {
+    // What is dropped may panic, and so may the destructor of the item then.
+    let item = Held::new(item);
     flow.set(ThenFlow::open());
-    match step() {
+    match step(item.give()) {
         Stepped::Now(out) => Some(out),
         Stepped::Later(future) => {
             flow.set(ThenFlow::Here { future });
@@ -266,7 +270,7 @@ where
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(None) => return Poll::Ready(None),
                         Poll::Ready(Some(x)) => {
-                            if let Some(out) = put(flow.as_mut(), || (self.f)(x).step()) {
+                            if let Some(out) = put(flow.as_mut(), x, |x| (self.f)(x).step()) {
                                 return Poll::Ready(Some(out));
                             }
                         }

@@ -4,12 +4,14 @@
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
 use super::stage_debug;
+use crate::held::Held;
+use crate::one_by_one::OneByOne;
 use crate::pipe::{Begun, Pipe, Shape, sealed::Sealed};
 use crate::source::Source;
 
@@ -45,7 +47,7 @@ pin_project! {
     #[project = SiftFlowProj]
     pub enum SiftFlow<W, T, I> {
         Before { #[pin] flow: Option<W> },
-        Here { #[pin] future: T, item: Option<I> },
+        Here { #[pin] both: Sifted<T, I> },
     }
 }
 
@@ -146,28 +148,74 @@ fn begin_to_sift<W, T, I>(
     item: I,
     f: impl Fn(&I) -> T,
 ) {
-    let future = f(&item);
     place.set(Some(SiftFlow::Here {
-        future,
-        item: Some(item),
+        both: Sifted::new(item, f),
     }));
 }
 
+// What is dropped or called in these may panic, and so may the destructor of the item then: it is held.
+
 /// The item's own future follows.
-fn put<W, T>(mut flow: Pin<&mut ThenFlow<W, T>>, make: impl FnOnce() -> T) {
-    // Gone first: the flow before must not outlive its item.
+fn put<W, T, X>(mut flow: Pin<&mut ThenFlow<W, T>>, item: X, make: impl FnOnce(X) -> T) {
+    let item = Held::new(item);
+    // Empty first: the flow before must not outlive its item.
     flow.set(ThenFlow::open());
-    flow.set(ThenFlow::Here { future: make() });
+    let item = item.give();
+    flow.set(ThenFlow::Here { future: make(item) });
 }
 
 /// As `put`, for an item that waits for a verdict.
 fn sift<W, T, I>(mut flow: Pin<&mut SiftFlow<W, T, I>>, item: I, f: impl Fn(&I) -> T) {
+    let item = Held::new(item);
     flow.set(SiftFlow::open());
-    let future = f(&item);
+    let item = item.give();
     flow.set(SiftFlow::Here {
-        future,
-        item: Some(item),
+        both: Sifted::new(item, f),
     });
+}
+
+pin_project! {
+    /// An item and the future of its verdict.
+    #[doc(hidden)]
+    pub struct Sifted<T, I> {
+        #[pin]
+        future: Option<T>,
+        item: Option<I>,
+    }
+
+    /// One after the other: two destructors that panic do not end the process.
+    impl<T, I> PinnedDrop for Sifted<T, I> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            let mut all = OneByOne::default();
+            all.run(|| this.future.set(None));
+            all.run(|| drop(this.item.take()));
+            all.end();
+        }
+    }
+}
+
+impl<T, I> Sifted<T, I> {
+    #[inline]
+    fn new(item: I, f: impl Fn(&I) -> T) -> Self {
+        let mut item = Held::new(item);
+        Self {
+            future: Some(f(item.get())),
+            item: Some(item.give()),
+        }
+    }
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<I>>
+    where
+        T: Future<Output = bool>,
+    {
+        let this = self.project();
+        let Some(future) = this.future.as_pin_mut() else {
+            return Poll::Ready(None);
+        };
+        let keep = ready!(future.poll(cx));
+        Poll::Ready(this.item.take().filter(|_| keep))
+    }
 }
 
 impl<P, F, T> Then<P, F, T> {
@@ -273,7 +321,7 @@ where
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(None) => return Poll::Ready(None),
                         Poll::Ready(Some(x)) => {
-                            put(flow.as_mut(), || (self.f)(x));
+                            put(flow.as_mut(), x, &self.f);
                         }
                     }
                 }
@@ -403,11 +451,7 @@ where
                         }
                     }
                 }
-                SiftFlowProj::Here { future, item } => {
-                    return future
-                        .poll(cx)
-                        .map(|keep| if keep { item.take() } else { None });
-                }
+                SiftFlowProj::Here { both } => return both.poll(cx),
             }
         }
     }

@@ -6,11 +6,20 @@ use super::coop;
 use super::core::Core;
 use super::here::{self, Around, PollId};
 use super::parent::Seen;
+use super::policy;
 use super::put_off::{Due, PutOff};
 use crate::task::quietly;
 
 /// So many windows of a nested scope are unsure in a row.
 const UNSURE: u32 = 4;
+
+/// What became of the first wake that a scope has put off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum FirstPutOff {
+    NotYet,
+    UnderWay,
+    Known,
+}
 
 impl Core {
     /// Whether polls of the scope are polls of a runtime of tokio's, with a budget; as far as can be told. Owner only; not
@@ -128,9 +137,11 @@ impl Core {
     #[cold]
     fn give_way_first(&self, waker: &Waker) {
         self.polled_with(waker);
-        if !here::in_window() {
-            self.look_around();
+        if here::in_window() {
+            quietly(|| waker.wake_by_ref());
+            return;
         }
+        self.look_around();
         self.wake_later(waker);
     }
 
@@ -172,12 +183,16 @@ impl Core {
             Due::Beside => {
                 owner.put_off.replace(Some(put_off));
             }
-            Due::Served => owner.lates.set(0),
+            Due::Served => {
+                owner.lates.set(0);
+                self.has_put_off(true);
+            }
             Due::Blocked => {
                 // After some windows it is tried again.
                 let lates = owner.lates.get() + 1;
                 owner.lates.set(lates);
-                owner.at_once.set(8 << lates.min(9));
+                owner.at_once.set(policy::at_once(lates));
+                self.has_put_off(false);
             }
         }
         if let Some(alarm) = &*owner.alarm.borrow() {
@@ -202,9 +217,29 @@ impl Core {
         if !coop::may_put_off(self.is_polled_by_tokio()) {
             return false;
         }
-        let at_once = self.owner.at_once.get();
-        self.owner.at_once.set(at_once.saturating_sub(1));
-        at_once == 0
+        let owner = &self.owner;
+        let at_once = owner.at_once.get();
+        owner.at_once.set(at_once.saturating_sub(1));
+        if at_once > 0 {
+            return false;
+        }
+        // The first time nothing is known of that here. There may have been many scopes before that have found out.
+        let goes_by_thread = owner.first_put_off.get() == FirstPutOff::NotYet;
+        if goes_by_thread {
+            if !here::may_put_off() {
+                return false;
+            }
+            owner.first_put_off.set(FirstPutOff::UnderWay);
+        }
+        true
+    }
+
+    /// What this scope has put off came, or it did not. The first time others on this thread are to know.
+    fn has_put_off(&self, came: bool) {
+        let first = &self.owner.first_put_off;
+        if first.replace(FirstPutOff::Known) == FirstPutOff::UnderWay {
+            here::put_off(came);
+        }
     }
 
     /// The scope has given way: the task around is to poll it again, after others.

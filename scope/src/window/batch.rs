@@ -351,7 +351,7 @@ impl<F: Future> BatchEngine<F> {
         let run = window.run(cx, &mut starter);
         drop(window);
         drop(ambient);
-        here::polled_in_a_row(&this.core, run != Run::Rest);
+        here::polled_in_a_row(&this.core, is_first && run != Run::Rest);
         if run == Run::Rest {
             circle::asks_for_scope(&this.core, cx.waker());
             return Poll::Pending;

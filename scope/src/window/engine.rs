@@ -191,7 +191,7 @@ impl<'env, F: Future, K: Family<F::Output>> Engine<'env, F, K> {
             Window::open(&this.core).run(cx, &mut part)
         };
         drop(ambient);
-        here::polled_in_a_row(&this.core, run != Run::Rest);
+        here::polled_in_a_row(&this.core, is_first && run != Run::Rest);
         let cut = match run {
             Run::Rest => {
                 this.core.attend_limits(cx.waker());

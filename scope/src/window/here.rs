@@ -70,16 +70,26 @@ pub(super) fn gives_way_first() -> bool {
     })
 }
 
-/// A poll of this core's scope is over, its window closed. `ended`: so is the scope.
+/// Whether the first wake of a scope that gives way may be put off, as far as earlier ones on this thread say.
+pub(super) fn may_put_off() -> bool {
+    HERE.with(|here| here.row.may_put_off())
+}
+
+/// What it has put off came, or it did not.
+pub(super) fn put_off(came: bool) {
+    HERE.with(|here| here.row.put_off(came));
+}
+
+/// A poll of this core's scope is over, its window closed. `at_once`: it was the scope's first, and its last.
 #[inline]
-pub(super) fn polled_in_a_row(core: &Core, ended: bool) {
+pub(super) fn polled_in_a_row(core: &Core, at_once: bool) {
     if core.owner.came_back.get() {
-        came_back(core, ended);
+        came_back(core, at_once);
     }
 }
 
 /// Somebody in there came back, so this scope has kept the one around it from coming to rest, or the task.
-fn came_back(core: &Core, ended: bool) {
+fn came_back(core: &Core, at_once: bool) {
     HERE.with(|here| match here.top() {
         // What a helper's owner has is not this thread's.
         Some(node) => {
@@ -87,7 +97,7 @@ fn came_back(core: &Core, ended: bool) {
                 around.owner.came_back.set(true);
             }
         }
-        None => here.row.came_back(ended, core.owner.until.get()),
+        None => here.row.came_back(at_once, core.owner.until.get()),
     });
 }
 

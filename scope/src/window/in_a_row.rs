@@ -55,12 +55,16 @@ pub(super) struct Row {
     /// Short ones that have ended since the clock was last read for them.
     scopes: Cell<u32>,
     read_at: Cell<Option<Instant>>,
+    /// So many scopes do not put off their first wake: somebody blocks the worker of this thread.
+    at_once: Cell<u32>,
+    /// How often in a row that was so.
+    lates: Cell<u32>,
 }
 
 /// For so many short scopes the clock is read once.
-const READ_EVERY: u32 = 16;
+const READ_EVERY: u32 = 4;
 /// The time from one to the next counts up to here: for longer the task may have been at rest.
-const FROM_ONE_TO_THE_NEXT: Duration = Duration::from_micros(200);
+const FROM_ONE_TO_THE_NEXT: Duration = Duration::from_millis(1);
 
 impl Row {
     pub(super) const fn new() -> Self {
@@ -68,6 +72,8 @@ impl Row {
             used: Cell::new(0),
             scopes: Cell::new(0),
             read_at: Cell::new(None),
+            at_once: Cell::new(0),
+            lates: Cell::new(0),
         }
     }
 
@@ -81,11 +87,11 @@ impl Row {
         is_over
     }
 
-    /// A poll is over, in which somebody has come back, and the scope `ended` with it or not. When its window's budget would
-    /// have been over, if the clock was read in it.
+    /// A poll is over, in which somebody has come back. `at_once`: it was the scope's first, and its last. When its window's
+    /// budget would have been over, if the clock was read in it.
     #[cold]
-    pub(super) fn came_back(&self, ended: bool, until: Option<Instant>) {
-        let scopes = self.scopes.get() + u32::from(ended);
+    pub(super) fn came_back(&self, at_once: bool, until: Option<Instant>) {
+        let scopes = self.scopes.get() + u32::from(at_once);
         self.scopes.set(scopes);
         if until.is_none() && scopes < READ_EVERY {
             return;
@@ -98,6 +104,12 @@ impl Row {
             }
             None => now,
         };
+        if !at_once {
+            // It has been at rest, and so has its task, as a rule.
+            self.scopes.set(0);
+            self.read_at.set(None);
+            return;
+        }
         if let Some(before) = self.read_at.replace(Some(now)) {
             let passed = between.saturating_duration_since(before);
             self.add(passed.min(scopes * FROM_ONE_TO_THE_NEXT));
@@ -107,6 +119,27 @@ impl Row {
 
     fn add(&self, time: Duration) {
         self.used.set(self.used.get().saturating_add(nanos(time)));
+    }
+
+    /// Whether the first wake of a scope may be put off.
+    pub(super) fn may_put_off(&self) -> bool {
+        let at_once = self.at_once.get();
+        self.at_once.set(at_once.saturating_sub(1));
+        at_once == 0
+    }
+
+    /// What was put off came, or it did not.
+    pub(super) fn put_off(&self, came: bool) {
+        // Not for long: whoever blocks the worker may have gone, and others are served later for it.
+        let lates = if came {
+            0
+        } else {
+            (self.lates.get() + 1).min(4)
+        };
+        self.lates.set(lates);
+        if !came {
+            self.at_once.set(policy::at_once(lates));
+        }
     }
 
     /// Begins one of its own, for an executor that is driven in this thread's poll.
@@ -120,6 +153,8 @@ impl Row {
         self.used.swap(&other.used);
         self.scopes.swap(&other.scopes);
         self.read_at.swap(&other.read_at);
+        self.at_once.swap(&other.at_once);
+        self.lates.swap(&other.lates);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
+use super::around::FirstPutOff;
 use super::coop;
 use super::here::{Node, PollId};
 use super::put_off::PutOff;
@@ -50,6 +51,8 @@ pub(crate) struct Owner {
     pub(super) body_waits: Cell<bool>,
     /// In the last window somebody came to rest and was woken.
     pub(super) came_back: Cell<bool>,
+    /// What became of the first wake that was put off.
+    pub(super) first_put_off: Cell<FirstPutOff>,
     /// When its budget would have been over, if it has read the clock.
     pub(super) until: Cell<Option<Instant>>,
     /// There is a notice to take.
@@ -95,6 +98,7 @@ impl Owner {
             doubted: Cell::new(0),
             body_waits: Cell::new(false),
             came_back: Cell::new(false),
+            first_put_off: Cell::new(FirstPutOff::NotYet),
             until: Cell::new(None),
             noticed: Cell::new(false),
             aborted: Cell::new(false),
@@ -132,6 +136,7 @@ impl Owner {
             doubted,
             body_waits,
             came_back,
+            first_put_off,
             until,
             noticed,
             aborted,
@@ -164,6 +169,7 @@ impl Owner {
         *doubted = Cell::new(0);
         *body_waits = Cell::new(false);
         *came_back = Cell::new(false);
+        *first_put_off = Cell::new(FirstPutOff::NotYet);
         *until = Cell::new(None);
         *noticed = Cell::new(false);
         *aborted = Cell::new(false);
