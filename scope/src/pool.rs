@@ -253,11 +253,6 @@ impl Pool {
         self.0.helped.store(self.nanos(), Ordering::Relaxed);
     }
 
-    /// Whether the pool has helped before.
-    pub(crate) fn is_used(&self) -> bool {
-        self.0.helped.load(Ordering::Relaxed) != 0
-    }
-
     /// Whether a thread of the pool is probably awake.
     pub(crate) fn is_hot(&self) -> bool {
         let helped = self.0.helped.load(Ordering::Relaxed);

@@ -78,6 +78,8 @@ impl Window<'_> {
             }
         }
         self.close();
+        // The scope lets others have their turns, whoever came back in it.
+        core.owner.came_back.set(false);
         // The thread is no owner any more when the parent is told: what `wake` does is any stranger's doing,
         // and on another thread the next poll may have begun.
         drop(self.frame.take());

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use selvedge_cancel::ambient;
 
+use super::core::Core;
 use super::here::{self, Lending};
 use super::monitor::{News, Size};
 use super::owner::Window;
@@ -63,12 +64,8 @@ impl Window<'_> {
             // are taken back.
             core.lend(0);
             self.guessed = true;
-        } else if self.policy.estimate() >= policy::BIG && core.may_lend() && core.pool().is_used()
-        {
-            // Nothing to lend yet; mail that comes during a long poll may ask for a helper.
-            core.owner.lent.set(true);
-            core.share(0);
-            core.set_big(true);
+        } else if self.policy.estimate() >= policy::BIG {
+            core.expect_long_poll();
         }
         self.spent |= core.owner.ends_early.get();
     }
@@ -135,6 +132,8 @@ impl Window<'_> {
         taken.mixed |= taken.key != 0 && taken.key != key;
         taken.key = key;
         taken.polls += 1;
+        // While a big one is polled mail is worth a helper, also when those that were here have gone.
+        self.core.set_big(policy::estimate(key) >= policy::BIG);
         header
     }
 
@@ -201,5 +200,24 @@ impl Window<'_> {
         // What a helper left behind between the last collection and its leaving is taken here.
         self.end_lending();
         core.owner.has_work() || core.owner.lent.get()
+    }
+}
+
+impl Core {
+    /// A child is about to be polled for long, perhaps. There is nothing to lend yet; mail that comes meanwhile may ask for a
+    /// helper. Owner only, in an open window.
+    #[cold]
+    pub(super) fn expect_long_poll(&self) {
+        if self.live() <= 1 || !self.may_lend() {
+            return;
+        }
+        if !self.owner.lent.replace(true) {
+            self.share(0);
+        }
+        self.set_big(true);
+        if self.inbox.has_mail() {
+            // It came before that was said.
+            self.ask();
+        }
     }
 }

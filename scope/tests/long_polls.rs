@@ -1,0 +1,137 @@
+//! Somebody on the scope's own thread is in a long poll, and somebody else becomes ready, called from outside: a helper polls
+//! him meanwhile.
+#![cfg(not(selvedge_loom))]
+
+mod common;
+
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Poll, Waker};
+use std::thread::ThreadId;
+use std::time::Duration;
+
+use common::{burn, guarded_for};
+use selvedge_cancel::checkpoint;
+use selvedge_scope::{Pool, block_on, join_all, scope};
+
+/// So long a poll waits for what comes soon, if it comes.
+const MOST: Duration = Duration::from_secs(5);
+/// A poll that is long for sure.
+const LONG: Duration = Duration::from_millis(1);
+/// So often a kind is seen before it is known well.
+const SEEN: usize = 20;
+
+/// What a round is about.
+#[derive(Default)]
+struct Round {
+    /// Who rests.
+    rests: Mutex<Option<Waker>>,
+    called: AtomicBool,
+    served: Mutex<bool>,
+    bell: Condvar,
+}
+
+impl Round {
+    /// Rests until he is called.
+    async fn rest(&self) {
+        poll_fn(|cx| {
+            *self.rests.lock().unwrap() = Some(cx.waker().clone());
+            match self.called.load(Ordering::SeqCst) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
+        *self.served.lock().unwrap() = true;
+        self.bell.notify_all();
+    }
+
+    /// In one poll: has him called by a thread, and waits until he was polled.
+    fn is_served(self: &Arc<Self>) -> bool {
+        let round = self.clone();
+        std::thread::spawn(move || {
+            burn(LONG);
+            round.called.store(true, Ordering::SeqCst);
+            let waker = round.rests.lock().unwrap().take();
+            waker.expect("he rests").wake();
+        });
+        let served = self.served.lock().unwrap();
+        let (served, _) = self
+            .bell
+            .wait_timeout_while(served, MOST, |served| !*served)
+            .unwrap();
+        *served
+    }
+}
+
+/// Computes, or does so for as long as somebody else is not served, if it is the owner's thread that polls.
+async fn long(round: &Arc<Round>, is_test: bool, owner: ThreadId, late: &AtomicUsize) {
+    checkpoint().await.unwrap();
+    if is_test && std::thread::current().id() == owner {
+        late.fetch_add(usize::from(!round.is_served()), Ordering::SeqCst);
+    } else {
+        burn(LONG);
+        round.called.store(true, Ordering::SeqCst);
+        let waker = round.rests.lock().unwrap().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Who {
+    Child,
+    Member,
+}
+
+/// How often somebody was not served. With `short` ones, of which helpers have some, and are gone again when it gets long.
+fn late(who: Who, is_test: bool, short: usize, pool: &Pool) -> usize {
+    let (round, late) = (Arc::new(Round::default()), AtomicUsize::new(0));
+    let owner = std::thread::current().id();
+    let long = async || long(&round, is_test, owner, &late).await;
+    let few = async || burn(LONG);
+    match who {
+        Who::Child => block_on(
+            scope(async |s| {
+                drop(s.spawn(round.rest()));
+                for _ in 0..short {
+                    drop(s.spawn(few()));
+                }
+                drop(s.spawn(long()));
+            })
+            .on(pool),
+        ),
+        Who::Member => {
+            let kinds = 0..2 + short;
+            let member = async |n| match n {
+                0 => round.rest().await,
+                1 => long().await,
+                _ => few().await,
+            };
+            block_on(join_all(kinds.map(|n| Box::pin(member(n)))).on(pool));
+        }
+    }
+    late.into_inner()
+}
+
+// Only beside a child that was long and alone was a helper asked for, of a pool that had helped before.
+#[test]
+fn who_is_called_during_a_long_poll_is_served_by_a_helper() {
+    guarded_for(Duration::from_secs(240), || {
+        for who in [Who::Child, Who::Member] {
+            for short in [0, 4] {
+                let pool = Pool::builder().threads(2).build();
+                for _ in 0..SEEN {
+                    late(who, false, short, &pool);
+                }
+                let late = (0..SEEN)
+                    .map(|_| late(who, true, short, &pool))
+                    .sum::<usize>();
+                // A kind is judged by its polls, of which some are short.
+                assert!(late <= 2, "{who:?} beside {short}: {late} of {SEEN}");
+            }
+        }
+    });
+}
