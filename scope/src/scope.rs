@@ -89,6 +89,11 @@ use crate::window::{Engine, Handle, Hint, Refusal};
 /// # Cancel safety
 /// Dropping the scope drops the body and all children where they are, without waiting. Nothing outlives it.
 ///
+/// # Turns
+/// A scope gives way after 5 ms, also one whose tasks never have to wait. Where several in a row have kept their thread for so
+/// long, the next one gives way in its first poll: a scope that is polled by hand may be pending, and will be woken, before
+/// anything in it has begun.
+///
 /// Compares with `futures::future::join_all` (one core, one type) and `std::thread::scope` (threads).
 #[track_caller]
 pub fn scope<'env, B, F>(body: B) -> Scoped<'env, F>

@@ -4,8 +4,8 @@
 
 mod common;
 
-use std::future::{Future, pending};
-use std::pin::{Pin, pin};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -40,8 +40,6 @@ enum Inner {
     WokenByNested,
     /// A child is woken by another thread, while its sibling waits for that.
     WokenByThread,
-    /// Beside a scope that computes and comes to rest.
-    Selected,
     /// A scope in the scope.
     Deep,
     /// Two members that wait for each other, by a channel.
@@ -56,7 +54,7 @@ enum Inner {
     LongBetween,
 }
 
-const INNER: [Inner; 17] = [
+const INNER: [Inner; 16] = [
     Inner::Child,
     Inner::Body,
     Inner::Handle,
@@ -67,7 +65,6 @@ const INNER: [Inner; 17] = [
     Inner::Receives,
     Inner::WokenByNested,
     Inner::WokenByThread,
-    Inner::Selected,
     Inner::Deep,
     Inner::Exchange,
     Inner::Combined,
@@ -164,18 +161,6 @@ impl Inner {
                     }));
                 })
                 .await;
-            }
-            Self::Selected => {
-                let rests = pin!(scope(async |s| {
-                    drop(s.spawn(async {
-                        for _ in 0..20 {
-                            work().await;
-                        }
-                        pending::<()>().await;
-                    }));
-                }));
-                let yields = pin!(scope(async |_| checkpoint().await.unwrap()));
-                futures::future::select(rests, yields).await;
             }
             Self::Deep => scope(async |s| drop(s.spawn(child()))).await,
             Self::Exchange => exchange().await,

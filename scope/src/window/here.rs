@@ -97,7 +97,9 @@ fn came_back(core: &Core, at_once: bool) {
                 around.owner.came_back.set(true);
             }
         }
-        None => here.row.came_back(at_once, core.owner.until.get()),
+        None if at_once => here.row.came_back(core.owner.until.get()),
+        // One that has come to rest: so has its task, as a rule.
+        None => {}
     });
 }
 

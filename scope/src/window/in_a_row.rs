@@ -87,11 +87,11 @@ impl Row {
         is_over
     }
 
-    /// A poll is over, in which somebody has come back. `at_once`: it was the scope's first, and its last. When its window's
-    /// budget would have been over, if the clock was read in it.
+    /// A scope is over with its first poll, in which somebody has come back. When its window's budget would have been over, if
+    /// the clock was read in it.
     #[cold]
-    pub(super) fn came_back(&self, at_once: bool, until: Option<Instant>) {
-        let scopes = self.scopes.get() + u32::from(at_once);
+    pub(super) fn came_back(&self, until: Option<Instant>) {
+        let scopes = self.scopes.get() + 1;
         self.scopes.set(scopes);
         if until.is_none() && scopes < READ_EVERY {
             return;
@@ -104,12 +104,6 @@ impl Row {
             }
             None => now,
         };
-        if !at_once {
-            // It has been at rest, and so has its task, as a rule.
-            self.scopes.set(0);
-            self.read_at.set(None);
-            return;
-        }
         if let Some(before) = self.read_at.replace(Some(now)) {
             let passed = between.saturating_duration_since(before);
             self.add(passed.min(scopes * FROM_ONE_TO_THE_NEXT));
