@@ -4,7 +4,9 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+#[cfg(feature = "tokio")]
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
@@ -117,6 +119,7 @@ fn what_a_helper_brings_is_attended_to_while_another_is_in_a_long_poll() {
     });
 }
 
+#[cfg(feature = "tokio")]
 /// A body that yields to tokio while a helper is in one poll. Whether that was so.
 async fn body_yields(pool: Pool) -> bool {
     let (attended, helped, late) = (
@@ -147,6 +150,7 @@ async fn body_yields(pool: Pool) -> bool {
 }
 
 // What tokio has put off wakes the body on this very thread, when the worker begins to wait.
+#[cfg(feature = "tokio")]
 #[test]
 fn body_that_yields_to_tokio_goes_on_while_a_helper_is_in_a_long_poll() {
     guarded_for(Duration::from_secs(120), || {

@@ -272,6 +272,12 @@ impl Host {
 fn scopes_in_a_row_leave_turns_to_other_tasks() {
     guarded_for(Duration::from_secs(300), || {
         for host in HOSTS {
+            // Without the feature nothing looks at tokio's timers before the others have had sixty turns.
+            if cfg!(not(feature = "tokio"))
+                && matches!(host, Host::CurrentTimer | Host::WorkerTimer)
+            {
+                continue;
+            }
             for inner in INNER {
                 for mode in MODES {
                     let opened = lending::with(mode, || host.run(inner));
