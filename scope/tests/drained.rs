@@ -7,11 +7,10 @@ mod common;
 #[cfg(feature = "tokio")]
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use common::hosts::multi;
-use common::{burn, guarded_for, on_helper, pool};
+use common::{Signal, burn, guarded_for, on_helper, pool};
 use selvedge_cancel::{cancelled, checkpoint};
 use selvedge_scope::{Pool, Scope, block_on, scope};
 
@@ -31,25 +30,6 @@ enum News {
     Cancelled,
 }
 
-#[derive(Default)]
-struct Signal(Mutex<bool>, Condvar);
-
-impl Signal {
-    fn give(&self) {
-        *self.0.lock().unwrap() = true;
-        self.1.notify_all();
-    }
-
-    fn wait(&self) -> bool {
-        let given = self.0.lock().unwrap();
-        let (given, _) = self
-            .1
-            .wait_timeout_while(given, MOST, |given| !*given)
-            .unwrap();
-        *given
-    }
-}
-
 /// Two children meet on helpers; one is in one poll until what the other brings has been attended to. Whether both were on
 /// helpers.
 async fn brought(news: News, pool: &Pool) -> bool {
@@ -59,7 +39,7 @@ async fn brought(news: News, pool: &Pool) -> bool {
     let stays = async move || {
         if on_helper() {
             helpers.fetch_add(1, Ordering::SeqCst);
-            late.fetch_add(usize::from(!attended.wait()), Ordering::SeqCst);
+            late.fetch_add(usize::from(!attended.wait(MOST)), Ordering::SeqCst);
         }
     };
     let brings = async move |s: Scope<'_>| {
@@ -132,7 +112,7 @@ async fn body_yields(pool: Pool) -> bool {
         drop(s.spawn(async {
             if on_helper() {
                 helped.store(true, Ordering::SeqCst);
-                late.store(!attended.wait(), Ordering::SeqCst);
+                late.store(!attended.wait(MOST), Ordering::SeqCst);
             }
         }));
         checkpoint().await.unwrap();

@@ -6,12 +6,12 @@ mod common;
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use common::{burn, guarded_for};
+use common::{Signal, burn, guarded_for};
 use selvedge_scope::{Pool, block_on, join_all, scope};
 
 /// So long a poll waits for what comes soon, if it comes.
@@ -27,8 +27,7 @@ struct Round {
     /// Who rests.
     rests: Mutex<Option<Waker>>,
     called: AtomicBool,
-    served: Mutex<bool>,
-    bell: Condvar,
+    served: Signal,
 }
 
 impl Round {
@@ -42,8 +41,7 @@ impl Round {
             }
         })
         .await;
-        *self.served.lock().unwrap() = true;
-        self.bell.notify_all();
+        self.served.give();
     }
 
     /// In one poll: has him called by a thread, and waits until he was polled.
@@ -55,12 +53,7 @@ impl Round {
             let waker = round.rests.lock().unwrap().take();
             waker.expect("he rests").wake();
         });
-        let served = self.served.lock().unwrap();
-        let (served, _) = self
-            .bell
-            .wait_timeout_while(served, MOST, |served| !*served)
-            .unwrap();
-        *served
+        self.served.wait(MOST)
     }
 }
 

@@ -92,9 +92,7 @@ pub(super) fn learn_part<P: Pipe, S: Sink<P::Item>>(
     count: usize,
     took: Duration,
 ) {
-    let (state, _) = desk.work.as_mut().expect("a lane at rest has its work");
-    let began = shared.pipe.began(state);
-    desk.began += began;
+    let began = note_begun(shared, desk);
     desk.pace.learn(count, took.saturating_sub(began));
 }
 
@@ -105,11 +103,17 @@ pub(super) fn learn_end<P: Pipe, S: Sink<P::Item>>(
     took: Duration,
     end: Duration,
 ) {
+    let began = note_begun(shared, desk);
+    desk.pace.run_ended(end + std::mem::take(&mut desk.began));
+    desk.pace.learn(desk.count, took.saturating_sub(began));
+}
+
+/// How long stages took to begin what they keep, since this was last noted for the run.
+fn note_begun<P: Pipe, S: Sink<P::Item>>(shared: &Shared<P, S>, desk: &mut Desk<P, S>) -> Duration {
     let (state, _) = desk.work.as_mut().expect("a lane at rest has its work");
     let began = shared.pipe.began(state);
-    desk.pace
-        .run_ended(end + began + std::mem::take(&mut desk.began));
-    desk.pace.learn(desk.count, took.saturating_sub(began));
+    desk.began += began;
+    began
 }
 
 /// Makes what came the lane's batch, or the next part of it.

@@ -4,11 +4,11 @@
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use super::stage_debug;
-use super::then::{Nests, ThenFlow, ThenFlowProj, alone, empty, nested};
+use super::then::{Nests, ThenFlow, ThenFlowProj, resume_before, through};
 use crate::held::Held;
 use crate::pipe::{Begun, Pipe, Shape, sealed::Sealed};
 use crate::source::Source;
@@ -143,31 +143,6 @@ impl<P, F, R, T, M> Each<P, F, R, T, M> {
     }
 }
 
-impl<P: Pipe, F, R, T, M> Each<P, F, R, T, M> {
-    /// An item has come through the stages before, or not.
-    #[inline]
-    fn go_on(
-        &self,
-        begun: Begun<P::Item>,
-        mut place: Pin<&mut Option<<Self as Shape>::Flow>>,
-    ) -> Begun<T>
-    where
-        R: Step<T, M>,
-        F: Fn(P::Item) -> R,
-    {
-        match begun {
-            Begun::Waits => return Begun::Waits,
-            // Empty first: the flow before must not outlive its item.
-            _ if P::SUSPENDS => empty(place.as_mut()),
-            _ => {}
-        }
-        let Begun::Done(x) = begun else {
-            return Begun::Dropped;
-        };
-        begin(place, || (self.f)(x).step())
-    }
-}
-
 /// The closure has the item; should it return a future, that goes to its place. A function of its own, as in `then.rs`.
 #[inline]
 fn begin<W, F, T>(
@@ -241,16 +216,12 @@ where
         &self,
         state: &mut P::State,
         item: <P::Source as Source>::Item,
-        mut place: Pin<&mut Option<Self::Flow>>,
+        place: Pin<&mut Option<Self::Flow>>,
     ) -> Begun<T> {
-        let begun = if P::SUSPENDS {
-            nested(place.as_mut(), |before| {
-                self.pipe.begin(state, item, before)
-            })
-        } else {
-            alone(|before| self.pipe.begin(state, item, before))
-        };
-        self.go_on(begun, place)
+        let before = |before: Pin<&mut Option<P::Flow>>| self.pipe.begin(state, item, before);
+        through::<P, _, _>(place, before, |place, x| {
+            begin(place, || (self.f)(x).step())
+        })
     }
 
     #[inline]
@@ -263,17 +234,11 @@ where
         loop {
             match flow.as_mut().project() {
                 ThenFlowProj::Before { flow: before } => {
-                    let Some(before) = before.as_pin_mut() else {
+                    let Some(x) = ready!(resume_before(&self.pipe, state, before, cx)) else {
                         return Poll::Ready(None);
                     };
-                    match self.pipe.resume(state, before, cx) {
-                        Poll::Pending => return Poll::Pending,
-                        Poll::Ready(None) => return Poll::Ready(None),
-                        Poll::Ready(Some(x)) => {
-                            if let Some(out) = put(flow.as_mut(), x, |x| (self.f)(x).step()) {
-                                return Poll::Ready(Some(out));
-                            }
-                        }
+                    if let Some(out) = put(flow.as_mut(), x, |x| (self.f)(x).step()) {
+                        return Poll::Ready(Some(out));
                     }
                 }
                 ThenFlowProj::Here { future } => return future.poll(cx).map(Some),
@@ -282,12 +247,10 @@ where
     }
 
     #[inline]
-    fn flush(&self, state: &mut P::State, mut place: Pin<&mut Option<Self::Flow>>) -> Begun<T> {
-        let begun = if P::SUSPENDS {
-            nested(place.as_mut(), |before| self.pipe.flush(state, before))
-        } else {
-            alone(|before| self.pipe.flush(state, before))
-        };
-        self.go_on(begun, place)
+    fn flush(&self, state: &mut P::State, place: Pin<&mut Option<Self::Flow>>) -> Begun<T> {
+        let before = |before: Pin<&mut Option<P::Flow>>| self.pipe.flush(state, before);
+        through::<P, _, _>(place, before, |place, x| {
+            begin(place, || (self.f)(x).step())
+        })
     }
 }

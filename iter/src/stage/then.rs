@@ -107,9 +107,48 @@ impl<W, T, I> Nests for SiftFlow<W, T, I> {
 // Each of these is a function of its own: in a debug build a frame has room for every copy of a big future that is ever made
 // in it, and the frames of stages lie above each other.
 
+/// An item goes through the stages before, which have a place for it within that of this stage should it have to wait there.
+/// With what comes of it this stage goes on by itself, in a place that is empty.
+#[inline]
+pub(crate) fn through<P: Pipe, F: Nests<Before = P::Flow>, T>(
+    mut place: Pin<&mut Option<F>>,
+    before: impl FnOnce(Pin<&mut Option<P::Flow>>) -> Begun<P::Item>,
+    goes_on: impl FnOnce(Pin<&mut Option<F>>, P::Item) -> Begun<T>,
+) -> Begun<T> {
+    let begun = if P::SUSPENDS {
+        nested(place.as_mut(), before)
+    } else {
+        alone(before)
+    };
+    match begun {
+        Begun::Waits => return Begun::Waits,
+        // Empty first: the flow before must not outlive its item.
+        _ if P::SUSPENDS => empty(place.as_mut()),
+        _ => {}
+    }
+    match begun {
+        Begun::Done(x) => goes_on(place, x),
+        _ => Begun::Dropped,
+    }
+}
+
+/// An item that waits in a stage before goes on there.
+#[inline]
+pub(crate) fn resume_before<P: Pipe>(
+    pipe: &P,
+    state: &mut P::State,
+    before: Pin<&mut Option<P::Flow>>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<P::Item>> {
+    match before.as_pin_mut() {
+        Some(before) => pipe.resume(state, before, cx),
+        None => Poll::Ready(None),
+    }
+}
+
 /// The stages before have the item, which may have to wait there.
 #[inline]
-pub(crate) fn nested<F: Nests, R>(
+fn nested<F: Nests, R>(
     mut place: Pin<&mut Option<F>>,
     begin: impl FnOnce(Pin<&mut Option<F::Before>>) -> R,
 ) -> R {
@@ -131,14 +170,18 @@ pub(crate) fn alone<W, R>(begin: impl FnOnce(Pin<&mut Option<W>>) -> R) -> R {
 
 /// The item waits nowhere.
 #[inline]
-pub(crate) fn empty<F>(mut place: Pin<&mut Option<F>>) {
+fn empty<F>(mut place: Pin<&mut Option<F>>) {
     place.set(None);
 }
 
 /// The item's own future begins.
 #[inline]
-fn begin<W, T>(mut place: Pin<&mut Option<ThenFlow<W, T>>>, make: impl FnOnce() -> T) {
+fn begin<W, T, U>(
+    mut place: Pin<&mut Option<ThenFlow<W, T>>>,
+    make: impl FnOnce() -> T,
+) -> Begun<U> {
     place.set(Some(ThenFlow::Here { future: make() }));
+    Begun::Waits
 }
 
 /// As `begin`, for an item that waits for a verdict.
@@ -147,10 +190,11 @@ fn begin_to_sift<W, T, I>(
     mut place: Pin<&mut Option<SiftFlow<W, T, I>>>,
     item: I,
     f: impl Fn(&I) -> T,
-) {
+) -> Begun<I> {
     place.set(Some(SiftFlow::Here {
         both: Sifted::new(item, f),
     }));
+    Begun::Waits
 }
 
 // What is dropped or called in these may panic, and so may the destructor of the item then: it is held.
@@ -228,32 +272,6 @@ impl<P, F, T> Then<P, F, T> {
     }
 }
 
-impl<P, Fut, F> Then<P, F, Fut>
-where
-    P: Pipe,
-    F: Fn(P::Item) -> Fut,
-{
-    /// An item has come through the stages before, or not.
-    #[inline]
-    fn go_on<T>(
-        &self,
-        begun: Begun<P::Item>,
-        mut place: Pin<&mut Option<<Self as Shape>::Flow>>,
-    ) -> Begun<T> {
-        match begun {
-            Begun::Waits => return Begun::Waits,
-            // Empty first: the flow before must not outlive its item.
-            _ if P::SUSPENDS => empty(place.as_mut()),
-            _ => {}
-        }
-        let Begun::Done(x) = begun else {
-            return Begun::Dropped;
-        };
-        begin(place, || (self.f)(x));
-        Begun::Waits
-    }
-}
-
 impl<P, F, T> Sealed for Then<P, F, T> {}
 
 impl<P: Shape, F, T> Shape for Then<P, F, T> {
@@ -292,16 +310,10 @@ where
         &self,
         state: &mut P::State,
         item: <P::Source as Source>::Item,
-        mut place: Pin<&mut Option<Self::Flow>>,
+        place: Pin<&mut Option<Self::Flow>>,
     ) -> Begun<Fut::Output> {
-        let begun = if P::SUSPENDS {
-            nested(place.as_mut(), |before| {
-                self.pipe.begin(state, item, before)
-            })
-        } else {
-            alone(|before| self.pipe.begin(state, item, before))
-        };
-        self.go_on(begun, place)
+        let before = |before: Pin<&mut Option<P::Flow>>| self.pipe.begin(state, item, before);
+        through::<P, _, _>(place, before, |place, x| begin(place, || (self.f)(x)))
     }
 
     #[inline]
@@ -314,15 +326,9 @@ where
         loop {
             match flow.as_mut().project() {
                 ThenFlowProj::Before { flow: before } => {
-                    let Some(before) = before.as_pin_mut() else {
-                        return Poll::Ready(None);
-                    };
-                    match self.pipe.resume(state, before, cx) {
-                        Poll::Pending => return Poll::Pending,
-                        Poll::Ready(None) => return Poll::Ready(None),
-                        Poll::Ready(Some(x)) => {
-                            put(flow.as_mut(), x, &self.f);
-                        }
+                    match ready!(resume_before(&self.pipe, state, before, cx)) {
+                        Some(x) => put(flow.as_mut(), x, &self.f),
+                        None => return Poll::Ready(None),
                     }
                 }
                 ThenFlowProj::Here { future } => return future.poll(cx).map(Some),
@@ -334,14 +340,10 @@ where
     fn flush(
         &self,
         state: &mut P::State,
-        mut place: Pin<&mut Option<Self::Flow>>,
+        place: Pin<&mut Option<Self::Flow>>,
     ) -> Begun<Fut::Output> {
-        let begun = if P::SUSPENDS {
-            nested(place.as_mut(), |before| self.pipe.flush(state, before))
-        } else {
-            alone(|before| self.pipe.flush(state, before))
-        };
-        self.go_on(begun, place)
+        let before = |before: Pin<&mut Option<P::Flow>>| self.pipe.flush(state, before);
+        through::<P, _, _>(place, before, |place, x| begin(place, || (self.f)(x)))
     }
 }
 
@@ -352,31 +354,6 @@ impl<P, F, T, I> ThenFilter<P, F, T, I> {
             f,
             future: PhantomData,
         }
-    }
-}
-
-impl<P, Fut, F> ThenFilter<P, F, Fut, P::Item>
-where
-    P: Pipe,
-    F: Fn(&P::Item) -> Fut,
-{
-    /// As [`Then::go_on`].
-    #[inline]
-    fn go_on(
-        &self,
-        begun: Begun<P::Item>,
-        mut place: Pin<&mut Option<<Self as Shape>::Flow>>,
-    ) -> Begun<P::Item> {
-        match begun {
-            Begun::Waits => return Begun::Waits,
-            _ if P::SUSPENDS => empty(place.as_mut()),
-            _ => {}
-        }
-        let Begun::Done(x) = begun else {
-            return Begun::Dropped;
-        };
-        begin_to_sift(place, x, &self.f);
-        Begun::Waits
     }
 }
 
@@ -418,16 +395,10 @@ where
         &self,
         state: &mut P::State,
         item: <P::Source as Source>::Item,
-        mut place: Pin<&mut Option<Self::Flow>>,
+        place: Pin<&mut Option<Self::Flow>>,
     ) -> Begun<P::Item> {
-        let begun = if P::SUSPENDS {
-            nested(place.as_mut(), |before| {
-                self.pipe.begin(state, item, before)
-            })
-        } else {
-            alone(|before| self.pipe.begin(state, item, before))
-        };
-        self.go_on(begun, place)
+        let before = |before: Pin<&mut Option<P::Flow>>| self.pipe.begin(state, item, before);
+        through::<P, _, _>(place, before, |place, x| begin_to_sift(place, x, &self.f))
     }
 
     #[inline]
@@ -440,15 +411,9 @@ where
         loop {
             match flow.as_mut().project() {
                 SiftFlowProj::Before { flow: before } => {
-                    let Some(before) = before.as_pin_mut() else {
-                        return Poll::Ready(None);
-                    };
-                    match self.pipe.resume(state, before, cx) {
-                        Poll::Pending => return Poll::Pending,
-                        Poll::Ready(None) => return Poll::Ready(None),
-                        Poll::Ready(Some(x)) => {
-                            sift(flow.as_mut(), x, &self.f);
-                        }
+                    match ready!(resume_before(&self.pipe, state, before, cx)) {
+                        Some(x) => sift(flow.as_mut(), x, &self.f),
+                        None => return Poll::Ready(None),
                     }
                 }
                 SiftFlowProj::Here { both } => return both.poll(cx),
@@ -457,16 +422,8 @@ where
     }
 
     #[inline]
-    fn flush(
-        &self,
-        state: &mut P::State,
-        mut place: Pin<&mut Option<Self::Flow>>,
-    ) -> Begun<P::Item> {
-        let begun = if P::SUSPENDS {
-            nested(place.as_mut(), |before| self.pipe.flush(state, before))
-        } else {
-            alone(|before| self.pipe.flush(state, before))
-        };
-        self.go_on(begun, place)
+    fn flush(&self, state: &mut P::State, place: Pin<&mut Option<Self::Flow>>) -> Begun<P::Item> {
+        let before = |before: Pin<&mut Option<P::Flow>>| self.pipe.flush(state, before);
+        through::<P, _, _>(place, before, |place, x| begin_to_sift(place, x, &self.f))
     }
 }

@@ -51,10 +51,10 @@ pub(crate) struct Owner {
     pub(super) body_waits: Cell<bool>,
     /// In the last window somebody came to rest and was woken.
     pub(super) came_back: Cell<bool>,
+    /// When the budget of that window would have been over, if it has read the clock.
+    pub(super) until: Cell<Option<Instant>>,
     /// What became of the first wake that was put off.
     pub(super) first_put_off: Cell<FirstPutOff>,
-    /// When its budget would have been over, if it has read the clock.
-    pub(super) until: Cell<Option<Instant>>,
     /// There is a notice to take.
     pub(crate) noticed: Cell<bool>,
     /// The grace is over: what is left is to be dropped.

@@ -14,7 +14,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -199,6 +199,27 @@ pub fn burn(time: Duration) {
     let from = std::time::Instant::now();
     while from.elapsed() < time {
         std::hint::spin_loop();
+    }
+}
+
+/// Given once, by whatever thread; others wait for it, and not for ever.
+#[derive(Debug, Default)]
+pub struct Signal(Mutex<bool>, Condvar);
+
+impl Signal {
+    pub fn give(&self) {
+        *self.0.lock().unwrap() = true;
+        self.1.notify_all();
+    }
+
+    /// Blocks the thread. `false`: it did not come.
+    pub fn wait(&self, most: Duration) -> bool {
+        let given = self.0.lock().unwrap();
+        let (given, _) = self
+            .1
+            .wait_timeout_while(given, most, |given| !*given)
+            .unwrap();
+        *given
     }
 }
 
