@@ -6,7 +6,6 @@ use super::coop;
 use super::core::Core;
 use super::here::{self, Around, PollId};
 use super::parent::Seen;
-use super::policy;
 use super::put_off::{Due, PutOff};
 use crate::task::quietly;
 
@@ -183,17 +182,9 @@ impl Core {
             Due::Beside => {
                 owner.put_off.replace(Some(put_off));
             }
-            Due::Served => {
-                owner.lates.set(0);
-                self.has_put_off(true);
-            }
-            Due::Blocked => {
-                // After some windows it is tried again.
-                let lates = owner.lates.get() + 1;
-                owner.lates.set(lates);
-                owner.at_once.set(policy::at_once(lates));
-                self.has_put_off(false);
-            }
+            Due::Served => self.has_put_off(true),
+            // After some windows it is tried again.
+            Due::Blocked => self.has_put_off(false),
         }
         if let Some(alarm) = &*owner.alarm.borrow() {
             alarm.rest();
@@ -218,9 +209,7 @@ impl Core {
             return false;
         }
         let owner = &self.owner;
-        let at_once = owner.at_once.get();
-        owner.at_once.set(at_once.saturating_sub(1));
-        if at_once > 0 {
+        if !owner.lateness.may_put_off() {
             return false;
         }
         // The first time nothing is known of that here. There may have been many scopes before that have found out.
@@ -236,6 +225,7 @@ impl Core {
 
     /// What this scope has put off came, or it did not. The first time others on this thread are to know.
     fn has_put_off(&self, came: bool) {
+        self.owner.lateness.note(came, 9);
         let first = &self.owner.first_put_off;
         if first.replace(FirstPutOff::Known) == FirstPutOff::UnderWay {
             here::put_off(came);

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::policy;
+use super::put_off::Lateness;
 
 /// Windows that were opened in one poll of a task in a window around.
 #[derive(Clone, Copy, Debug)]
@@ -55,10 +56,8 @@ pub(super) struct Row {
     /// Short ones that have ended since the clock was last read for them.
     scopes: Cell<u32>,
     read_at: Cell<Option<Instant>>,
-    /// So many scopes do not put off their first wake: somebody blocks the worker of this thread.
-    at_once: Cell<u32>,
-    /// How often in a row that was so.
-    lates: Cell<u32>,
+    /// Of the first wakes of scopes: somebody may block the worker of this thread.
+    lateness: Lateness,
 }
 
 /// For so many short scopes the clock is read once.
@@ -72,8 +71,7 @@ impl Row {
             used: Cell::new(0),
             scopes: Cell::new(0),
             read_at: Cell::new(None),
-            at_once: Cell::new(0),
-            lates: Cell::new(0),
+            lateness: Lateness::new(),
         }
     }
 
@@ -117,23 +115,13 @@ impl Row {
 
     /// Whether the first wake of a scope may be put off.
     pub(super) fn may_put_off(&self) -> bool {
-        let at_once = self.at_once.get();
-        self.at_once.set(at_once.saturating_sub(1));
-        at_once == 0
+        self.lateness.may_put_off()
     }
 
     /// What was put off came, or it did not.
     pub(super) fn put_off(&self, came: bool) {
         // Not for long: whoever blocks the worker may have gone, and others are served later for it.
-        let lates = if came {
-            0
-        } else {
-            (self.lates.get() + 1).min(4)
-        };
-        self.lates.set(lates);
-        if !came {
-            self.at_once.set(policy::at_once(lates));
-        }
+        self.lateness.note(came, 4);
     }
 
     /// Begins one of its own, for an executor that is driven in this thread's poll.
@@ -147,8 +135,7 @@ impl Row {
         self.used.swap(&other.used);
         self.scopes.swap(&other.scopes);
         self.read_at.swap(&other.read_at);
-        self.at_once.swap(&other.at_once);
-        self.lates.swap(&other.lates);
+        self.lateness.swap(&other.lateness);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::around::FirstPutOff;
 use super::coop;
 use super::here::{Node, PollId};
-use super::put_off::PutOff;
+use super::put_off::{Lateness, PutOff};
 use super::turns::Turns;
 use crate::task::{AllList, Arena, List};
 
@@ -41,10 +41,8 @@ pub(crate) struct Owner {
     pub(super) unsure: Cell<u32>,
     /// The wake that the last window to give way has put off.
     pub(super) put_off: RefCell<Option<PutOff>>,
-    /// How many wakes in a row came late that were put off.
-    pub(super) lates: Cell<u32>,
-    /// So many are not put off for that.
-    pub(super) at_once: Cell<u32>,
+    /// Whether wakes that are put off come.
+    pub(super) lateness: Lateness,
     /// The kind of children of which the last window could not believe how long they took, or zero.
     pub(super) doubted: Cell<usize>,
     /// In debug builds: the body is at rest and known to wait for one end.
@@ -93,8 +91,7 @@ impl Owner {
             is_driven: Cell::new(false),
             unsure: Cell::new(0),
             put_off: RefCell::new(None),
-            lates: Cell::new(0),
-            at_once: Cell::new(0),
+            lateness: Lateness::new(),
             doubted: Cell::new(0),
             body_waits: Cell::new(false),
             came_back: Cell::new(false),
@@ -131,8 +128,7 @@ impl Owner {
             is_driven,
             unsure,
             put_off,
-            lates,
-            at_once,
+            lateness,
             doubted,
             body_waits,
             came_back,
@@ -164,8 +160,7 @@ impl Owner {
         *is_driven = Cell::new(false);
         *unsure = Cell::new(0);
         *put_off = RefCell::new(None);
-        *lates = Cell::new(0);
-        *at_once = Cell::new(0);
+        *lateness = Lateness::new();
         *doubted = Cell::new(0);
         *body_waits = Cell::new(false);
         *came_back = Cell::new(false);

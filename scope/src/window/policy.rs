@@ -79,11 +79,6 @@ pub(super) const MAIL_MOST: u64 = 16;
 const PROBE: u32 = 64;
 /// One window in this many takes a sample of its first poll.
 const SAMPLE_EVERY: u32 = 16;
-/// After so many wakes in a row that were put off and came late, so many are not put off.
-pub(super) fn at_once(lates: u32) -> u32 {
-    8 << lates.min(9)
-}
-
 /// The budget of a window (rule W5), in polls and in time. It bounds how long the tasks beside the scope
 /// wait; closing and opening again costs about a tenth of a microsecond.
 pub(super) const BUDGET_POLLS: u32 = 32_768;

@@ -1,11 +1,11 @@
 //! A wake that a worker of tokio's has for later, when it has looked at its sockets and timers, and what to do with polls that
 //! come before it: by the alarm, or for somebody beside the scope in its task.
 
+use std::cell::Cell;
 use std::task::Waker;
 
 #[cfg(feature = "tokio")]
 use std::{
-    cell::Cell,
     future::Future,
     pin::pin,
     sync::{Arc, Weak},
@@ -27,6 +27,48 @@ const ASKED_MOST: u32 = TURNS * TURNS;
 /// Where polls take long it is asked for no longer than that.
 #[cfg(feature = "tokio")]
 const ASKED_FOR: Duration = Duration::from_millis(20);
+
+/// What is known of wakes that were put off: whether they come.
+#[derive(Debug)]
+pub(super) struct Lateness {
+    /// So many are not put off, since others came late.
+    at_once: Cell<u32>,
+    /// How many in a row came late.
+    lates: Cell<u32>,
+}
+
+impl Lateness {
+    pub(super) const fn new() -> Self {
+        Self {
+            at_once: Cell::new(0),
+            lates: Cell::new(0),
+        }
+    }
+
+    /// Whether the next one may be put off.
+    pub(super) fn may_put_off(&self) -> bool {
+        let at_once = self.at_once.get();
+        self.at_once.set(at_once.saturating_sub(1));
+        at_once == 0
+    }
+
+    /// One came in time, or it did not: then it is tried again after some others, the more of them the more often in a row
+    /// that was so, up to `most` times.
+    pub(super) fn note(&self, came: bool, most: u32) {
+        if came {
+            self.lates.set(0);
+            return;
+        }
+        let lates = (self.lates.get() + 1).min(most);
+        self.lates.set(lates);
+        self.at_once.set(8 << lates);
+    }
+
+    pub(super) fn swap(&self, other: &Self) {
+        self.at_once.swap(&other.at_once);
+        self.lates.swap(&other.lates);
+    }
+}
 
 /// A wake that a worker of tokio's has for later.
 #[derive(Debug)]
