@@ -44,6 +44,18 @@ impl Round {
         self.served.give();
     }
 
+    /// Polled again and again until he rests.
+    async fn has_come_to_rest(&self) {
+        poll_fn(|cx| {
+            if self.rests.lock().unwrap().is_some() {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+
     /// In one poll: has him called by a thread, and waits until he was polled.
     fn is_served(self: &Arc<Self>) -> bool {
         let round = self.clone();
@@ -73,6 +85,7 @@ async fn long(round: &Arc<Round>, is_test: bool, owner: ThreadId, late: &AtomicU
 
 #[derive(Clone, Copy, Debug)]
 enum Who {
+    Body,
     Child,
     Member,
 }
@@ -84,6 +97,17 @@ fn late(who: Who, is_test: bool, short: usize, pool: &Pool) -> usize {
     let long = async || long(&round, is_test, owner, &late).await;
     let few = async || burn(LONG);
     match who {
+        Who::Body => block_on(
+            scope(async |s| {
+                drop(s.spawn(round.rest()));
+                for _ in 0..short {
+                    drop(s.spawn(few()));
+                }
+                round.has_come_to_rest().await;
+                long().await;
+            })
+            .on(pool),
+        ),
         Who::Child => block_on(
             scope(async |s| {
                 drop(s.spawn(round.rest()));
@@ -111,7 +135,7 @@ fn late(who: Who, is_test: bool, short: usize, pool: &Pool) -> usize {
 #[test]
 fn who_is_called_during_a_long_poll_is_served_by_a_helper() {
     guarded_for(Duration::from_secs(240), || {
-        for who in [Who::Child, Who::Member] {
+        for who in [Who::Body, Who::Child, Who::Member] {
             for short in [0, 4] {
                 let pool = Pool::builder().threads(2).build();
                 for _ in 0..SEEN {
@@ -124,5 +148,24 @@ fn who_is_called_during_a_long_poll_is_served_by_a_helper() {
                 assert!(late <= 2, "{who:?} beside {short}: {late} of {SEEN}");
             }
         }
+    });
+}
+
+// A body whose polls are short until one comes that is not: the first poll of a body says nothing of the later ones.
+#[test]
+fn who_is_called_during_the_first_long_poll_of_a_body_is_served_by_a_helper() {
+    guarded_for(Duration::from_secs(60), || {
+        let pool = Pool::builder().threads(2).build();
+        let (round, late) = (Arc::new(Round::default()), AtomicUsize::new(0));
+        let owner = std::thread::current().id();
+        block_on(
+            scope(async |s| {
+                drop(s.spawn(round.rest()));
+                round.has_come_to_rest().await;
+                long(&round, true, owner, &late).await;
+            })
+            .on(&pool),
+        );
+        assert_eq!(late.into_inner(), 0);
     });
 }

@@ -3,10 +3,13 @@
 
 mod common;
 
+use std::future::pending;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::{MODES, burn, guarded, pool};
+use futures::future::select;
 use selvedge_cancel::checkpoint;
 use selvedge_scope::{block_on, join, join_all, lending, scope};
 
@@ -19,7 +22,17 @@ enum Inner {
     JoinAll,
     /// A scope that computes, and one after it.
     Deep,
+    /// Of two at once, one computes and rests, the other yields.
+    Selected,
 }
+
+const ALL: [Inner; 5] = [
+    Inner::Scope,
+    Inner::Join,
+    Inner::JoinAll,
+    Inner::Deep,
+    Inner::Selected,
+];
 
 async fn work() {
     burn(Duration::from_micros(20));
@@ -36,6 +49,14 @@ impl Inner {
             Self::Deep => {
                 let inner = async || scope(async |s| drop(s.spawn(work()))).await;
                 scope(async |s| drop(s.spawn(inner()))).await;
+            }
+            Self::Selected => {
+                let rests = scope(async |_| {
+                    burn(Duration::from_micros(20));
+                    pending::<()>().await
+                });
+                let yields = scope(async |_| checkpoint().await.unwrap());
+                drop(select(pin!(rests), pin!(yields)).await);
             }
         }
     }
@@ -71,7 +92,7 @@ fn opened(inner: Inner) -> usize {
 fn scopes_in_a_loop_leave_turns_to_those_beside_their_task() {
     guarded(|| {
         for mode in MODES {
-            for inner in [Inner::Scope, Inner::Join, Inner::JoinAll, Inner::Deep] {
+            for inner in ALL {
                 let opened = lending::with(mode, || opened(inner));
                 // A budget of 5 ms for the first, one for the others, and one for the last, of each of the two tasks, and a
                 // window of the outer scope beside.
@@ -96,7 +117,9 @@ async fn busy(inner: Inner, turns: &AtomicUsize, over: &AtomicBool) {
     match inner {
         Inner::Join => drop(join((child(), child())).await),
         Inner::JoinAll => drop(join_all((0..3).map(|_| child())).await),
-        Inner::Scope | Inner::Deep => scope(async |s| drop(s.spawn(child()))).await,
+        Inner::Scope | Inner::Deep | Inner::Selected => {
+            scope(async |s| drop(s.spawn(child()))).await
+        }
     }
 }
 

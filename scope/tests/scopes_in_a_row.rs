@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use common::hosts::{current, multi};
 use common::{MODES, burn, guarded_for, on_a_thread};
+use futures::future::select_all;
 use futures::stream::FuturesUnordered;
 use futures::{SinkExt, StreamExt};
 use futures_channel::oneshot;
@@ -52,9 +53,11 @@ enum Inner {
     Between,
     /// For as long as a hundred of the others.
     LongBetween,
+    /// Of several at once, one yields; the others compute for as long as that and rest.
+    Selected(usize),
 }
 
-const INNER: [Inner; 16] = [
+const INNER: [Inner; 18] = [
     Inner::Child,
     Inner::Body,
     Inner::Handle,
@@ -71,6 +74,8 @@ const INNER: [Inner; 16] = [
     Inner::Among,
     Inner::Between,
     Inner::LongBetween,
+    Inner::Selected(1),
+    Inner::Selected(3),
 ];
 
 fn compute() {
@@ -180,6 +185,22 @@ impl Inner {
                 }
                 scope(async |_| checkpoint().await.unwrap()).await;
             }
+            Self::Selected(others) => {
+                let one = async |n| {
+                    let is_last = n == others;
+                    scope(async |_| {
+                        if is_last {
+                            return checkpoint().await.unwrap();
+                        }
+                        for _ in 0..100 / others {
+                            compute();
+                        }
+                        pending().await
+                    })
+                    .await;
+                };
+                drop(select_all((0..=others).map(|n| Box::pin(one(n)))).await);
+            }
             Self::Between => {
                 compute();
                 scope(async |_| checkpoint().await.unwrap()).await;
@@ -284,7 +305,7 @@ fn scopes_in_a_row_leave_turns_to_other_tasks() {
                     // A scope that gives way, and a window of which a budget is used up; for a timer, some more, since the
                     // machine may be busy.
                     let most = match inner {
-                        Inner::LongBetween => TURNS * 16,
+                        Inner::LongBetween | Inner::Selected(_) => TURNS * 16,
                         _ => TURNS * BUDGET * 4,
                     };
                     assert!(

@@ -123,6 +123,9 @@ impl Core {
     #[inline]
     pub(super) fn puts_off_poll(&self, is_first: bool, waker: &Waker) -> bool {
         if !is_first {
+            if self.owner.gave_way.take() {
+                here::has_given_way();
+            }
             return self.polled_early(waker);
         }
         // Should it go on, the waker is noted when it comes to closing.
@@ -140,6 +143,7 @@ impl Core {
             quietly(|| waker.wake_by_ref());
             return;
         }
+        self.owner.gave_way.set(true);
         self.look_around();
         self.wake_later(waker);
     }

@@ -70,6 +70,12 @@ pub(super) fn gives_way_first() -> bool {
     })
 }
 
+/// A scope that gave way in its first poll is polled again.
+#[cold]
+pub(super) fn has_given_way() {
+    HERE.with(|here| here.row.has_given_way());
+}
+
 /// Whether the first wake of a scope that gives way may be put off, as far as earlier ones on this thread say.
 pub(super) fn may_put_off() -> bool {
     HERE.with(|here| here.row.may_put_off())

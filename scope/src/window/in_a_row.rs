@@ -7,6 +7,11 @@ use std::time::{Duration, Instant};
 use super::policy;
 use super::put_off::Lateness;
 
+/// So many scopes give way one after the other. One is not enough: of several that a task waits for at once, the next would
+/// begin in the very poll that the first has given way in, and be over. Nor may it be all of them, since somebody may drop
+/// each that does not end at once, and never come to what it would have done.
+const GIVE_WAY: u32 = 16;
+
 /// Windows that were opened in one poll of a task in a window around.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Nested {
@@ -14,6 +19,7 @@ pub(super) struct Nested {
     windows: u32,
     /// When it is enough, from the second one on.
     until: Option<Instant>,
+    gave_way: u32,
 }
 
 impl Nested {
@@ -24,11 +30,11 @@ impl Nested {
             poll,
             windows: 0,
             until: None,
+            gave_way: 0,
         }
     }
 
-    /// One more, in this poll. `true`: they have used up a budget. The next one has a new one, since somebody may drive it in
-    /// this very poll.
+    /// One more, in this poll. `true`: they have used up a budget.
     #[cold]
     pub(super) fn opens(this: &Cell<Self>, poll: u32) -> bool {
         let mut nested = this.get();
@@ -41,18 +47,26 @@ impl Nested {
             let now = Instant::now();
             is_over = now >= *nested.until.get_or_insert(now + policy::BUDGET_TIME);
         }
-        this.set(if is_over { Self::of(poll) } else { nested });
+        nested.gave_way += u32::from(is_over);
+        this.set(if nested.gave_way == GIVE_WAY {
+            Self::of(poll)
+        } else {
+            nested
+        });
         is_over
     }
 }
 
 /// Scopes in a thread's polls that no window is around. Whether two of them are in one poll of a task is known to nobody, so
-/// it is counted for how long they have kept the thread. Once they have for the time of a budget, one that is polled for the
-/// first time gives way: a task that has been polled anew in between, or another one, has a turn too many for it.
+/// it is counted for how long they have kept the thread. Once they have for the time of a budget, those that are polled for
+/// the first time give way, until one of them is polled again: a task that has been polled anew in between, or another one,
+/// has a turn too many for it.
 #[derive(Debug)]
 pub(super) struct Row {
     /// In nanoseconds.
     used: Cell<u64>,
+    /// How many have given way since it was too much.
+    gave_way: Cell<u32>,
     /// Short ones that have ended since the clock was last read for them.
     scopes: Cell<u32>,
     read_at: Cell<Option<Instant>>,
@@ -69,6 +83,7 @@ impl Row {
     pub(super) const fn new() -> Self {
         Self {
             used: Cell::new(0),
+            gave_way: Cell::new(0),
             scopes: Cell::new(0),
             read_at: Cell::new(None),
             lateness: Lateness::new(),
@@ -80,9 +95,24 @@ impl Row {
     pub(super) fn is_over(&self) -> bool {
         let is_over = self.used.get() >= nanos(policy::BUDGET_TIME);
         if is_over {
-            self.used.set(0);
+            self.gives_way();
         }
         is_over
+    }
+
+    #[cold]
+    fn gives_way(&self) {
+        let gave_way = self.gave_way.get() + 1;
+        self.gave_way.set(gave_way);
+        if gave_way == GIVE_WAY {
+            self.has_given_way();
+        }
+    }
+
+    /// One that gave way is polled again: the task has left others a turn, as a rule. There is a new budget.
+    pub(super) fn has_given_way(&self) {
+        self.used.set(0);
+        self.gave_way.set(0);
     }
 
     /// A scope is over with its first poll, in which somebody has come back. When its window's budget would have been over, if
@@ -133,6 +163,7 @@ impl Row {
 
     pub(super) fn swap(&self, other: &Self) {
         self.used.swap(&other.used);
+        self.gave_way.swap(&other.gave_way);
         self.scopes.swap(&other.scopes);
         self.read_at.swap(&other.read_at);
         self.lateness.swap(&other.lateness);

@@ -65,9 +65,31 @@ impl Window<'_> {
             core.lend(0);
             self.guessed = true;
         } else if self.policy.estimate() >= policy::BIG {
-            core.expect_long_poll();
+            core.expect_long_poll(1);
         }
         self.spent |= core.owner.ends_early.get();
+    }
+
+    /// The body is about to be polled for long, perhaps: those who are ready behind it may go to helpers.
+    #[cold]
+    pub(super) fn expect_long_body(&mut self) {
+        let core = self.core;
+        if core.live() == 0 {
+            return;
+        }
+        let (local, mail) = (&core.owner.local, &core.owner.turns.mail);
+        if core.owner.lent.get() {
+            self.collect(0);
+            return core.expect_long_poll(0);
+        }
+        let worth = self.worth(local).saturating_add(self.worth(mail));
+        let asks = policy::may_be_long(local)
+            || policy::may_be_long(mail)
+            || policy::is_worth(worth, || core.pool().is_hot());
+        core.expect_long_poll(0);
+        if asks && core.owner.lent.get() {
+            core.ask();
+        }
     }
 
     fn worth(&self, queue: &List) -> u64 {
@@ -204,15 +226,18 @@ impl Window<'_> {
 }
 
 impl Core {
-    /// A child is about to be polled for long, perhaps. There is nothing to lend yet; mail that comes meanwhile may ask for a
-    /// helper. Owner only, in an open window.
+    /// A member is about to be polled for long, perhaps: one of so many children, or the body. Mail that comes meanwhile may
+    /// ask for a helper. Owner only, in an open window.
     #[cold]
-    pub(super) fn expect_long_poll(&self) {
-        if self.live() <= 1 || !self.may_lend() {
+    pub(super) fn expect_long_poll(&self, children: usize) {
+        if self.live() <= children || !self.may_lend() {
             return;
         }
-        if !self.owner.lent.replace(true) {
+        let owner = &self.owner;
+        if !owner.lent.get() {
+            owner.ahead.set(owner.local.len() + owner.turns.mail.len());
             self.share(0);
+            owner.lent.set(true);
         }
         self.set_big(true);
         if self.inbox.has_mail() {

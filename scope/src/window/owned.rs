@@ -51,6 +51,8 @@ pub(crate) struct Owner {
     pub(super) came_back: Cell<bool>,
     /// When the budget of that window would have been over, if it has read the clock.
     pub(super) until: Cell<Option<Instant>>,
+    /// It gave way in its first poll, to others than those of a window around, and was not polled again yet.
+    pub(super) gave_way: Cell<bool>,
     /// What became of the first wake that was put off.
     pub(super) first_put_off: Cell<FirstPutOff>,
     /// There is a notice to take.
@@ -95,6 +97,7 @@ impl Owner {
             doubted: Cell::new(0),
             body_waits: Cell::new(false),
             came_back: Cell::new(false),
+            gave_way: Cell::new(false),
             first_put_off: Cell::new(FirstPutOff::NotYet),
             until: Cell::new(None),
             noticed: Cell::new(false),
@@ -132,6 +135,7 @@ impl Owner {
             doubted,
             body_waits,
             came_back,
+            gave_way,
             first_put_off,
             until,
             noticed,
@@ -164,6 +168,7 @@ impl Owner {
         *doubted = Cell::new(0);
         *body_waits = Cell::new(false);
         *came_back = Cell::new(false);
+        *gave_way = Cell::new(false);
         *first_put_off = Cell::new(FirstPutOff::NotYet);
         *until = Cell::new(None);
         *noticed = Cell::new(false);

@@ -16,7 +16,7 @@ use crate::task::{Header, List};
 pub(super) trait Body {
     /// Polls it.
     fn poll(&mut self, core: &Core) -> Turn;
-    /// What its cost is kept under; `None` if it looks at the clock by itself.
+    /// What the cost of its later polls is kept under; `None` if it looks at the clock by itself.
     fn key(&self) -> Option<usize>;
 }
 
@@ -212,14 +212,18 @@ impl<'a> Window<'a> {
         // First: a body that wakes itself has its place behind those who are ready, itself not counted.
         owner.turns.take();
         self.bodies += 1;
-        let known = policy::estimate(key);
-        let from = (known == 0 || known >= policy::BIG || self.policy.samples_body(self.bodies))
-            .then(Instant::now);
+        let key = self.core.body_key(key);
+        let is_short = policy::is_known_short(key);
+        if !is_short {
+            self.expect_long_body();
+        }
+        let from = (!is_short || self.policy.samples_body(self.bodies)).then(Instant::now);
         let mut turn = body.poll(self.core);
         if let Some(from) = from {
             let until = Instant::now();
             policy::learn_stretch(key, 1, from, until);
             turn.looked = Some((from, until));
+            self.core.set_big(false);
         } else if self.bodies % policy::BODY_LOOK == policy::BODY_LOOK_FIRST {
             let now = Instant::now();
             turn.looked = Some((now, now));
@@ -403,6 +407,11 @@ impl<'a> Window<'a> {
 }
 
 impl Core {
+    /// What the cost of the body's next poll is kept under: as for children, the first one by itself.
+    pub(super) fn body_key(&self, key: usize) -> usize {
+        key ^ usize::from(self.body.word.is_fresh())
+    }
+
     /// The body has been polled. `lacks`: as below. Owner only, in an open window.
     #[inline(always)]
     pub(super) fn body_polled(&self, ended: bool, lacks: impl FnOnce() -> bool) {

@@ -81,6 +81,7 @@ impl Straight<'_> {
         }
         let is_due = owner.turns.is_body_due() || owner.local.is_empty();
         if owner.turns.is_body_ready() && is_due {
+            let key = core.body_key(key);
             if !policy::is_known_short(key) && !self.is_said_short(key) {
                 return false;
             }
