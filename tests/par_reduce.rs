@@ -225,6 +225,12 @@ fn runs_that_are_dear_to_end_go_on_over_batches() {
         .fold(|| 0, add);
     assert_eq!(block_on(all.reduce(|| 0, join)), 39_999 * 20_000);
     let one_by_one = joins.swap(0, SeqCst);
-    // Forty batches of a vector, or each item.
-    assert!(of_vec < 20 && one_by_one < 200, "{of_vec}, {one_by_one}");
+    let all = par_iter(items.iter().copied()).on(&pool).fold(|| 0, add);
+    assert_eq!(block_on(all.reduce(|| 0, join)), 39_999 * 20_000);
+    let of_iterator = joins.swap(0, SeqCst);
+    // Forty batches of a vector or an iterator, or each item.
+    assert!(
+        of_vec < 20 && one_by_one < 200 && of_iterator < 20,
+        "{of_vec}, {one_by_one}, {of_iterator}"
+    );
 }

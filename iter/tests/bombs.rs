@@ -5,6 +5,7 @@ use std::iter::Sum;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use selvedge_iter::IntoPar;
 use selvedge_scope::{Pool, block_on};
@@ -138,6 +139,41 @@ fn panic_of_a_stage_arrives_beside_items_that_were_never_begun_and_panic_in_thei
             let text = raised.downcast_ref::<&str>();
             assert_eq!(text, Some(&"a stage"), "{bombs:?} in batches of {batch}");
         }
+    }
+}
+
+/// Where the order is given up, a lane that comes to its end after another has failed hands nothing on that its stages keep.
+#[test]
+fn error_arrives_beside_an_accumulator_that_panics_in_its_drop() {
+    const MOST: Duration = Duration::from_secs(20);
+
+    for _ in 0..10 {
+        let pool = Pool::builder().threads(1).build();
+        let (begun, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let wait_for = |number: &AtomicUsize, least: usize| {
+            let from = Instant::now();
+            while number.load(Ordering::SeqCst) < least && from.elapsed() < MOST {
+                std::thread::yield_now();
+            }
+        };
+        let items = (0..2_u32).into_par().unordered().batch(1).on(&pool);
+        let runs = items.heavy().fold(
+            || Bomb(true),
+            |run, _| {
+                match begun.fetch_add(1, Ordering::SeqCst) {
+                    0 => wait_for(&begun, 2),
+                    _ => wait_for(&failed, 1),
+                }
+                run
+            },
+        );
+        let out: Result<(), &str> = block_on(runs.try_for_each(|run| {
+            std::mem::forget(run);
+            // The lane fails after this, so it may be too early for the other one; not each time.
+            failed.fetch_add(1, Ordering::SeqCst);
+            Err("it failed")
+        }));
+        assert_eq!(out, Err("it failed"));
     }
 }
 

@@ -260,8 +260,15 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let (_, share) = desk.work.take().expect("a lane ends once");
-            return Poll::Ready(share);
+            let (state, share) = desk.work.take().expect("a lane ends once");
+            let share = Held::new(share);
+            if shared.takes() {
+                drop(state);
+            } else {
+                // What stages keep is for nobody any more. The error arrives, whatever their destructors do.
+                quietly(|| drop(state));
+            }
+            return Poll::Ready(share.give());
         }
         desk.rounds += 1;
         if goes_on {

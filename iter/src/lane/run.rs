@@ -43,12 +43,12 @@ pub(super) fn goes_on<P: Pipe, S: Sink<P::Item>>(
             None => Batch::Over,
         };
     }
-    // What is dear to end goes on over several slices.
-    let len = match is_dear {
-        true => (desk.end - desk.first) as usize,
-        false => desk.count,
+    // What is dear to end goes on over several slices, and is longer than a batch can be.
+    let (len, most) = match is_dear {
+        true => ((desk.end - desk.first) as usize, desk.pace.run()),
+        false => (desk.count, desk.pace.size()),
     };
-    if len == 0 || len >= desk.pace.size() {
+    if len == 0 || len >= most {
         return Batch::Over;
     }
     let look = len.is_power_of_two() || len % LOOK == 0;

@@ -92,6 +92,10 @@ impl<P: Pipe> ParStream<P> {
     /// 64 are under way where a stage is asynchronous. 0 counts as 1, and more than 65,536
     /// as 65,536. The last call counts, wherever in the chain it stands.
     ///
+    /// Where a stage is asynchronous, memory for `n` of its futures is taken at the first poll (or for as many as the source has
+    /// items, if it knows how many): a few hundred bytes each, besides the futures. Say what the other side can bear, and not
+    /// `usize::MAX`.
+    ///
     /// # Examples
     ///
     /// ```

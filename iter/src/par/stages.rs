@@ -155,7 +155,9 @@ impl<P: Pipe> ParStream<P> {
     /// [`unordered`](Self::unordered) one there is one a lane, the cheaper way for
     /// accumulators that are costly to make or to join, such as maps. Runs are longer the
     /// dearer it is to join them. Behind an asynchronous stage each item of an ordered stream
-    /// is a run of its own, since lanes take them one by one: say `unordered` there, if
+    /// is a run of its own, since lanes take them one by one. So is nearly each where several
+    /// lanes take items by turns, behind [`par_iter`](crate::par_iter) or under a small
+    /// [`concurrency`](Self::concurrency). Say `unordered` there, if
     /// the accumulators are not small. If `init` gives a
     /// neutral value, the number of accumulators cannot be told from the result.
     ///
