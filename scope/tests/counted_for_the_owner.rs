@@ -70,10 +70,10 @@ fn what_children_of_a_scope_met_on_helpers_counts_where_it_is_polled() {
     guarded(|| {
         counts(|pool, seen| {
             let all = scope(async |s| {
+                s.cancel();
                 for _ in 0..CHILDREN {
                     s.spawn(seen.child());
                 }
-                s.cancel();
             });
             block_on(all.on(pool));
         });
@@ -85,13 +85,13 @@ fn what_members_of_a_failed_scope_met_on_helpers_counts_where_it_is_polled() {
     guarded(|| {
         counts(|pool, seen| {
             let all = try_scope(async |s: TryScope<'_, &str>| {
+                s.cancel();
                 for _ in 0..CHILDREN {
                     s.spawn(async {
                         seen.child().await;
                         Err::<(), _>("made from it")
                     });
                 }
-                s.cancel();
                 Ok(())
             });
             assert_eq!(block_on(all.on(pool)), Err("made from it"));

@@ -3,14 +3,17 @@
 
 mod common;
 
-use std::future::pending;
-use std::pin::pin;
+use std::future::{Future, pending, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use common::hosts::Host;
 use common::{MODES, burn, guarded, pool};
 use futures::future::select;
 use selvedge_cancel::checkpoint;
+use selvedge_scope::lending::Lending;
 use selvedge_scope::{block_on, join, join_all, lending, scope};
 
 const TURNS: usize = 12;
@@ -62,12 +65,40 @@ impl Inner {
     }
 }
 
+/// Where the whole is polled.
+#[derive(Clone, Copy, Debug)]
+enum Around {
+    BlockOn,
+    Tokio(Host),
+}
+
+const AROUND: [Around; 4] = [
+    Around::BlockOn,
+    Around::Tokio(Host::Main),
+    Around::Tokio(Host::Task),
+    Around::Tokio(Host::Current),
+];
+
+impl Around {
+    fn run(self, mode: Lending, whole: impl Future<Output = ()> + Send + 'static) {
+        let mut whole = Box::pin(whole);
+        // In this mode on whichever thread it is polled.
+        let whole = poll_fn(move |cx| lending::with(mode, || whole.as_mut().poll(cx)));
+        match self {
+            Self::BlockOn => block_on(whole),
+            Self::Tokio(host) => host.run(whole),
+        }
+    }
+}
+
 /// How many scopes were opened, one after the other, until a sibling has had its turns.
-fn opened(inner: Inner) -> usize {
+fn opened(inner: Inner, mode: Lending, around: Around) -> usize {
     const MOST: usize = 200_000;
     let pool = pool(1);
-    let (opened, over) = (AtomicUsize::new(0), AtomicBool::new(false));
-    block_on(
+    let counts = Arc::new((AtomicUsize::new(0), AtomicBool::new(false)));
+    let all = counts.clone();
+    around.run(mode, async move {
+        let (opened, over) = &*all;
         scope(async |s| {
             for _ in 0..2 {
                 drop(s.spawn(async {
@@ -82,24 +113,28 @@ fn opened(inner: Inner) -> usize {
             }
             over.store(true, Ordering::SeqCst);
         })
-        .on(&pool),
-    );
-    opened.load(Ordering::SeqCst)
+        .on(&pool)
+        .await;
+    });
+    counts.0.load(Ordering::SeqCst)
 }
 
 // Each of them has a budget of its own, and the next one is opened in the same poll of the task.
 #[test]
 fn scopes_in_a_loop_leave_turns_to_those_beside_their_task() {
     guarded(|| {
-        for mode in MODES {
+        for (mode, around) in MODES
+            .into_iter()
+            .flat_map(|mode| AROUND.map(|at| (mode, at)))
+        {
             for inner in ALL {
-                let opened = lending::with(mode, || opened(inner));
+                let opened = opened(inner, mode, around);
                 // A budget of 5 ms for the first, one for the others, and one for the last, of each of the two tasks, and a
                 // window of the outer scope beside.
                 let most = TURNS * 2 * 4 * 5000 / 20;
                 assert!(
                     opened <= most,
-                    "{mode:?}, {inner:?}: {opened} scopes for {TURNS} turns"
+                    "{around:?}, {mode:?}, {inner:?}: {opened} scopes for {TURNS} turns"
                 );
             }
         }
@@ -129,17 +164,23 @@ fn scopes_side_by_side_in_one_member_all_have_turns() {
     const SCOPES: usize = 6;
 
     guarded(|| {
-        let pool = pool(1);
-        for mode in MODES {
+        for (mode, around) in MODES
+            .into_iter()
+            .flat_map(|mode| AROUND.map(|at| (mode, at)))
+        {
             for inner in [Inner::Scope, Inner::Join, Inner::JoinAll] {
-                let turns: [AtomicUsize; SCOPES] = Default::default();
-                let over = AtomicBool::new(false);
-                let all = turns.iter().map(|turns| busy(inner, turns, &over));
-                let served = || turns.iter().all(|turns| turns.load(Ordering::SeqCst) > 20);
-                let member = async {
+                let turns = Arc::new([const { AtomicUsize::new(0) }; SCOPES]);
+                let served = |turns: &[AtomicUsize; SCOPES]| {
+                    turns.iter().all(|turns| turns.load(Ordering::SeqCst) > 20)
+                };
+                let all = turns.clone();
+                around.run(mode, async move {
+                    let over = AtomicBool::new(false);
+                    let each = all.iter().map(|turns| busy(inner, turns, &over));
+                    let each: Vec<_> = each.collect();
                     let watch = async {
                         for _ in 0..200 {
-                            if served() {
+                            if served(&all) {
                                 break;
                             }
                             checkpoint().await.unwrap();
@@ -147,12 +188,66 @@ fn scopes_side_by_side_in_one_member_all_have_turns() {
                         over.store(true, Ordering::SeqCst);
                     };
                     // In their order, in each poll.
-                    futures::join!(futures::future::join_all(all), watch);
-                };
-                lending::with(mode, || {
-                    block_on(scope(async |s| drop(s.spawn(member))).on(&pool))
+                    let member = async {
+                        futures::join!(futures::future::join_all(each), watch);
+                    };
+                    scope(async |s| drop(s.spawn(member))).on(&pool(1)).await;
                 });
-                assert!(served(), "{mode:?}, {inner:?}: {turns:?}");
+                assert!(served(&turns), "{around:?}, {mode:?}, {inner:?}: {turns:?}");
+            }
+        }
+    });
+}
+
+/// Scopes in scopes, and in the innermost one who computes and yields until it is over.
+fn deep(depth: usize, inner: Inner, work: Arc<Work>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        if depth == 0 {
+            while !work.over.load(Ordering::SeqCst) {
+                work.polls.fetch_add(1, Ordering::SeqCst);
+                burn(Duration::from_millis(1));
+                checkpoint().await.unwrap();
+            }
+            return;
+        }
+        let next = deep(depth - 1, inner, work);
+        match inner {
+            Inner::JoinAll => drop(join_all([next]).await),
+            _ => scope(async |s| drop(s.spawn(next))).await,
+        }
+    })
+}
+
+#[derive(Default)]
+struct Work {
+    polls: AtomicUsize,
+    over: AtomicBool,
+}
+
+// Each of them went on for eight budgets, and the one around it polled it again as often.
+#[test]
+fn scopes_in_scopes_go_on_alone_for_no_longer_than_one() {
+    guarded(|| {
+        for inner in [Inner::Scope, Inner::JoinAll] {
+            for depth in 1..=4 {
+                let work = Arc::new(Work::default());
+                let neighbour = async {
+                    let (mut most, mut before) = (0, work.polls.load(Ordering::SeqCst));
+                    for _ in 0..TURNS {
+                        checkpoint().await.unwrap();
+                        let now = work.polls.load(Ordering::SeqCst);
+                        most = most.max(now - before);
+                        before = now;
+                    }
+                    work.over.store(true, Ordering::SeqCst);
+                    most
+                };
+                let deep = deep(depth, inner, work.clone());
+                let ((), most) = block_on(async { futures::join!(deep, neighbour) });
+                assert!(
+                    most <= 50,
+                    "{inner:?}, {depth} deep: {most} polls of 1 ms between two turns"
+                );
             }
         }
     });

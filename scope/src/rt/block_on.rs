@@ -6,6 +6,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
 
 use crossbeam_utils::sync::{Parker, Unparker};
 
@@ -18,11 +19,26 @@ thread_local! {
     static SEAT: Cell<Option<Seat>> = const { Cell::new(None) };
     /// How many calls are under way. A count, because stackful coroutines may leave theirs in any order.
     static INSIDE: Cell<u32> = const { Cell::new(0) };
+    /// When what goes on in the poll under way has to end: set when this is first asked.
+    static UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// Whether this thread is inside [`block_on`], where no tasks wait beside the one that is polled.
 pub(crate) fn in_block_on() -> bool {
     INSIDE.get() > 0
+}
+
+/// Whether a scope that this thread polls inside [`block_on`] may go on, though its budget is spent: all scopes in one poll
+/// of the future, nested or one after the other, have so much time together.
+#[cold]
+pub(crate) fn may_go_on(time: Duration) -> bool {
+    if !in_block_on() {
+        return false;
+    }
+    let now = Instant::now();
+    let until = UNTIL.get().unwrap_or_else(|| now + time);
+    UNTIL.set(Some(until));
+    now < until
 }
 
 /// Runs a future to its end on this thread, and gives its output.
@@ -32,7 +48,7 @@ pub(crate) fn in_block_on() -> bool {
 /// keeps everything else on that thread waiting; from async code, `await` instead.
 ///
 /// A scope whose tasks are always ready gives way after 5 ms under other executors. Here, where it is mostly alone, it
-/// may go on for 40 ms: what is joined with it inside the future waits for so long.
+/// may go on for 40 ms, scopes inside it included: what is joined with it inside the future waits for so long.
 ///
 /// # Examples
 /// ```
@@ -52,6 +68,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     let _inside = Inside::enter();
     let mut unlimited = pin!(unlimited(poll_fn(|cx| future.as_mut().poll(cx))));
     loop {
+        UNTIL.set(None);
         if let Poll::Ready(output) = unlimited.as_mut().poll(&mut cx) {
             return output;
         }
@@ -114,17 +131,25 @@ impl Drop for Seated {
 }
 
 /// Counts a call for [`in_block_on`]; also when the future unwinds.
-struct Inside(#[expect(dead_code, reason = "dropped with it")] RowAside);
+struct Inside {
+    _row: RowAside,
+    /// Of the poll that this call is in, if it is nested.
+    until: Option<Instant>,
+}
 
 impl Inside {
     fn enter() -> Self {
         INSIDE.set(INSIDE.get() + 1);
-        Self(RowAside::put())
+        Self {
+            _row: RowAside::put(),
+            until: UNTIL.get(),
+        }
     }
 }
 
 impl Drop for Inside {
     fn drop(&mut self) {
+        UNTIL.set(self.until);
         INSIDE.set(INSIDE.get().saturating_sub(1));
     }
 }

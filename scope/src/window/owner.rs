@@ -55,8 +55,6 @@ pub(super) struct Window<'a> {
     /// Polls of the body.
     pub(super) bodies: u32,
     pub(super) most_polls: u32,
-    /// How many budgets the window has had so far, see [`may_go_on`](Self::may_go_on).
-    pub(super) alone: u32,
     /// Notices taken.
     notices: u32,
     /// What was lent has turned out cheap: it is taken back as soon as the helpers have left.
@@ -116,7 +114,6 @@ impl<'a> Window<'a> {
             polls: 0,
             bodies: 0,
             most_polls: policy::BUDGET_POLLS,
-            alone: 1,
             notices: 0,
             withdraws: false,
             guessed: false,
@@ -302,15 +299,13 @@ impl<'a> Window<'a> {
     }
 
     /// The budget is spent. Under the embedded executor nothing runs beside the scope; if nobody waits in windows
-    /// around it either, it may go on for a few budgets more.
+    /// around it either, it may go on for a while.
     #[cold]
-    fn may_go_on(&mut self) -> bool {
-        self.alone += 1;
+    fn may_go_on(&self) -> bool {
         self.budgeted
-            && self.alone <= policy::BUDGET_ALONE
-            && crate::rt::in_block_on()
             && !self.core.is_polled_by_tokio()
             && !here::others_wait()
+            && crate::rt::may_go_on(policy::TIME_ALONE)
     }
 
     /// Polls children of one kind outside lending, up to the next look at clock or inbox, or the body's turn; or one

@@ -102,9 +102,9 @@ pub(super) const BODY_LOOK_FIRST: u32 = 4;
 pub(super) const STRAIGHT: u32 = 8;
 /// Children of which at most the cost is added up, to tell what a queue of several kinds is worth.
 const WORTH_LOOK: usize = 16;
-/// Budgets that a window may use one after another under the embedded executor, where nothing runs beside the scope,
-/// while nobody waits in the windows around it.
-pub(super) const BUDGET_ALONE: u32 = 8;
+/// How long scopes in one poll may go on, once one of them has used up its budget, under the embedded executor, where nothing
+/// runs beside them, while nobody waits in the windows around.
+pub(super) const TIME_ALONE: Duration = Duration::from_nanos(7 * BUDGET_TIME.as_nanos() as u64);
 
 /// Whether the first poll in this window is timed in any case.
 pub(super) fn takes_sample(window: u32) -> bool {
