@@ -123,8 +123,8 @@ fn through_pointers<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) ->
 
 impl fmt::Debug for Cancelled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if held::report(self.0.mark.as_ref()) {
-            return Ok(());
+        if let Some(done) = held::report(self.0.mark.as_ref(), f) {
+            return done;
         }
         f.debug_tuple("Cancelled").field(self.cause()).finish()
     }
@@ -132,8 +132,8 @@ impl fmt::Debug for Cancelled {
 
 impl fmt::Display for Cancelled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if held::report(self.0.mark.as_ref()) {
-            return Ok(());
+        if let Some(done) = held::report(self.0.mark.as_ref(), f) {
+            return done;
         }
         write!(f, "cancelled: {}", self.cause())
     }

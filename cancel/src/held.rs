@@ -16,7 +16,7 @@ use crate::{CancelToken, quietly};
 /// [`Debug`](fmt::Debug).
 ///
 /// A scope, a time-out or a parallel stream that was cancelled has to know whether a value is the answer to that
-/// cancellation, or something else. It looks into the value: it has the value print itself (`{:?}`, then `{:#?}`)
+/// cancellation, or something else. It looks into the value: it has the value print itself (`{:#?}`, then `{:?}`)
 /// into a writer that keeps nothing, and a `Cancelled` that is printed is a `Cancelled` that is held. Derived
 /// `Debug`, `io::Error`, boxed errors and `anyhow` print what they hold.
 ///
@@ -116,11 +116,9 @@ pub fn is_searching() -> bool {
     current().is_some()
 }
 
-/// A `Cancelled` is about to be printed: tells the search, if there is one. `true` if there is nobody to read it.
-pub(crate) fn report(mark: Option<&Mark>) -> bool {
-    let Some(search) = current() else {
-        return false;
-    };
+/// A `Cancelled` is about to be printed: tells the search, if there is one, and that is all there is to print then.
+pub(crate) fn report(mark: Option<&Mark>, f: &mut fmt::Formatter<'_>) -> Option<fmt::Result> {
+    let search = current()?;
     let is_it = |mark: &Mark| {
         mark.is_counted_at(search.node, search.own)
             || search
@@ -133,7 +131,9 @@ pub(crate) fn report(mark: Option<&Mark>) -> bool {
             ..search
         }));
     }
-    true
+    // If this is what was looked for, the writer refuses it, so that nothing else is printed; unless another one is between,
+    // for whose sake this must not fail by itself.
+    Some(f.write_str(" "))
 }
 
 /// Puts the search back during which this one began.
@@ -177,13 +177,15 @@ fn shows(value: &(impl fmt::Debug + ?Sized), search: Search) -> bool {
     let _restore = Restore(current());
     set(Some(search));
     // `Debug` is user code. A panic in it ends the search, and what was found before it counts.
+    // `anyhow` prints what the error is made of in this form; in the other one texts, and a backtrace, which takes long.
     quietly(|| {
-        let _ = write!(Nowhere::new(), "{value:?}");
-        if !is_found() {
-            // `anyhow` prints texts in the first form, and in this one what the error is made of.
-            let _ = write!(Nowhere::new(), "{value:#?}");
-        }
+        let _ = write!(Nowhere::new(), "{value:#?}");
     });
+    if !is_found() {
+        quietly(|| {
+            let _ = write!(Nowhere::new(), "{value:?}");
+        });
+    }
     is_found()
 }
 

@@ -174,3 +174,54 @@ fn value_of_any_depth_is_searched_without_overflowing_the_stack() {
     let small = std::thread::Builder::new().stack_size(512 << 10);
     small.spawn(search).unwrap().join().unwrap();
 }
+
+// An error may have something to print that takes long, as `anyhow` has its backtrace.
+#[test]
+fn nothing_is_printed_once_it_is_found() {
+    /// As `anyhow` does it: what it is made of, or the text and what comes with it.
+    struct Traced<'a>(Option<Wrapped>, &'a Cell<u32>);
+    struct Wrapped(Cancelled);
+
+    impl Debug for Wrapped {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_tuple("Wrapped").field(&self.0).finish()
+        }
+    }
+    impl fmt::Display for Wrapped {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("wrapped")
+        }
+    }
+    impl Debug for Traced<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            match &self.0 {
+                Some(error) if f.alternate() => Debug::fmt(error, f)?,
+                Some(error) => write!(f, "{error}")?,
+                None => f.write_str("nothing")?,
+            }
+            if !f.alternate() {
+                self.1.set(self.1.get() + 1);
+            }
+            Ok(())
+        }
+    }
+    /// Its text alone tells of it.
+    struct Text<'a>(Cancelled, &'a Cell<u32>);
+
+    impl Debug for Text<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "{}", self.0)?;
+            self.1.set(self.1.get() + 1);
+            Ok(())
+        }
+    }
+    let (token, traces) = (cancelled(), Cell::new(0));
+    let kept = fail(&token);
+    assert!(token.has_live_in(&Traced(Some(Wrapped(fail(&token))), &traces)));
+    assert!(token.has_live_in(&Text(fail(&token), &traces)));
+    assert!(token.has_live_in(&vec![Some(Text(fail(&token), &traces)), None]));
+    assert_eq!(traces.get(), 0);
+    assert!(!token.has_live_in(&Traced(None, &traces)));
+    assert_eq!(traces.get(), 1);
+    drop(kept);
+}

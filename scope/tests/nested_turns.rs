@@ -59,7 +59,7 @@ impl Inner {
                     pending::<()>().await
                 });
                 let yields = scope(async |_| checkpoint().await.unwrap());
-                drop(select(pin!(rests), pin!(yields)).await);
+                let _ = select(pin!(rests), pin!(yields)).await;
             }
         }
     }

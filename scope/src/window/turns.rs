@@ -26,6 +26,8 @@ pub(crate) struct Turns {
     stop: Cell<u64>,
     /// How many polls were taken when the body had its last turn, that one included.
     body_had: Cell<u64>,
+    /// How many were put in front of the queue since then.
+    in_front: Cell<u64>,
     /// When a look at the clock first found the body waiting.
     body_waits: Cell<Option<Instant>>,
     /// Children that came through the inbox and have no place in the queue yet.
@@ -42,6 +44,7 @@ impl Turns {
             body_due: Cell::new(0),
             stop: Cell::new(0),
             body_had: Cell::new(0),
+            in_front: Cell::new(0),
             body_waits: Cell::new(None),
             mail: List::new(),
             mail_due: Cell::new(0),
@@ -137,11 +140,14 @@ impl Turns {
         let was_ready = self.body_due.replace(NEVER) != NEVER;
         if was_ready {
             self.body_had.set(self.taken.get() + 1);
+            self.in_front.set(0);
         }
         was_ready
     }
 
-    /// The clock was read: a body that has waited for long is next.
+    /// The clock was read: a body that has waited for long is next. But not before the queue has moved on since its last turn:
+    /// in each window it might come, and somebody in front of the queue, before one who has been ready all the time, and use
+    /// the window up.
     pub(super) fn looked(&self, now: Instant) {
         if !self.is_body_ready() {
             return;
@@ -149,7 +155,9 @@ impl Turns {
         match self.body_waits.get() {
             None => self.body_waits.set(Some(now)),
             Some(since) if now.saturating_duration_since(since) >= BODY_WAIT => {
-                self.set_body_due(self.taken.get());
+                if self.taken.get() > self.body_had.get() + self.in_front.get() {
+                    self.set_body_due(self.taken.get());
+                }
             }
             Some(_) => {}
         }
@@ -181,6 +189,7 @@ impl Turns {
         let placed = some.len() as u64;
         queue.prepend(&some);
         self.mail_due.set(taken.max(due) + placed);
+        self.in_front.set(self.in_front.get() + placed);
         if self.is_body_ready() {
             self.set_body_due(self.body_due.get() + placed);
         }
