@@ -91,8 +91,8 @@ use crate::window::{Engine, Handle, Hint, Refusal};
 ///
 /// # Turns
 /// A scope gives way after 5 ms, also one whose tasks never have to wait. Where several in a row have kept their thread for so
-/// long, the next ones give way in their first poll, until one of them is polled again: a scope that is polled by hand may be pending, and will be woken, before
-/// anything in it has begun.
+/// long, the next ones give way in their first poll, until one of them is polled again: a scope that is polled by hand may be
+/// pending, and will be woken, before anything in it has begun.
 ///
 /// Compares with `futures::future::join_all` (one core, one type) and `std::thread::scope` (threads).
 #[track_caller]

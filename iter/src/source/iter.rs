@@ -5,6 +5,8 @@
 use std::fmt;
 use std::task::Poll;
 
+use selvedge_cancel::quietly;
+
 use super::gate::{Entry, Gate};
 use super::{Ask, One, Pulled, Source, source_shape};
 use crate::sync::{Mutex, lock};
@@ -23,6 +25,14 @@ struct Inner<I, T> {
     /// An item that came after so long that another lane rests by now. Whoever comes next
     /// works on it.
     spare: Option<T>,
+}
+
+/// By itself: the iterator goes after it, and both may panic, which would end the process.
+impl<I, T> Drop for Inner<I, T> {
+    fn drop(&mut self) {
+        let spare = self.spare.take();
+        quietly(|| drop(spare));
+    }
 }
 
 impl<I, T> fmt::Debug for FromIter<I, T> {

@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_core::Stream;
+use selvedge_cancel::quietly;
 
 use super::gate::{Entry, Gate};
 use super::{Ask, Buffer, Pulled, Source, source_shape};
@@ -39,6 +40,14 @@ struct Inner<S, T> {
     /// An item that came after so long that another lane rests by now. Whoever comes next
     /// works on it.
     spare: Option<T>,
+}
+
+/// By itself: the stream goes after it, and both may panic, which would end the process.
+impl<S, T> Drop for Inner<S, T> {
+    fn drop(&mut self) {
+        let spare = self.spare.take();
+        quietly(|| drop(spare));
+    }
 }
 
 impl<S, T> fmt::Debug for FromStream<S, T> {

@@ -54,6 +54,11 @@ impl Ring {
         self.change(rung).is_ok()
     }
 
+    /// Whether the owner waits.
+    pub(crate) fn waits(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= SINCE
+    }
+
     /// The owner does not wait any more.
     pub(crate) fn rest(&self) {
         let rests = |seen| match seen {
@@ -141,6 +146,10 @@ mod entry {
                 self.silence();
                 self.ticket = Some(self.entry.set(now + PATIENCE));
             }
+        }
+
+        pub(crate) fn waits(&self) -> bool {
+            self.entry.ring.waits()
         }
 
         pub(crate) fn has_rung(&self) -> bool {

@@ -140,8 +140,7 @@ impl Core {
     fn give_way_first(&self, waker: &Waker) {
         self.polled_with(waker);
         if here::in_window() {
-            quietly(|| waker.wake_by_ref());
-            return;
+            return wake_at_once(waker);
         }
         self.owner.gave_way.set(true);
         self.look_around();
@@ -180,6 +179,8 @@ impl Core {
                 owner.put_off.replace(Some(put_off));
                 if due == Due::Ask {
                     self.wake_again(waker);
+                } else {
+                    self.keep_alarm(waker);
                 }
                 return true;
             }
@@ -194,6 +195,17 @@ impl Core {
             alarm.rest();
         }
         false
+    }
+
+    /// The poll may have come by a wake of the scope's own, which is spent now; and the worker may never come to the one that
+    /// was put off.
+    fn keep_alarm(&self, waker: &Waker) {
+        let alarm = self.owner.alarm.borrow();
+        if alarm.as_ref().is_some_and(coop::Alarm::waits) {
+            return;
+        }
+        drop(alarm);
+        quietly(|| self.set_alarm(waker));
     }
 
     fn wake_again(&self, waker: &Waker) {
@@ -253,7 +265,7 @@ impl Core {
         });
         if !told {
             // A waker that cannot be cloned, or that panics after it has woken: once too often is no harm.
-            quietly(|| waker.wake_by_ref());
+            wake_at_once(waker);
         }
     }
 
@@ -287,5 +299,18 @@ impl Core {
             self.owner.by_tokio.set(None);
         }
         seen
+    }
+}
+
+/// Wakes the task around. A waker that panics is tried once more.
+fn wake_at_once(waker: &Waker) {
+    let mut told = false;
+    for _ in 0..2 {
+        if !told {
+            quietly(|| {
+                waker.wake_by_ref();
+                told = true;
+            });
+        }
     }
 }

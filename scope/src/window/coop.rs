@@ -70,6 +70,14 @@ impl Alarm {
         self.alarm.wait();
     }
 
+    /// Whether the task waits.
+    pub(super) fn waits(&self) -> bool {
+        #[cfg(feature = "tokio")]
+        return self.alarm.waits();
+        #[cfg(not(feature = "tokio"))]
+        true
+    }
+
     /// Whether it has woken the task since this was last asked.
     pub(super) fn has_rung(&self) -> bool {
         #[cfg(feature = "tokio")]
@@ -163,11 +171,19 @@ pub(super) fn is_on_worker() -> bool {
     if !may_be {
         return false;
     }
-    let woken = Arc::new(Woken(AtomicU32::new(0)));
+    // The same each time: tokio keeps one that comes several times in a row once, and where somebody blocks the worker it
+    // keeps them for long.
+    let woken = WOKEN.try_with(Arc::clone).unwrap_or_else(|_| Woken::new());
+    // Relaxed, here and below: it is this thread.
+    woken.0.store(0, Ordering::Relaxed);
     let waker = Waker::from(Arc::clone(&woken));
     let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));
-    // Relaxed: it was this thread.
     woken.0.load(Ordering::Relaxed) == 0
+}
+
+#[cfg(feature = "tokio")]
+thread_local! {
+    static WOKEN: Arc<Woken> = Woken::new();
 }
 
 #[cfg(feature = "tokio")]
@@ -256,6 +272,13 @@ pub(super) fn hand_over(wait: impl Fn()) {
 /// Whether somebody has called it.
 #[cfg(feature = "tokio")]
 struct Woken(AtomicU32);
+
+#[cfg(feature = "tokio")]
+impl Woken {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(AtomicU32::new(0)))
+    }
+}
 
 #[cfg(feature = "tokio")]
 impl Wake for Woken {
