@@ -211,7 +211,7 @@ impl<'a> Window<'a> {
         self.bodies += 1;
         let key = self.core.body_key(key);
         let is_short = policy::is_known_short(key);
-        if !is_short {
+        if !is_short && !self.policy.is_said_short(key) {
             self.expect_long_body();
         }
         let from = (!is_short || self.policy.samples_body(self.bodies)).then(Instant::now);

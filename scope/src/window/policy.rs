@@ -324,6 +324,11 @@ impl Policy {
         self.timed
     }
 
+    /// Whether somebody says so of a kind of which nothing is known.
+    pub(super) fn is_said_short(&self, key: usize) -> bool {
+        self.hint == Some(Hint::Cheap) && estimate(key) == 0
+    }
+
     /// Whether this poll of the body is to be timed although its cost is known: the first of one window in a few.
     pub(super) fn samples_body(&self, bodies: u32) -> bool {
         self.sample && bodies == 1
