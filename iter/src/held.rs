@@ -1,6 +1,8 @@
 //! A value of a user's that is kept apart while other code of the user's runs. Should that panic, the value is dropped by the
 //! unwinding, and a destructor that panics then would end the process.
 
+use std::mem::needs_drop;
+
 use selvedge_cancel::quietly;
 
 /// A value of a user's whose destructor may panic, too, when a stage has panicked.
@@ -26,6 +28,9 @@ impl<T> Held<T> {
 impl<T> Drop for Held<T> {
     #[inline]
     fn drop(&mut self) {
+        if !needs_drop::<T>() {
+            return;
+        }
         if let Some(value) = self.0.take() {
             quietly(|| drop(value));
         }

@@ -300,3 +300,25 @@ fn future_and_item_that_both_panic_in_their_drop() {
         );
     });
 }
+
+// And so did these.
+#[test]
+fn closure_that_panics_beside_an_item_that_panics_in_its_drop() {
+    fn panics<T>() -> T {
+        panic!("a stage")
+    }
+
+    let items = || (0..1).into_par().map(|_| Bomb(true));
+    let heard = |run: &mut dyn FnMut()| {
+        let payload = catch_unwind(AssertUnwindSafe(run)).expect_err("a stage has panicked");
+        assert_eq!(payload.downcast_ref(), Some(&"a stage"));
+    };
+    let forget = |bomb: Bomb| std::mem::forget(bomb);
+    heard(&mut || block_on(items().filter(|_| panics()).for_each(forget)));
+    heard(&mut || block_on(items().inspect(|_| panics()).for_each(forget)));
+    heard(&mut || block_on(items().fold(panics, |sum: u8, _| sum).for_each(drop)));
+    heard(&mut || {
+        let sums = items().try_fold(panics, |sum: u8, _| Ok::<_, u8>(sum));
+        block_on(sums.for_each(|sum| assert!(sum.is_ok())));
+    });
+}

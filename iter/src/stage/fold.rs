@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::stage_debug;
+use crate::held::Held;
 use crate::pipe::{Begun, Pipe, Shape, sealed::Sealed};
 use crate::source::Source;
 
@@ -172,14 +173,16 @@ macro_rules! gathering {
 }
 
 gathering!(Fold, [], A, A, |a| a, |self, kept, x| {
+    let item = Held::new(x);
     let a = kept.take(&self.init);
-    kept.value = Some((self.f)(a, x));
+    kept.value = Some((self.f)(a, item.give()));
     None
 });
 
 gathering!(TryFold, [E: Send,], Result<A, E>, Result<A, E>, |a| Ok(a), |self, kept, x| {
+    let item = Held::new(x);
     let a = kept.take(&self.init);
-    match (self.f)(a, x) {
+    match (self.f)(a, item.give()) {
         Ok(a) => {
             kept.value = Some(a);
             None

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::stage_debug;
+use crate::held::Held;
 use crate::pipe::{Begun, Pipe, Shape, sealed::Sealed};
 use crate::source::Source;
 
@@ -126,9 +127,16 @@ macro_rules! synchronous {
 }
 
 synchronous!(Map<P, F>, [R: Send,], Fn(P::Item) -> R, R, |f, x| Some(f(x)));
-synchronous!(Filter<P, F>, [], Fn(&P::Item) -> bool, P::Item, |f, x| f(&x).then_some(x));
+// The item is held while the closure runs, which may panic: so may the item's destructor.
+synchronous!(Filter<P, F>, [], Fn(&P::Item) -> bool, P::Item, |f, x| {
+    let mut item = Held::new(x);
+    let stays = f(item.get());
+    let item = item.give();
+    stays.then_some(item)
+});
 synchronous!(FilterMap<P, F>, [R: Send,], Fn(P::Item) -> Option<R>, R, |f, x| f(x));
 synchronous!(Inspect<P, F>, [], Fn(&P::Item), P::Item, |f, x| {
-    f(&x);
-    Some(x)
+    let mut item = Held::new(x);
+    f(item.get());
+    Some(item.give())
 });
