@@ -22,6 +22,18 @@ impl<T> Held<T> {
         self.0.take().expect(Self::GIVEN)
     }
 
+    /// What `look` says of it, and itself.
+    #[inline]
+    pub(crate) fn while_seen<R>(value: T, look: impl FnOnce(&T) -> R) -> (T, R) {
+        if !needs_drop::<T>() {
+            let said = look(&value);
+            return (value, said);
+        }
+        let mut held = Self::new(value);
+        let said = look(held.get());
+        (held.give(), said)
+    }
+
     const GIVEN: &str = "it is given back at the end";
 }
 

@@ -129,14 +129,11 @@ macro_rules! synchronous {
 synchronous!(Map<P, F>, [R: Send,], Fn(P::Item) -> R, R, |f, x| Some(f(x)));
 // The item is held while the closure runs, which may panic: so may the item's destructor.
 synchronous!(Filter<P, F>, [], Fn(&P::Item) -> bool, P::Item, |f, x| {
-    let mut item = Held::new(x);
-    let stays = f(item.get());
-    let item = item.give();
+    let (item, stays) = Held::while_seen(x, f);
     stays.then_some(item)
 });
 synchronous!(FilterMap<P, F>, [R: Send,], Fn(P::Item) -> Option<R>, R, |f, x| f(x));
 synchronous!(Inspect<P, F>, [], Fn(&P::Item), P::Item, |f, x| {
-    let mut item = Held::new(x);
-    f(item.get());
-    Some(item.give())
+    let (item, ()) = Held::while_seen(x, f);
+    Some(item)
 });
