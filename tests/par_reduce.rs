@@ -210,7 +210,7 @@ fn runs_that_are_dear_to_end_go_on_over_batches() {
     let add = |a: u64, n: u64| a + n;
     let join = |a: u64, b: u64| {
         joins.fetch_add(1, SeqCst);
-        burn(Duration::from_millis(1));
+        burn(Duration::from_millis(5));
         a + b
     };
     let items: Vec<u64> = (0..40_000).collect();

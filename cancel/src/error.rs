@@ -123,18 +123,14 @@ fn through_pointers<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) ->
 
 impl fmt::Debug for Cancelled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(done) = held::report(self.0.mark.as_ref(), f) {
-            return done;
-        }
+        held::report(self.0.mark.as_ref());
         f.debug_tuple("Cancelled").field(self.cause()).finish()
     }
 }
 
 impl fmt::Display for Cancelled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(done) = held::report(self.0.mark.as_ref(), f) {
-            return done;
-        }
+        held::report(self.0.mark.as_ref());
         write!(f, "cancelled: {}", self.cause())
     }
 }

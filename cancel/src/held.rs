@@ -116,9 +116,13 @@ pub fn is_searching() -> bool {
     current().is_some()
 }
 
-/// A `Cancelled` is about to be printed: tells the search, if there is one, and that is all there is to print then.
-pub(crate) fn report(mark: Option<&Mark>, f: &mut fmt::Formatter<'_>) -> Option<fmt::Result> {
-    let search = current()?;
+/// A `Cancelled` is about to be printed: tells the search, if there is one. It is printed all the same: if this is what was
+/// looked for, the writer of the search refuses it, so that nothing else is; unless it goes to another one, into a text that
+/// somebody keeps, perhaps.
+pub(crate) fn report(mark: Option<&Mark>) {
+    let Some(search) = current() else {
+        return;
+    };
     let is_it = |mark: &Mark| {
         mark.is_counted_at(search.node, search.own)
             || search
@@ -131,9 +135,6 @@ pub(crate) fn report(mark: Option<&Mark>, f: &mut fmt::Formatter<'_>) -> Option<
             ..search
         }));
     }
-    // If this is what was looked for, the writer refuses it, so that nothing else is printed; unless another one is between,
-    // for whose sake this must not fail by itself.
-    Some(f.write_str(" "))
 }
 
 /// Puts the search back during which this one began.

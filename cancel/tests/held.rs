@@ -2,7 +2,7 @@
 //! make of that is tested with them.
 #![cfg(not(selvedge_loom))]
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::fmt::{self, Debug};
 use std::io;
 
@@ -224,4 +224,22 @@ fn nothing_is_printed_once_it_is_found() {
     assert!(!token.has_live_in(&Traced(None, &traces)));
     assert_eq!(traces.get(), 1);
     drop(kept);
+}
+
+// A search left its mark in what was printed during it.
+#[test]
+fn text_that_an_error_makes_once_and_keeps_is_complete() {
+    struct Kept(Cancelled, OnceCell<String>);
+
+    impl Debug for Kept {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.1.get_or_init(|| format!("{}, {:?}", self.0, self.0)))
+        }
+    }
+
+    let token = cancelled();
+    let error = Kept(fail(&token), OnceCell::new());
+    let (text, debug) = (error.0.to_string(), format!("{:?}", error.0));
+    assert!(token.has_live_in(&error));
+    assert_eq!(format!("{error:?}"), format!("{text}, {debug}"));
 }

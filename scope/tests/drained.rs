@@ -4,10 +4,12 @@
 
 mod common;
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 #[cfg(feature = "tokio")]
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use common::hosts::multi;
 use common::{Signal, burn, guarded_for, on_helper, pool};
@@ -16,6 +18,7 @@ use selvedge_scope::{Pool, Scope, block_on, scope};
 
 /// So long a child waits for what comes soon, if it comes.
 const MOST: Duration = Duration::from_secs(10);
+const ROUNDS: usize = 24;
 /// More than a budget of any executor's.
 const LONG: Duration = Duration::from_millis(60);
 
@@ -143,5 +146,138 @@ fn body_that_yields_to_tokio_goes_on_while_a_helper_is_in_a_long_poll() {
             }
             assert!(helped > 0, "{workers} workers: never on a helper");
         }
+    });
+}
+
+/// In each round the body is in one poll until all children have had a turn in it. How often it was in two of them in one poll
+/// of the scope, and how often somebody had none.
+fn long_polls_of_the_body(children: usize) -> (usize, usize) {
+    let pool = pool(2);
+    let (over, polls, late) = (
+        AtomicBool::new(false),
+        AtomicUsize::new(0),
+        AtomicUsize::new(0),
+    );
+    let turns: Vec<_> = (0..children).map(|_| AtomicUsize::new(0)).collect();
+    let counts = || turns.iter().map(|turns| turns.load(Ordering::SeqCst));
+    let whole = scope(async |s| {
+        for turns in &turns {
+            drop(s.spawn(async {
+                while !over.load(Ordering::SeqCst) {
+                    turns.fetch_add(1, Ordering::SeqCst);
+                    checkpoint().await.unwrap();
+                }
+            }));
+        }
+        for _ in 0..ROUNDS {
+            polls.fetch_add(1, Ordering::SeqCst);
+            let before: Vec<_> = counts().collect();
+            let from = Instant::now();
+            burn(LONG);
+            let all_served = || counts().zip(&before).all(|(now, before)| now > *before);
+            while !all_served() && from.elapsed() < 3 * LONG {
+                std::thread::yield_now();
+            }
+            late.fetch_add(usize::from(!all_served()), Ordering::SeqCst);
+            checkpoint().await.unwrap();
+        }
+        over.store(true, Ordering::SeqCst);
+    });
+    let mut whole = pin!(whole.on(&pool));
+    let mut twice = 0;
+    futures::executor::block_on(poll_fn(|cx| {
+        polls.store(0, Ordering::SeqCst);
+        let polled = whole.as_mut().poll(cx);
+        twice += usize::from(polls.load(Ordering::SeqCst) > 1);
+        polled
+    }));
+    (twice, late.load(Ordering::SeqCst))
+}
+
+// While the helpers were about to leave, the owner began the next poll of the body, in which nobody was helped.
+#[test]
+fn nothing_long_is_begun_while_helpers_are_about_to_leave() {
+    guarded_for(Duration::from_secs(120), || {
+        for children in [10, 200] {
+            let (twice, late) = long_polls_of_the_body(children);
+            assert!(
+                twice <= ROUNDS / 3 && late <= ROUNDS / 3,
+                "{children}: in {ROUNDS} rounds {twice} twice in a poll, {late} without all served"
+            );
+        }
+    });
+}
+
+/// Children that yield, and one in a poll on a helper that lasts until a task beside the scope has had a turn. Whether it was on
+/// a helper.
+#[cfg(feature = "tokio")]
+async fn waits_for_a_neighbour(pool: Pool) -> bool {
+    #[derive(Default)]
+    struct Round {
+        helps: AtomicBool,
+        late: AtomicBool,
+        over: AtomicBool,
+        attended: Signal,
+    }
+
+    let round = Arc::new(Round::default());
+    let neighbour = tokio::spawn({
+        let round = round.clone();
+        async move {
+            while !round.over.load(Ordering::SeqCst) {
+                if round.helps.load(Ordering::SeqCst) {
+                    round.attended.give();
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    scope(async |s| {
+        drop(s.spawn(async {
+            for _ in 0..50 {
+                if !on_helper() {
+                    checkpoint().await.unwrap();
+                }
+            }
+            if on_helper() {
+                round.helps.store(true, Ordering::SeqCst);
+                // The neighbour may be having a turn just now, on another worker.
+                let late = !round.attended.wait(MOST);
+                round.late.store(late, Ordering::SeqCst);
+            }
+            round.over.store(true, Ordering::SeqCst);
+        }));
+        for _ in 0..8 {
+            drop(s.spawn(async {
+                while !round.over.load(Ordering::SeqCst) {
+                    burn(Duration::from_micros(50));
+                    checkpoint().await.unwrap();
+                }
+            }));
+        }
+    })
+    .on(&pool)
+    .heavy()
+    .await;
+    neighbour.await.unwrap();
+    assert!(!round.late.load(Ordering::SeqCst), "nobody had a turn");
+    round.helps.load(Ordering::SeqCst)
+}
+
+// Where the scope itself had something to do all the time, its worker kept its other tasks until the helper had left.
+#[cfg(feature = "tokio")]
+#[test]
+fn tasks_beside_a_scope_that_waits_for_a_helper_and_is_busy_have_turns() {
+    guarded_for(Duration::from_secs(240), || {
+        let (pool, runtime) = (pool(1), multi(1));
+        let mut helped = 0;
+        for _ in 0..100 {
+            let round = runtime.spawn(waits_for_a_neighbour(pool.clone()));
+            helped += u32::from(runtime.block_on(round).unwrap());
+            if helped == 4 {
+                break;
+            }
+        }
+        assert!(helped > 0, "never on a helper");
     });
 }

@@ -2,7 +2,7 @@
 //! moves it. Not a simulation of threads: what other threads do still takes real time.
 
 use std::collections::BTreeMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -122,6 +122,15 @@ impl VirtualClock {
     /// waker. With [`panics_when_stuck`](Self::panics_when_stuck), if no deadline is left. If
     /// the future panics.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        // In a `block_on` of ours: inside a task of tokio's a scope would leave its next turn to the worker, which does not come
+        // to it before this has ended, and here it would look as if everybody waited.
+        let mut future = Some(future);
+        crate::block_on(poll_fn(|_| {
+            Poll::Ready(self.drive(future.take().expect("it is driven once")))
+        }))
+    }
+
+    fn drive<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
         let bell = Arc::new(Bell {
             rung: Mutex::new(false),

@@ -11,7 +11,7 @@ use selvedge_cancel::ambient;
 
 use super::{VirtualClock, poll_once};
 use crate::time::{Instant, sleep, sleep_until};
-use crate::{CancelToken, CauseKind, FutureCancelExt, cancel, timeout};
+use crate::{CancelToken, CauseKind, FutureCancelExt, cancel, scope, timeout};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -336,4 +336,41 @@ fn function_that_a_deadline_reaches_is_not_called_on_the_thread_that_polls() {
     });
     assert!(VirtualClock::new().block_on(limited).is_err());
     assert_ne!(told.recv().unwrap(), thread::current().id());
+}
+
+// A scope left its next turn to the worker of tokio's that this blocks, and the clock jumped.
+#[cfg(feature = "tokio")]
+#[test]
+fn time_stands_still_in_a_task_of_tokio_while_something_runs() {
+    async fn work() -> u32 {
+        for _ in 0..60 {
+            let from = std::time::Instant::now();
+            while from.elapsed() < Duration::from_micros(200) {
+                std::hint::spin_loop();
+            }
+            cancel::checkpoint().await.unwrap();
+        }
+        7
+    }
+
+    fn check() {
+        let clock = VirtualClock::new().panics_when_stuck();
+        let run = timeout(SECOND, scope(async |s| s.spawn(work()).await));
+        assert_eq!(clock.block_on(run).unwrap(), 7);
+        let both = timeout(SECOND, crate::join((work(), work())));
+        assert_eq!(clock.block_on(both).unwrap(), (7, 7));
+        assert_eq!(clock.elapsed(), Duration::ZERO);
+    }
+
+    let current = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    current.block_on(async { check() });
+    current.block_on(async { tokio::spawn(async { check() }).await.unwrap() });
+    let multi = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .unwrap();
+    multi.block_on(async { tokio::spawn(async { check() }).await.unwrap() });
+    check();
 }

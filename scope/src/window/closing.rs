@@ -12,6 +12,26 @@ use crate::pool::{Worker, run_a_job};
 use crate::sync::spin_loop;
 use crate::task::{List, quietly};
 
+/// What an owner did that has sent its helpers away.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    Polled,
+    Nothing,
+    /// It left something alone that takes long.
+    Later,
+}
+
+/// What an owner waits for that has sent its helpers away, besides that.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    TheyAreOut,
+    TheyTakeLong,
+    /// For a while, in which the tasks beside the scope move to another thread.
+    OthersMove,
+    /// Those may bring it who leave before others do.
+    ThereIsWork,
+}
+
 impl Window<'_> {
     /// Waits until helpers or wakers have something for the owner.
     pub(super) fn wait(&self, news: usize) {
@@ -63,6 +83,7 @@ impl Window<'_> {
         self.budgeted = false;
         if core.owner.lent.get() {
             core.monitor.drain();
+            let (from, mut others_move) = (Instant::now(), policy::LONG);
             // The poll cannot end before the helpers' polls do, so what is ready here goes on (rule W9).
             while !core.monitor.is_empty() {
                 if core.owner.noticed.get() {
@@ -71,9 +92,18 @@ impl Window<'_> {
                 // What is left after a grace is to be dropped, and not polled.
                 if core.owner.aborted.get() {
                     core.sort(core.inbox.take());
-                    self.wait_out(false);
-                } else if !self.poll_one(body) {
-                    self.wait_out(true);
+                    self.wait_out(Until::TheyAreOut);
+                    continue;
+                }
+                match self.poll_one(body, from) {
+                    Beside::Polled if cfg!(selvedge_loom) || from.elapsed() < others_move => {}
+                    Beside::Polled => {
+                        // Somebody is always ready here, and a helper is in a long poll.
+                        others_move *= 8;
+                        self.wait_out(Until::OthersMove);
+                    }
+                    Beside::Nothing => self.wait_out(Until::ThereIsWork),
+                    Beside::Later => self.wait_out(Until::TheyTakeLong),
                 }
             }
         }
@@ -87,8 +117,9 @@ impl Window<'_> {
         Run::Rest
     }
 
-    /// While draining: one poll of something that is ready.
-    fn poll_one(&mut self, body: &mut dyn Body) -> bool {
+    /// While draining, which began then: one poll of something that is ready. But of nothing that takes long, as long as the
+    /// helpers may just be about to leave: nobody could help while it is under way, and those beside the scope wait for it.
+    fn poll_one(&mut self, body: &mut dyn Body, from: Instant) -> Beside {
         let core = self.core;
         if core.inbox.has_mail() {
             core.sort(core.inbox.take());
@@ -96,15 +127,26 @@ impl Window<'_> {
         // What was woken may have been spawned and polled on a helper: it is registered before it may end (L4).
         let most = usize::from(self.packet.is_empty());
         self.exchange(&core.owner.local, most);
-        if core.owner.turns.is_body_due() && self.poll_body(body) {
-            return true;
+        if core.owner.noticed.get() {
+            // Who is to be dropped is not polled.
+            return Beside::Polled;
         }
-        if let Some(header) = self.packet.pop_front() {
-            core.owner.turns.take();
+        let is_fine = |key: usize| policy::is_known_short(key) || policy::may_begin(key, from);
+        let polls_body = (body.key()).is_none_or(|key| is_fine(core.body_key(key)));
+        let turns = &core.owner.turns;
+        if polls_body && (turns.is_body_due() || self.packet.is_empty()) && self.poll_body(body) {
+            return Beside::Polled;
+        }
+        if let Some(header) = self.packet.pop_front_if(|head| is_fine(head.key())) {
+            turns.take();
             self.poll(header);
-            return true;
+            return Beside::Polled;
         }
-        self.poll_body(body)
+        if self.packet.is_empty() && !turns.is_body_ready() {
+            Beside::Nothing
+        } else {
+            Beside::Later
+        }
     }
 
     /// Sends the helpers away, takes back what is shared, and closes the window.
@@ -119,7 +161,7 @@ impl Window<'_> {
             while !core.monitor.is_empty() {
                 // Or the wait would end at once, again and again.
                 core.sort(core.inbox.take());
-                self.wait_out(false);
+                self.wait_out(Until::TheyAreOut);
             }
             self.end_lending();
         }
@@ -149,9 +191,8 @@ impl Window<'_> {
         quietly(|| drop(context));
     }
 
-    /// While draining: waits for the helpers to leave. If the owner `polls` meanwhile, for something to do as well, which
-    /// those may bring who leave before others do.
-    fn wait_out(&self, polls: bool) {
+    /// While draining: waits for the helpers to leave, or for mail, or for what else is said.
+    fn wait_out(&self, until: Until) {
         let core = self.core;
         let news = core.monitor.news();
         let from = Instant::now();
@@ -164,7 +205,7 @@ impl Window<'_> {
         }
         let wait = |most| {
             let called = || !core.inbox.is_parked();
-            if polls {
+            if until == Until::ThereIsWork {
                 let stirred = || called() || core.owner.has_work();
                 core.monitor.wait(stirred, Some(most))
             } else {
@@ -174,7 +215,11 @@ impl Window<'_> {
         let worker = core.pool().worker();
         if worker != Worker::No {
             wait(policy::NAP);
-        } else if !wait(policy::LONG) {
+        } else if until == Until::OthersMove {
+            long_wait(|| {
+                wait(policy::LONG);
+            });
+        } else if !wait(policy::LONG) && until != Until::TheyTakeLong {
             long_wait(|| {
                 wait(policy::ENDLESS);
             });

@@ -20,6 +20,8 @@ use std::{
 
 use std::task::Waker;
 
+use super::core::Core;
+use super::side_by_side::Task;
 #[cfg(feature = "tokio")]
 use crate::sync::plain::{AtomicU32, Ordering};
 #[cfg(feature = "tokio")]
@@ -45,6 +47,22 @@ pub(super) fn may_put_off(by_tokio: bool) -> bool {
         && (by_tokio || (!crate::rt::in_block_on() && tokio::task::try_id().is_some()));
     #[cfg(not(feature = "tokio"))]
     false
+}
+
+/// Who polls a window that no window is around, if it can be told that it is always the same task.
+pub(super) fn task_around(core: &Core) -> Option<Task> {
+    if crate::rt::in_block_on() {
+        return Some(Task::BlockOn);
+    }
+    #[cfg(feature = "tokio")]
+    {
+        let task = tokio::task::try_id();
+        if task.is_some() || core.is_polled_by_tokio() {
+            return Some(Task::Tokio(task));
+        }
+    }
+    let _ = core;
+    None
 }
 
 /// What wakes the task around, should its worker not do so soon after [`PutOff::begin`](super::put_off::PutOff::begin).

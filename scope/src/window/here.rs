@@ -5,11 +5,13 @@
 
 use std::cell::Cell;
 use std::ptr;
+use std::time::Duration;
 
 use super::circle::Asked;
 use super::core::Core;
 use super::helper::Haul;
 use super::in_a_row::{Nested, Row};
+use super::{coop, policy};
 use crate::task::Header;
 
 /// One window that a thread is in: a node of the thread's chain, which leads from the innermost to the outermost.
@@ -86,6 +88,29 @@ pub(super) fn put_off(came: bool) {
     HERE.with(|here| here.row.put_off(came));
 }
 
+/// For how long a window of this core may last, the innermost one: others may have used up their time in the same poll of the
+/// task around. As far as it is known who that is.
+#[cold]
+pub(super) fn time_of(core: &Core) -> Duration {
+    let share = match Around::of(core) {
+        Some(Around { node }) => Nested::share(&node.nested, node.polls.get()),
+        None => match coop::task_around(core) {
+            Some(task) => HERE.with(|here| here.row.beside().share(task, &core.owner.round)),
+            None => 1,
+        },
+    };
+    (policy::BUDGET_TIME / share).max(policy::BUDGET_LEAST)
+}
+
+/// It has used up that time.
+#[cold]
+pub(super) fn time_is_spent(core: &Core) {
+    match Around::of(core) {
+        Some(Around { node }) => Nested::is_spent(&node.nested, node.polls.get()),
+        None => HERE.with(|here| here.row.beside().is_spent()),
+    }
+}
+
 /// A poll of this core's scope is over, its window closed. `at_once`: it was the scope's first, and its last.
 #[inline]
 pub(super) fn polled_in_a_row(core: &Core, at_once: bool) {
@@ -103,7 +128,7 @@ fn came_back(core: &Core, at_once: bool) {
                 around.owner.came_back.set(true);
             }
         }
-        None if at_once => here.row.came_back(core.owner.until.get()),
+        None if at_once => here.row.came_back(core.owner.began.get()),
         // One that has come to rest: so has its task, as a rule.
         None => {}
     });

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::policy;
 use super::put_off::Lateness;
+use super::side_by_side::SideBySide;
 
 /// So many scopes give way one after the other. One is not enough: of several that a task waits for at once, the next would
 /// begin in the very poll that the first has given way in, and be over. Nor may it be all of them, since somebody may drop
@@ -20,6 +21,8 @@ pub(super) struct Nested {
     /// When it is enough, from the second one on.
     until: Option<Instant>,
     gave_way: u32,
+    /// How many of them have used up what they had.
+    spent: u32,
 }
 
 impl Nested {
@@ -31,7 +34,24 @@ impl Nested {
             windows: 0,
             until: None,
             gave_way: 0,
+            spent: 0,
         }
+    }
+
+    /// How many windows of this poll may each use up what it has: those that have, and one.
+    pub(super) fn share(this: &Cell<Self>, poll: u32) -> u32 {
+        let nested = this.get();
+        1 + if nested.poll == poll { nested.spent } else { 0 }
+    }
+
+    /// One has used up what it had.
+    pub(super) fn is_spent(this: &Cell<Self>, poll: u32) {
+        let mut nested = this.get();
+        if nested.poll != poll {
+            nested = Self::of(poll);
+        }
+        nested.spent += 1;
+        this.set(nested);
     }
 
     /// One more, in this poll. `true`: they have used up a budget.
@@ -49,7 +69,10 @@ impl Nested {
         }
         nested.gave_way += u32::from(is_over);
         this.set(if nested.gave_way == GIVE_WAY {
-            Self::of(poll)
+            Self {
+                spent: nested.spent,
+                ..Self::of(poll)
+            }
         } else {
             nested
         });
@@ -70,6 +93,8 @@ pub(super) struct Row {
     /// Short ones that have ended since the clock was last read for them.
     scopes: Cell<u32>,
     read_at: Cell<Option<Instant>>,
+    /// Of scopes side by side in one task.
+    beside: SideBySide,
     /// Of the first wakes of scopes: somebody may block the worker of this thread.
     lateness: Lateness,
 }
@@ -86,6 +111,7 @@ impl Row {
             gave_way: Cell::new(0),
             scopes: Cell::new(0),
             read_at: Cell::new(None),
+            beside: SideBySide::new(),
             lateness: Lateness::new(),
         }
     }
@@ -115,20 +141,19 @@ impl Row {
         self.gave_way.set(0);
     }
 
-    /// A scope is over with its first poll, in which somebody has come back. When its window's budget would have been over, if
-    /// the clock was read in it.
+    /// A scope is over with its first poll, in which somebody has come back. When its window began, if the clock was read in it.
     #[cold]
-    pub(super) fn came_back(&self, until: Option<Instant>) {
+    pub(super) fn came_back(&self, began: Option<Instant>) {
         let scopes = self.scopes.get() + 1;
         self.scopes.set(scopes);
-        if until.is_none() && scopes < READ_EVERY {
+        if began.is_none() && scopes < READ_EVERY {
             return;
         }
         let now = Instant::now();
-        let between = match until.and_then(|until| until.checked_sub(policy::BUDGET_TIME)) {
-            Some(opened) => {
-                self.add(now.saturating_duration_since(opened));
-                opened
+        let between = match began {
+            Some(began) => {
+                self.add(now.saturating_duration_since(began));
+                began
             }
             None => now,
         };
@@ -137,6 +162,10 @@ impl Row {
             self.add(passed.min(scopes * FROM_ONE_TO_THE_NEXT));
         }
         self.scopes.set(0);
+    }
+
+    pub(super) fn beside(&self) -> &SideBySide {
+        &self.beside
     }
 
     fn add(&self, time: Duration) {
@@ -166,6 +195,7 @@ impl Row {
         self.gave_way.swap(&other.gave_way);
         self.scopes.swap(&other.scopes);
         self.read_at.swap(&other.read_at);
+        self.beside.swap(&other.beside);
         self.lateness.swap(&other.lateness);
     }
 }

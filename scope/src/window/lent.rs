@@ -65,28 +65,31 @@ impl Window<'_> {
             core.lend(0);
             self.guessed = true;
         } else if self.policy.estimate() >= policy::BIG {
-            core.expect_long_poll(1);
+            core.expect_long_poll(1, self.policy.estimate());
         }
         self.spent |= core.owner.ends_early.get();
     }
 
-    /// The body is about to be polled for long, perhaps: those who are ready behind it may go to helpers.
+    /// The body, of which that is known, is about to be polled for long, perhaps: those who are ready behind it may go to
+    /// helpers.
     #[cold]
-    pub(super) fn expect_long_body(&mut self) {
+    pub(super) fn expect_long_body(&mut self, known: u64) {
         let core = self.core;
         if core.live() == 0 {
             return;
         }
         let (local, mail) = (&core.owner.local, &core.owner.turns.mail);
         if core.owner.lent.get() {
+            // The packet, too, which nobody else can take.
+            local.prepend(&self.packet);
             self.collect(0);
-            return core.expect_long_poll(0);
+            return core.expect_long_poll(0, known);
         }
         let worth = self.worth(local).saturating_add(self.worth(mail));
         let asks = policy::may_be_long(local)
             || policy::may_be_long(mail)
             || policy::is_worth(worth, || core.pool().is_hot());
-        core.expect_long_poll(0);
+        core.expect_long_poll(0, known);
         if asks && core.owner.lent.get() {
             core.ask();
         }
@@ -115,8 +118,8 @@ impl Window<'_> {
         }
     }
 
-    /// While lending: the next child of the owner's packet, or of a new one.
-    pub(super) fn next_lent(&mut self) -> Option<*const Header> {
+    /// While lending: the next child of the owner's packet, or of a new one. With `again` although there is a notice.
+    pub(super) fn next_lent(&mut self, again: bool) -> Option<*const Header> {
         if let Some(header) = self.packet.pop_front() {
             return Some(self.take_lent(header));
         }
@@ -140,6 +143,10 @@ impl Window<'_> {
             self.end_lending();
             return None;
         }
+        if self.core.owner.noticed.get() && !again {
+            // Who is to be dropped is not polled.
+            return None;
+        }
         self.taken.mixed = false;
         self.taken.key = 0;
         let header = self.packet.pop_front()?;
@@ -155,7 +162,9 @@ impl Window<'_> {
         taken.key = key;
         taken.polls += 1;
         // While a big one is polled mail is worth a helper, also when those that were here have gone.
-        self.core.set_big(policy::estimate(key) >= policy::BIG);
+        let known = policy::estimate(key);
+        self.core.set_big(known >= policy::BIG);
+        self.core.ask_beside(known);
         header
     }
 
@@ -229,7 +238,7 @@ impl Core {
     /// A member is about to be polled for long, perhaps: one of so many children, or the body. Mail that comes meanwhile may
     /// ask for a helper. Owner only, in an open window.
     #[cold]
-    pub(super) fn expect_long_poll(&self, children: usize) {
+    pub(super) fn expect_long_poll(&self, children: usize, known: u64) {
         if self.live() <= children || !self.may_lend() {
             return;
         }
@@ -242,6 +251,16 @@ impl Core {
         self.set_big(true);
         if self.inbox.has_mail() {
             // It came before that was said.
+            self.ask();
+        }
+        self.ask_beside(known);
+    }
+
+    /// A poll that is known to take so long begins. If it is very long, those who are shared get a helper, however little they
+    /// have to do.
+    #[inline]
+    fn ask_beside(&self, known: u64) {
+        if known >= policy::VERY_BIG && self.owner.ahead.get() > 0 {
             self.ask();
         }
     }

@@ -45,6 +45,7 @@ mod put_off;
 #[cfg(all(test, selvedge_loom))]
 pub(crate) mod seam;
 mod settings;
+mod side_by_side;
 mod sinks;
 mod spare;
 pub(crate) mod stats;

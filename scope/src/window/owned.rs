@@ -49,8 +49,10 @@ pub(crate) struct Owner {
     pub(super) body_waits: Cell<bool>,
     /// In the last window somebody came to rest and was woken.
     pub(super) came_back: Cell<bool>,
-    /// When the budget of that window would have been over, if it has read the clock.
-    pub(super) until: Cell<Option<Instant>>,
+    /// When that window began, if it has read the clock.
+    pub(super) began: Cell<Option<Instant>>,
+    /// The last round of scopes in one task that it was polled in.
+    pub(super) round: Cell<u32>,
     /// It gave way in its first poll, to others than those of a window around, and was not polled again yet.
     pub(super) gave_way: Cell<bool>,
     /// What became of the first wake that was put off.
@@ -99,7 +101,8 @@ impl Owner {
             came_back: Cell::new(false),
             gave_way: Cell::new(false),
             first_put_off: Cell::new(FirstPutOff::NotYet),
-            until: Cell::new(None),
+            began: Cell::new(None),
+            round: Cell::new(0),
             noticed: Cell::new(false),
             aborted: Cell::new(false),
             carried: Cell::new(false),
@@ -137,7 +140,8 @@ impl Owner {
             came_back,
             gave_way,
             first_put_off,
-            until,
+            began,
+            round,
             noticed,
             aborted,
             carried,
@@ -170,7 +174,8 @@ impl Owner {
         *came_back = Cell::new(false);
         *gave_way = Cell::new(false);
         *first_put_off = Cell::new(FirstPutOff::NotYet);
-        *until = Cell::new(None);
+        *began = Cell::new(None);
+        *round = Cell::new(0);
         *noticed = Cell::new(false);
         *aborted = Cell::new(false);
         *carried = Cell::new(false);

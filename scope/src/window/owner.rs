@@ -61,6 +61,8 @@ pub(super) struct Window<'a> {
     pub(super) withdraws: bool,
     /// It was lent because nothing is known of who is polled next.
     pub(super) guessed: bool,
+    /// When the clock was first read, before somebody was polled.
+    pub(super) began: Option<Instant>,
     /// When the budget ends; set when the clock is first read.
     pub(super) until: Option<Instant>,
     pub(super) spent: bool,
@@ -95,7 +97,7 @@ impl<'a> Window<'a> {
         core.sort(mail);
         // Whoever was woken before has not kept anybody waiting.
         core.owner.came_back.set(false);
-        core.owner.until.set(None);
+        core.owner.began.set(None);
         frame
     }
 
@@ -117,6 +119,7 @@ impl<'a> Window<'a> {
             notices: 0,
             withdraws: false,
             guessed: false,
+            began: None,
             until: None,
             spent: false,
             budgeted: true,
@@ -212,7 +215,7 @@ impl<'a> Window<'a> {
         let key = self.core.body_key(key);
         let is_short = policy::is_known_short(key);
         if !is_short && !self.policy.is_said_short(key) {
-            self.expect_long_body();
+            self.expect_long_body(policy::estimate(key));
         }
         let from = (!is_short || self.policy.samples_body(self.bodies)).then(Instant::now);
         let mut turn = body.poll(self.core);
@@ -260,14 +263,15 @@ impl<'a> Window<'a> {
             if core.inbox.has_mail() {
                 core.sort(core.inbox.take());
             }
-            if self.spent || (owner.noticed.get() && !std::mem::take(&mut again)) {
+            let again = std::mem::take(&mut again);
+            if self.spent || (owner.noticed.get() && !again) {
                 return;
             }
             if owner.lent.get() {
                 if owner.turns.is_body_due() {
                     return;
                 }
-                match self.next_lent() {
+                match self.next_lent(again) {
                     Some(header) => {
                         owner.turns.take();
                         self.poll(header);
@@ -385,7 +389,13 @@ impl<'a> Window<'a> {
 
     /// The budget counts from before the first poll that is timed, for it may be a long one. Returns when it ends.
     fn begin_time(&mut self, from: Instant) -> Instant {
-        *self.until.get_or_insert(from + policy::BUDGET_TIME)
+        if let Some(until) = self.until {
+            return until;
+        }
+        let until = from + here::time_of(self.core);
+        self.began = Some(from);
+        self.until = Some(until);
+        until
     }
 
     pub(super) fn check_time(&mut self, now: Instant) {
@@ -395,6 +405,7 @@ impl<'a> Window<'a> {
                 self.until = Some(now + policy::BUDGET_TIME);
             } else {
                 self.spent = true;
+                here::time_is_spent(self.core);
             }
         }
         self.core.owner.turns.looked(now);
@@ -447,7 +458,7 @@ impl Drop for Window<'_> {
     /// No helper is left inside when a poll ends, even if the engine itself panics (rule W4).
     fn drop(&mut self) {
         self.core.owner.doubted.set(self.policy.doubted());
-        self.core.owner.until.set(self.until);
+        self.core.owner.began.set(self.began);
         self.close();
         drop(self.frame.take());
     }

@@ -37,6 +37,8 @@ const LOOK_FIRST: u32 = 4;
 const LOOK_CHEAP: u32 = 64;
 /// A child that costs this much is worth asking for help while it is polled.
 pub(super) const BIG: u64 = 30_000;
+/// Beside a poll that takes so long whoever is ready gets a helper, also for work that is not worth waking one.
+pub(super) const VERY_BIG: u64 = LONG.as_nanos() as u64;
 /// How long the owner spins for helpers before it parks; parking ruins the placement of threads.
 pub(super) const SPIN: Duration = if cfg!(selvedge_loom) {
     Duration::ZERO
@@ -51,6 +53,8 @@ pub(super) const CALLED_BACK: Duration = if cfg!(selvedge_loom) {
 } else {
     Duration::from_micros(100)
 };
+/// Helpers that are called back may take one part in so many of what is begun after that; the system may have put them aside.
+const LEAVING_PART: u64 = 8;
 /// The owner's nap when it is a worker of a rayon pool and has to look after its queue (rule W9).
 pub(super) const NAP: Duration = if cfg!(selvedge_loom) {
     Duration::ZERO
@@ -90,6 +94,8 @@ pub(super) const BUDGET_TIME: Duration = if cfg!(selvedge_loom) {
 } else {
     Duration::from_millis(5)
 };
+/// What a window has in any case where several in one task have the time of one: helpers need some time to come and to leave.
+pub(super) const BUDGET_LEAST: Duration = Duration::from_nanos(BUDGET_TIME.as_nanos() as u64 / 20);
 /// Notices that one window takes.
 pub(super) const NOTICES: u32 = 4096;
 /// Polls while lending after which cheap children are taken back.
@@ -162,6 +168,16 @@ pub(super) fn may_be_long(queue: &List) -> bool {
         0 => true,
         known => known >= BIG,
     })
+}
+
+/// Whether a poll that takes long may begin although helpers have been called back, then: those that do not wait in vain
+/// for a core would have left by now, or the poll is far longer than that.
+pub(super) fn may_begin(key: usize, since: Instant) -> bool {
+    let most = match estimate(key) {
+        0 => LONG,
+        known => Duration::from_nanos(known / LEAVING_PART),
+    };
+    since.elapsed() >= most
 }
 
 pub(super) fn nanos(since: Instant, until: Instant) -> u64 {
