@@ -59,7 +59,8 @@ async fn refers(token: &CancelToken) {
     let inner = scope(async |s| {
         drop(s.spawn(pending::<()>().or_cancel()));
         pending::<()>().or_cancel().await
-    });
+    })
+    .inline();
     let _ = try_scope(async |s: TryScope<'_, Cancelled>| {
         let own = s.token();
         let named = s.spawn(pending::<()>().or_cancel()).name("some name");
@@ -85,10 +86,13 @@ async fn refers(token: &CancelToken) {
 /// until the next poll, and counted as one more holder of the child.
 fn added_by_cancelling_again() -> usize {
     let mut child = None;
-    let mut waiting = pin!(select_safe(scope(|s| {
-        child = Some(s.spawn(pending::<()>()));
-        pending::<()>()
-    })));
+    let mut waiting = pin!(select_safe(
+        scope(|s| {
+            child = Some(s.spawn(pending::<()>()));
+            pending::<()>()
+        })
+        .inline()
+    ));
     let mut cx = Context::from_waker(Waker::noop());
     assert!(waiting.as_mut().poll(&mut cx).is_pending());
     let child = child.expect("the closure was called");

@@ -164,7 +164,9 @@ impl Window<'_> {
         // While a big one is polled mail is worth a helper, also when those that were here have gone.
         let known = policy::estimate(key);
         self.core.set_big(known >= policy::BIG);
-        self.core.ask_beside(known);
+        // A big one is a packet by itself.
+        let others = self.core.owner.ahead.get().saturating_sub(1);
+        self.core.ask_beside(known, others);
         header
     }
 
@@ -253,14 +255,14 @@ impl Core {
             // It came before that was said.
             self.ask();
         }
-        self.ask_beside(known);
+        self.ask_beside(known, owner.ahead.get());
     }
 
-    /// A poll that is known to take so long begins. If it is very long, those who are shared get a helper, however little they
-    /// have to do.
+    /// A poll that is known to take so long begins. If it is very long, so many others who are shared get a helper, however
+    /// little they have to do.
     #[inline]
-    fn ask_beside(&self, known: u64) {
-        if known >= policy::VERY_BIG && self.owner.ahead.get() > 0 {
+    fn ask_beside(&self, known: u64, others: usize) {
+        if known >= policy::VERY_BIG && others > 0 {
             self.ask();
         }
     }

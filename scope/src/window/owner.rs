@@ -297,8 +297,15 @@ impl<'a> Window<'a> {
             if self.may_go_on() {
                 self.most_polls += policy::BUDGET_POLLS;
             } else {
-                self.spent = true;
+                self.use_up();
             }
+        }
+    }
+
+    /// The window has had what it has, which others in the same task are to know.
+    fn use_up(&mut self) {
+        if !std::mem::replace(&mut self.spent, true) && self.budgeted {
+            here::time_is_spent(self.core);
         }
     }
 
@@ -404,8 +411,7 @@ impl<'a> Window<'a> {
             if self.may_go_on() {
                 self.until = Some(now + policy::BUDGET_TIME);
             } else {
-                self.spent = true;
-                here::time_is_spent(self.core);
+                self.use_up();
             }
         }
         self.core.owner.turns.looked(now);
