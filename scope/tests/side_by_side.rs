@@ -132,6 +132,10 @@ impl Host {
 fn busy_scopes_in_one_task_have_the_time_of_one() {
     guarded_for(Duration::from_secs(240), || {
         for host in [Host::Current, Host::Worker, Host::BlockOn, Host::Nested] {
+            // Without the feature it is not known whose polls these are.
+            if cfg!(not(feature = "tokio")) && matches!(host, Host::Current | Host::Worker) {
+                continue;
+            }
             for way in [Way::Unordered, Way::All, Way::Members] {
                 for mode in MODES {
                     let (gap, counts) = lending::with(mode, || host.run(way));
