@@ -63,8 +63,10 @@ pub(super) struct Window<'a> {
     pub(super) guessed: bool,
     /// When the clock was first read, before somebody was polled.
     pub(super) began: Option<Instant>,
-    /// When the budget ends; set when the clock is first read.
+    /// When the budget ends; set when the clock is first read. At first what a window has in any case, and what this one has
+    /// once that is over.
     pub(super) until: Option<Instant>,
+    shares: bool,
     pub(super) spent: bool,
     /// The task around has a budget of tokio's, or none is kept, when the window opens.
     pub(super) budgeted: bool,
@@ -121,6 +123,7 @@ impl<'a> Window<'a> {
             guessed: false,
             began: None,
             until: None,
+            shares: false,
             spent: false,
             budgeted: true,
             broke: Cell::new(false),
@@ -399,14 +402,18 @@ impl<'a> Window<'a> {
         if let Some(until) = self.until {
             return until;
         }
-        let until = from + here::time_of(self.core);
+        let until = from + policy::BUDGET_LEAST;
         self.began = Some(from);
         self.until = Some(until);
         until
     }
 
     pub(super) fn check_time(&mut self, now: Instant) {
-        let until = self.begin_time(now);
+        let mut until = self.begin_time(now);
+        if now >= until && !std::mem::replace(&mut self.shares, true) {
+            until = self.began.unwrap_or(now) + here::time_of(self.core);
+            self.until = Some(until);
+        }
         if now >= until {
             if self.may_go_on() {
                 self.until = Some(now + policy::BUDGET_TIME);
