@@ -181,12 +181,10 @@ fn shows(value: &(impl fmt::Debug + ?Sized), search: Search) -> bool {
     // `anyhow` prints what the error is made of in this form; in the other one texts, and a backtrace, which takes long.
     quietly(|| {
         let _ = write!(Nowhere::new(), "{value:#?}");
-    });
-    if !is_found() {
-        quietly(|| {
+        if !is_found() {
             let _ = write!(Nowhere::new(), "{value:?}");
-        });
-    }
+        }
+    });
     is_found()
 }
 

@@ -5,10 +5,9 @@
 use std::fmt;
 use std::task::Poll;
 
-use selvedge_cancel::quietly;
-
 use super::gate::{Entry, Gate};
 use super::{Ask, One, Pulled, Source, source_shape};
+use crate::held::Held;
 use crate::sync::{Mutex, lock};
 
 /// The source behind [`par_iter`](crate::par_iter).
@@ -23,16 +22,8 @@ struct Inner<I, T> {
     iter: I,
     next: u64,
     /// An item that came after so long that another lane rests by now. Whoever comes next
-    /// works on it.
-    spare: Option<T>,
-}
-
-/// By itself: the iterator goes after it, and both may panic, which would end the process.
-impl<I, T> Drop for Inner<I, T> {
-    fn drop(&mut self) {
-        let spare = self.spare.take();
-        quietly(|| drop(spare));
-    }
+    /// works on it. Held, for what is dropped with it may panic, too.
+    spare: Option<Held<T>>,
 }
 
 impl<I, T> fmt::Debug for FromIter<I, T> {
@@ -70,7 +61,7 @@ impl<T: Send, I: Iterator<Item = T> + Send> Source for FromIter<I, T> {
         // Only the lane with the turn comes here.
         let mut inner = lock(&self.inner);
         let item = match inner.spare.take() {
-            Some(item) => item,
+            Some(item) => item.give(),
             None => {
                 let Some(item) = inner.iter.next() else {
                     drop(inner);
@@ -81,7 +72,7 @@ impl<T: Send, I: Iterator<Item = T> + Send> Source for FromIter<I, T> {
                     // This thread may be busy with the item for long, and the lane that rests
                     // would not be polled before. So both come again: the first gets this
                     // item, the second calls `next`.
-                    inner.spare = Some(item);
+                    inner.spare = Some(Held::new(item));
                     drop(inner);
                     turn.pass();
                     ask.waker.wake_by_ref();

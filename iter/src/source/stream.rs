@@ -12,10 +12,10 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_core::Stream;
-use selvedge_cancel::quietly;
 
 use super::gate::{Entry, Gate};
 use super::{Ask, Buffer, Pulled, Source, source_shape};
+use crate::held::Held;
 use crate::sync::{Mutex, lock};
 
 /// A lane stops to fill its batch after this long: what has come is worked on, even if the
@@ -38,16 +38,8 @@ struct Inner<S, T> {
     stream: Pin<Box<S>>,
     next: u64,
     /// An item that came after so long that another lane rests by now. Whoever comes next
-    /// works on it.
-    spare: Option<T>,
-}
-
-/// By itself: the stream goes after it, and both may panic, which would end the process.
-impl<S, T> Drop for Inner<S, T> {
-    fn drop(&mut self) {
-        let spare = self.spare.take();
-        quietly(|| drop(spare));
-    }
+    /// works on it. Held, for what is dropped with it may panic, too.
+    spare: Option<Held<T>>,
 }
 
 impl<S, T> fmt::Debug for FromStream<S, T> {
@@ -118,7 +110,7 @@ impl<T: Send, S: Stream<Item = T> + Send> Source for FromStream<S, T> {
         let mut count = 0;
         let (filled, is_fresh) = match inner.spare.take() {
             Some(item) => {
-                chunk.push(item);
+                chunk.push(item.give());
                 count = 1;
                 (Filled::Enough, false)
             }
@@ -135,7 +127,7 @@ impl<T: Send, S: Stream<Item = T> + Send> Source for FromStream<S, T> {
             }
             (Filled::Enough, 1) if is_fresh && turn.is_long() => {
                 // As in `FromIter`: both lanes come again.
-                inner.spare = chunk.next();
+                inner.spare = chunk.next().map(Held::new);
                 drop(inner);
                 turn.pass();
                 ask.waker.wake_by_ref();
