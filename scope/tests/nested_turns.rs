@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::hosts::Host;
-use common::{MODES, burn, guarded, pool};
+use common::{Between, MODES, burn, guarded, pool};
 use futures::future::select;
 use selvedge_cancel::checkpoint;
 use selvedge_scope::lending::Lending;
@@ -232,15 +232,13 @@ fn scopes_in_scopes_go_on_alone_for_no_longer_than_one() {
             for depth in 1..=4 {
                 let work = Arc::new(Work::default());
                 let neighbour = async {
-                    let (mut most, mut before) = (0, work.polls.load(Ordering::SeqCst));
+                    let mut between = Between::of(&work.polls);
                     for _ in 0..TURNS {
                         checkpoint().await.unwrap();
-                        let now = work.polls.load(Ordering::SeqCst);
-                        most = most.max(now - before);
-                        before = now;
+                        between.turn();
                     }
                     work.over.store(true, Ordering::SeqCst);
-                    most
+                    between.most()
                 };
                 let deep = deep(depth, inner, work.clone());
                 let ((), most) = block_on(async { futures::join!(deep, neighbour) });

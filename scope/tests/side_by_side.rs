@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::hosts::{current, multi};
-use common::{MODES, burn, guarded_for, pool};
+use common::{Between, MODES, burn, guarded_for, pool};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use selvedge_cancel::checkpoint;
@@ -70,19 +70,17 @@ async fn all(way: Way, counts: Arc<Counts>) {
 
 /// Has turns until each of the others has had some. The most polls of all of them between two of its own.
 async fn neighbour(counts: &Counts) -> usize {
-    let (mut most, mut before) = (0, counts.polls.load(Ordering::SeqCst));
+    let mut between = Between::of(&counts.polls);
     for _ in 0..MOST {
         checkpoint().await.unwrap();
-        let now = counts.polls.load(Ordering::SeqCst);
-        most = most.max(now - before);
-        before = now;
+        between.turn();
         let has_turns = |turns: &AtomicUsize| turns.load(Ordering::SeqCst) >= TURNS;
         if counts.turns.iter().all(has_turns) {
             break;
         }
     }
     counts.over.store(true, Ordering::SeqCst);
-    most
+    between.most()
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use common::{burn, guarded, yields};
+use common::{Between, burn, guarded, yields};
 use selvedge_scope::{Scope, block_on, join_all, scope};
 
 /// Polls of children in one poll of the whole, before anything is learnt: those that a window makes before it first looks
@@ -19,12 +19,10 @@ const UNKNOWING: usize = 17;
 /// Runs `whole` beside somebody who is always ready, and says how many long polls were made at most between two of his
 /// turns.
 fn most_between(whole: impl Future<Output = ()>, polls: &AtomicUsize) -> usize {
-    let (mut most, mut before) = (0, 0);
+    let mut between = Between::of(polls);
     let ended = AtomicBool::new(false);
     let beside = poll_fn(|cx| {
-        let now = polls.load(Ordering::SeqCst);
-        most = most.max(now - before);
-        before = now;
+        between.turn();
         if ended.load(Ordering::SeqCst) {
             return Poll::Ready(());
         }
@@ -37,7 +35,7 @@ fn most_between(whole: impl Future<Output = ()>, polls: &AtomicUsize) -> usize {
     };
     // Not in a `block_on` of ours, where nobody is taken to be beside.
     futures::executor::block_on(async { futures::join!(beside, whole) });
-    most
+    between.most()
 }
 
 #[test]

@@ -223,6 +223,35 @@ impl Signal {
     }
 }
 
+/// The most polls of others between two turns of somebody, who tells of each of his.
+pub struct Between<'a> {
+    polls: &'a AtomicUsize,
+    before: usize,
+    most: usize,
+}
+
+impl<'a> Between<'a> {
+    /// From now on.
+    pub fn of(polls: &'a AtomicUsize) -> Self {
+        let before = polls.load(Ordering::SeqCst);
+        Self {
+            polls,
+            before,
+            most: 0,
+        }
+    }
+
+    pub fn turn(&mut self) {
+        let now = self.polls.load(Ordering::SeqCst);
+        self.most = self.most.max(now - self.before);
+        self.before = now;
+    }
+
+    pub fn most(&self) -> usize {
+        self.most
+    }
+}
+
 /// A waker that counts.
 #[derive(Debug, Default)]
 pub struct Bell(AtomicUsize);
