@@ -88,6 +88,8 @@ enum Host {
     Current,
     Worker,
     BlockOn,
+    /// Which tells its tasks apart by their wakers only.
+    Smol,
     /// In a scope, beside a sibling.
     Nested,
 }
@@ -112,6 +114,16 @@ impl Host {
                 let both = async { futures::join!(neighbour(&beside), busy) };
                 block_on(both).0
             }
+            Self::Smol => {
+                let executor = smol::Executor::new();
+                let busy = executor.spawn(all(way, counts.clone()));
+                let gap = executor.spawn(async move { neighbour(&beside).await });
+                smol::block_on(executor.run(async {
+                    let gap = gap.await;
+                    busy.await;
+                    gap
+                }))
+            }
             Self::Nested => {
                 let busy = all(way, counts.clone());
                 let nested = scope(async |s| {
@@ -129,12 +141,23 @@ impl Host {
 #[test]
 fn busy_scopes_in_one_task_have_the_time_of_one() {
     guarded_for(Duration::from_secs(240), || {
-        for host in [Host::Current, Host::Worker, Host::BlockOn, Host::Nested] {
-            // Without the feature it is not known whose polls these are.
-            if cfg!(not(feature = "tokio")) && matches!(host, Host::Current | Host::Worker) {
-                continue;
-            }
+        for host in [
+            Host::Current,
+            Host::Worker,
+            Host::BlockOn,
+            Host::Smol,
+            Host::Nested,
+        ] {
             for way in [Way::Unordered, Way::All, Way::Members] {
+                // Each has a waker of its own, and it is not known whose polls these are.
+                let is_known = match host {
+                    Host::Current | Host::Worker => cfg!(feature = "tokio"),
+                    Host::Smol => false,
+                    Host::BlockOn | Host::Nested => true,
+                };
+                if matches!(way, Way::Unordered) && !is_known {
+                    continue;
+                }
                 for mode in MODES {
                     let (gap, counts) = lending::with(mode, || host.run(way));
                     // Eight budgets in our own `block_on`, of a helper too, a turn or two of each, and a packet.

@@ -49,7 +49,7 @@ pub(super) fn may_put_off(by_tokio: bool) -> bool {
     false
 }
 
-/// Who polls a window that no window is around, if it can be told that it is always the same task.
+/// Who polls a window that no window is around, if that can be told.
 pub(super) fn task_around(core: &Core) -> Option<Task> {
     if crate::rt::in_block_on() {
         return Some(Task::BlockOn);
@@ -61,8 +61,7 @@ pub(super) fn task_around(core: &Core) -> Option<Task> {
             return Some(Task::Tokio(task));
         }
     }
-    let _ = core;
-    None
+    core.parent.address().map(Task::Other)
 }
 
 /// What wakes the task around, should its worker not do so soon after [`PutOff::begin`](super::put_off::PutOff::begin).

@@ -1,5 +1,6 @@
 //! Who polls the scope: the waker to tell when a closed window gets mail.
 
+use std::num::NonZeroUsize;
 use std::task::Waker;
 
 use crate::sync::{Mutex, lock};
@@ -23,9 +24,9 @@ pub(super) enum Seen {
 #[derive(Debug)]
 struct Known {
     waker: Option<Waker>,
-    /// Its data, and that of the waker that it is a clone of, or was. Zero if they are not the same: then nothing that lives
+    /// Its data, and that of the waker that it is a clone of, or was. `None` if they are not the same: then nothing that lives
     /// as long as the clone is at the place of the latter, and another task's waker may come to lie there.
-    data: usize,
+    data: Option<NonZeroUsize>,
     /// The address of that one's functions. The clone's may lie elsewhere: a generic runtime's are in the program several
     /// times.
     functions: usize,
@@ -34,7 +35,7 @@ struct Known {
 impl Known {
     const NOBODY: Self = Self {
         waker: None,
-        data: 0,
+        data: None,
         functions: 0,
     };
 
@@ -43,10 +44,14 @@ impl Known {
         match &self.waker {
             Some(known) if known.will_wake(waker) => Seen::Same,
             Some(known) if functions && known.data() == waker.data() => Seen::Same,
-            None if functions && self.data != 0 && self.data == waker.data().addr() => Seen::Called,
+            None if functions && self.data.is_some() && self.data == data(waker) => Seen::Called,
             _ => Seen::Other,
         }
     }
+}
+
+fn data(waker: &Waker) -> Option<NonZeroUsize> {
+    NonZeroUsize::new(waker.data().addr())
 }
 
 fn functions(waker: &Waker) -> usize {
@@ -66,15 +71,21 @@ impl Parent {
             return seen;
         }
         let clone = waker.clone();
-        let data = waker.data().addr();
         let fresh = Known {
-            data: if clone.data().addr() == data { data } else { 0 },
+            data: data(waker).filter(|_| clone.data() == waker.data()),
             waker: Some(clone),
             functions: functions(waker),
         };
         let old = std::mem::replace(&mut *lock(&self.0), fresh);
         quietly(|| drop(old));
         seen
+    }
+
+    /// Tells the task of the present poll from others that there are meanwhile. `None`: it cannot.
+    #[cold]
+    pub(super) fn address(&self) -> Option<NonZeroUsize> {
+        let known = lock(&self.0);
+        data(known.waker.as_ref()?)
     }
 
     /// Wakes the parent: the caller's last act, since the scope may be gone before it returns.

@@ -2,6 +2,7 @@
 //! that a task opens one after the other see [`in_a_row`](super::in_a_row).
 
 use std::cell::Cell;
+use std::num::NonZeroUsize;
 
 /// Scopes that are polled by turns in each poll of one task, of a `join_all`, say, or a `FuturesUnordered`. Each has windows of
 /// its own, and those beside the task wait for all of them: so together they have the time of one.
@@ -24,6 +25,8 @@ pub(super) enum Task {
     /// A task of tokio's, or a `block_on` of its.
     #[cfg(feature = "tokio")]
     Tokio(Option<tokio::task::Id>),
+    /// One of another executor's, by its waker.
+    Other(NonZeroUsize),
 }
 
 impl SideBySide {
