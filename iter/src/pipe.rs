@@ -45,6 +45,10 @@ pub trait Pipe:
     /// Whether a stage may have to wait. Decides how many lanes run.
     #[doc(hidden)]
     const SUSPENDS: bool;
+    /// Whether an item may have to wait as soon as it begins, and not only what a stage has gathered. Then a lane takes
+    /// one at a time.
+    #[doc(hidden)]
+    const WAITS_AT_ONCE: bool;
     /// Whether a stage gathers items. In an ordered stream those of a run only, whatever the terminal wants.
     #[doc(hidden)]
     const KEEPS: bool;
@@ -116,6 +120,7 @@ impl<S: Source> Pipe for S {
     type Item = S::Item;
     type Source = S;
     const SUSPENDS: bool = false;
+    const WAITS_AT_ONCE: bool = false;
     const KEEPS: bool = false;
 
     #[inline]

@@ -62,6 +62,7 @@ pub(crate) struct Plan {
 #[derive(Debug, Clone, Copy)]
 struct Kind {
     suspends: bool,
+    waits_at_once: bool,
     cuts: bool,
     one_by_one: bool,
 }
@@ -79,6 +80,7 @@ impl Plan {
     pub(crate) fn new<P: Pipe>(knobs: &Knobs, workers: usize, upper: Option<usize>) -> Self {
         let kind = Kind {
             suspends: P::SUSPENDS,
+            waits_at_once: P::WAITS_AT_ONCE,
             cuts: P::Source::SPLITS,
             one_by_one: P::Source::ONE_BY_ONE,
         };
@@ -88,12 +90,18 @@ impl Plan {
     fn lay(knobs: &Knobs, workers: usize, upper: Option<usize>, kind: Kind) -> Self {
         let Kind {
             suspends,
+            waits_at_once,
             cuts,
             one_by_one,
         } = kind;
         let limit = knobs.concurrency.map(|n| n.clamp(1, LANES));
+        // Where only what was gathered may have to wait, the limit is shared by lanes whose batches are as long as is wanted.
+        let wanted = match knobs.batch {
+            Some(size) if !waits_at_once && !one_by_one => size.max(1),
+            _ => 1,
+        };
         let most = if suspends {
-            limit.unwrap_or(CONCURRENCY)
+            limit.map_or(CONCURRENCY, |limit| limit / wanted.min(limit))
         } else {
             workers
         };
@@ -105,7 +113,7 @@ impl Plan {
             .max(1);
         // The limit counts items in batches too, so the lanes share it.
         let max = match limit {
-            _ if suspends => 1,
+            _ if waits_at_once => 1,
             // A lane holds one item at a time, and a batch is only a stretch between two looks.
             _ if one_by_one => BATCH_MAX,
             Some(limit) => limit / lanes,
@@ -116,7 +124,7 @@ impl Plan {
             // As long as is wanted, within the limit.
             Some(size) => Pace::fixed(size.clamp(
                 1,
-                if limit.is_none() && !suspends {
+                if limit.is_none() && !waits_at_once {
                     PIECE_MAX
                 } else {
                     max
@@ -139,8 +147,17 @@ mod tests {
     fn kind(suspends: bool, cuts: bool, one_by_one: bool) -> Kind {
         Kind {
             suspends,
+            waits_at_once: suspends,
             cuts,
             one_by_one,
+        }
+    }
+
+    /// What is gathered may have to wait.
+    fn gathers(cuts: bool, one_by_one: bool) -> Kind {
+        Kind {
+            waits_at_once: false,
+            ..kind(true, cuts, one_by_one)
         }
     }
 
@@ -157,6 +174,8 @@ mod tests {
                             kind(true, false, false),
                             kind(false, false, true),
                             kind(true, false, true),
+                            gathers(true, false),
+                            gathers(false, true),
                         ] {
                             let knobs = Knobs {
                                 concurrency: Some(n),
@@ -173,7 +192,25 @@ mod tests {
                 }
             }
         }
-        assert_eq!(looked, 199 * 4 * 5 * 4 * 5);
+        assert_eq!(looked, 199 * 4 * 5 * 4 * 7);
+    }
+
+    #[test]
+    fn lanes_that_gather_share_the_limit_by_batches() {
+        let lanes = |concurrency, batch| {
+            let knobs = Knobs {
+                concurrency,
+                batch,
+                ..Knobs::default()
+            };
+            let plan = Plan::lay(&knobs, 2, None, gathers(true, false));
+            (plan.lanes, plan.pace.most())
+        };
+        assert_eq!(lanes(None, None), (super::CONCURRENCY, super::PIECE_MAX));
+        assert_eq!(lanes(None, Some(100)), (super::CONCURRENCY, 100));
+        assert_eq!(lanes(Some(800), Some(100)), (8, 100));
+        assert_eq!(lanes(Some(800), None), (800, 1));
+        assert_eq!(lanes(Some(8), Some(100)), (1, 8));
     }
 
     #[test]

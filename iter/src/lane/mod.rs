@@ -23,7 +23,7 @@ use crate::sink::{Origin, Sink, SinkShape, Verdict};
 use crate::source::{Ask, Source, Waiting};
 use crate::sync::Arc;
 
-/// With asynchronous stages the clock is read at most once in so many rounds: items are taken
+/// Where items may have to wait the clock is read at most once in so many rounds: items are taken
 /// one by one there, and a reading costs as much as the rest of a round. It begins with every
 /// round, and again whenever a slice is used up, since nothing is known of the items then.
 const ROUNDS: u32 = 16;
@@ -80,7 +80,7 @@ struct Desk<P: Shape, S: SinkShape> {
     next: u64,
     /// Where the item that waits stems from, and what its polls met.
     waits: Origin,
-    /// With asynchronous stages: rounds from one look at the clock to the next, and since the last one, in whatever polls.
+    /// Where items may have to wait: rounds from one look at the clock to the next, and since the last one, in whatever polls.
     look: u32,
     rounds: u32,
     /// Whether a run is open in the sink, and how long it took to begin what stages keep of it.
@@ -190,13 +190,13 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
     mut flow: Pin<&mut Option<P::Flow>>,
     cx: &mut Context<'_>,
 ) -> Poll<S::Share> {
-    if P::SUSPENDS && 2 * desk.rounds >= desk.look {
+    if P::WAITS_AT_ONCE && 2 * desk.rounds >= desk.look {
         // Polls may all have too few rounds for a look in their midst: one of several is watched from its beginning.
         desk.look = 1;
         desk.rounds = 0;
     }
     // Where most polls are short, the clock is not even started before it is needed.
-    let mut watch = (!P::SUSPENDS || desk.look == 1).then(Watch::start);
+    let mut watch = (!P::WAITS_AT_ONCE || desk.look == 1).then(Watch::start);
     let mut worked = None;
     // On a slow enough machine a slice is over before anything was done in it: that alone never ends a turn.
     let mut moved = false;
@@ -249,6 +249,14 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
                 // Ending a run can be dear; how dear decides how long runs are.
                 worked = Some(watch.lap());
                 desk.pace.looked_early(watch.unread());
+            } else if let (true, false, Some(watch)) =
+                (desk.count > 0, P::WAITS_AT_ONCE, &mut watch)
+            {
+                // What was gathered may have to wait now.
+                let worked = watch.lap();
+                desk.pace.looked_early(watch.unread());
+                learn_end(shared, desk, worked, Duration::ZERO);
+                desk.count = 0;
             }
             if flush(shared, desk, flow.as_mut()) {
                 continue;
@@ -273,7 +281,7 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
         desk.rounds += 1;
         if goes_on {
             // No look at the clock.
-        } else if P::SUSPENDS {
+        } else if P::WAITS_AT_ONCE {
             if desk.rounds >= desk.look {
                 desk.rounds = 0;
                 if watch.get_or_insert_with(Watch::start).over() && moved {
@@ -351,8 +359,8 @@ fn work_through<P: Pipe, S: Sink<P::Item>>(
     let (state, share) = (held_state.get(), held_share.get());
     let mut chunk = Rest(std::mem::take(&mut desk.chunk));
     let mut next = desk.next;
-    // With asynchronous stages, and of items that come one by one, the clock is read between batches, which are short.
-    let mut look = if P::SUSPENDS || P::Source::ONE_BY_ONE {
+    // Of items that may have to wait, and of those that come one by one, the clock is read between batches, which are short.
+    let mut look = if P::WAITS_AT_ONCE || P::Source::ONE_BY_ONE {
         u64::MAX
     } else {
         next.saturating_add(desk.pace.block())

@@ -122,10 +122,13 @@ impl<P: Pipe> ParStream<P> {
     /// Without it the number adapts, so that a batch is worth about 10 µs of work. A fixed
     /// one helps where items are of very unlike weight: 1 keeps a heavy item from holding
     /// back those behind it in its batch. [`concurrency`](Self::concurrency) is kept to even
-    /// if that makes batches smaller. Asynchronous stages take items one by one, whatever is
-    /// said here. So does everything behind [`par_iter`](crate::par_iter), whose iterator may
-    /// wait; the number then only says how many neighbouring items share an accumulator of
-    /// `fold`, which waits for them with the iterator unless it is 1. From a stream a lane takes no more than what
+    /// if that makes batches smaller.
+    ///
+    /// Asynchronous stages take items one by one, whatever is said here, unless a `fold` before them gathers what waits
+    /// there: with `.batch(b).concurrency(n)` that is `n / b` accumulators of `b` items at a time. Everything behind
+    /// [`par_iter`](crate::par_iter), whose iterator may wait, takes items one by one as well. The number then only says how
+    /// many neighbouring items share an accumulator of `fold`, which waits for them with the iterator unless it is 1, and
+    /// in front of an asynchronous stage each has its own. From a stream a lane takes no more than what
     /// is there, and from a range or a slice no more than leaves the other lanes a share: so
     /// batches there become smaller towards the end.
     ///

@@ -155,7 +155,9 @@ impl<P: Pipe> ParStream<P> {
     /// [`unordered`](Self::unordered) one there is one a lane, the cheaper way for
     /// accumulators that are costly to make or to join, such as maps. Runs are longer the
     /// dearer it is to join them. Behind an asynchronous stage each item of an ordered stream
-    /// is a run of its own, since lanes take them one by one. So is nearly each where several
+    /// is a run of its own, since lanes take them one by one. In front of one, as in `fold(…).then(write)`, a run is what a
+    /// lane takes from the source at a time; with [`concurrency(n)`](Self::concurrency) say [`batch(b)`](Self::batch) too,
+    /// and `n / b` accumulators of `b` items are under way. Nearly each item is a run where several
     /// lanes take items by turns, behind [`par_iter`](crate::par_iter) or under a small
     /// [`concurrency`](Self::concurrency). Say `unordered` there, if
     /// the accumulators are not small. If `init` gives a

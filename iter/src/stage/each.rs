@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use super::stage_debug;
-use super::then::{Nests, ThenFlow, ThenFlowProj, resume_before, through};
+use super::then::{Nests, ThenFlow, ThenFlowProj, is_over, resume_before, through};
 use crate::held::Held;
 use crate::pipe::{Begun, Pipe, Shape, sealed::Sealed};
 use crate::source::Source;
@@ -195,6 +195,7 @@ where
     type Item = T;
     type Source = P::Source;
     const SUSPENDS: bool = P::SUSPENDS || R::SUSPENDS;
+    const WAITS_AT_ONCE: bool = P::WAITS_AT_ONCE || (R::SUSPENDS && !P::KEEPS);
     const KEEPS: bool = P::KEEPS;
 
     #[inline]
@@ -241,7 +242,10 @@ where
                         return Poll::Ready(Some(out));
                     }
                 }
-                ThenFlowProj::Here { future } => return future.poll(cx).map(Some),
+                ThenFlowProj::Here { future } => {
+                    let out = ready!(future.poll(cx));
+                    return Poll::Ready(Some(is_over(flow, out)));
+                }
             }
         }
     }

@@ -100,6 +100,7 @@ macro_rules! gathering {
             type Item = $item;
             type Source = P::Source;
             const SUSPENDS: bool = P::SUSPENDS;
+            const WAITS_AT_ONCE: bool = P::WAITS_AT_ONCE;
             const KEEPS: bool = true;
 
             #[inline]

@@ -57,6 +57,7 @@ macro_rules! synchronous {
             type Item = $item;
             type Source = P::Source;
             const SUSPENDS: bool = P::SUSPENDS;
+            const WAITS_AT_ONCE: bool = P::WAITS_AT_ONCE;
             const KEEPS: bool = P::KEEPS;
 
             #[inline]

@@ -208,6 +208,13 @@ fn put<W, T, X>(mut flow: Pin<&mut ThenFlow<W, T>>, item: X, make: impl FnOnce(X
     flow.set(ThenFlow::Here { future: make(item) });
 }
 
+/// The item's own future has ended. It goes before the stages behind work on what came of it: it may hold a lock.
+pub(crate) fn is_over<W, T, X>(mut flow: Pin<&mut ThenFlow<W, T>>, out: X) -> X {
+    let out = Held::new(out);
+    flow.set(ThenFlow::open());
+    out.give()
+}
+
 /// As `put`, for an item that waits for a verdict.
 fn sift<W, T, I>(mut flow: Pin<&mut SiftFlow<W, T, I>>, item: I, f: impl Fn(&I) -> T) {
     let item = Held::new(item);
@@ -253,11 +260,13 @@ impl<T, I> Sifted<T, I> {
     where
         T: Future<Output = bool>,
     {
-        let this = self.project();
-        let Some(future) = this.future.as_pin_mut() else {
+        let mut this = self.project();
+        let Some(future) = this.future.as_mut().as_pin_mut() else {
             return Poll::Ready(None);
         };
         let keep = ready!(future.poll(cx));
+        // As in `is_over`. Should that panic, the item is still in its place.
+        this.future.set(None);
         Poll::Ready(this.item.take().filter(|_| keep))
     }
 }
@@ -289,6 +298,7 @@ where
     type Item = Fut::Output;
     type Source = P::Source;
     const SUSPENDS: bool = true;
+    const WAITS_AT_ONCE: bool = P::WAITS_AT_ONCE || !P::KEEPS;
     const KEEPS: bool = P::KEEPS;
 
     #[inline]
@@ -331,7 +341,10 @@ where
                         None => return Poll::Ready(None),
                     }
                 }
-                ThenFlowProj::Here { future } => return future.poll(cx).map(Some),
+                ThenFlowProj::Here { future } => {
+                    let out = ready!(future.poll(cx));
+                    return Poll::Ready(Some(is_over(flow, out)));
+                }
             }
         }
     }
@@ -374,6 +387,7 @@ where
     type Item = P::Item;
     type Source = P::Source;
     const SUSPENDS: bool = true;
+    const WAITS_AT_ONCE: bool = P::WAITS_AT_ONCE || !P::KEEPS;
     const KEEPS: bool = P::KEEPS;
 
     #[inline]
