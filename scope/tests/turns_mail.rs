@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
+use std::time::Duration;
 
-use common::{MODES, guarded, pool, yields};
+use common::{MODES, burn, guarded, pool, yields};
 use selvedge_scope::lending::with;
-use selvedge_scope::{block_on, scope};
+use selvedge_scope::{Pool, block_on, join_all, scope};
 
 /// Wakes a child from another thread, and counts the polls of its siblings until the child is polled.
 struct Foreign {
@@ -179,6 +180,77 @@ fn mail_that_comes_during_a_round_of_yielders_is_polled_within_48_polls() {
             }
             let worst = worst.load(Ordering::SeqCst);
             assert!(worst <= 48, "{siblings} siblings: {worst} polls");
+        }
+    });
+}
+
+/// Members of a batch, of which one rests and is woken from another thread while others have not begun. The most polls of
+/// others between a wake and its poll, in all of them.
+fn gap_while_members_begin(members: usize, burns: Duration, pool: &Pool) -> usize {
+    const RESTS: usize = 3;
+    const EVERY: usize = 50;
+    let (polls, gap) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (waker, woken_at) = (Mutex::new(None::<Waker>), AtomicUsize::new(0));
+    let have_all_begun = || polls.load(Ordering::SeqCst) == members - 1;
+    let rests = async || {
+        while !have_all_begun() {
+            let mut is_woken = false;
+            poll_fn(|cx| {
+                if std::mem::replace(&mut is_woken, true) {
+                    return Poll::Ready(());
+                }
+                *waker.lock().unwrap() = Some(cx.waker().clone());
+                match have_all_begun() {
+                    true => Poll::Ready(()),
+                    false => Poll::Pending,
+                }
+            })
+            .await;
+            let since = polls.load(Ordering::SeqCst) - woken_at.load(Ordering::SeqCst);
+            gap.fetch_max(since, Ordering::SeqCst);
+        }
+    };
+    let begins = async || {
+        burn(burns);
+        let polls = polls.fetch_add(1, Ordering::SeqCst) + 1;
+        if polls % EVERY == 0 || have_all_begun() {
+            let waker = waker.lock().unwrap().take();
+            woken_at.store(polls, Ordering::SeqCst);
+            // The wake is over when this poll goes on.
+            thread::scope(|threads| {
+                threads.spawn(|| waker.map(Waker::wake));
+            });
+        }
+    };
+    let member = async |n| match n {
+        RESTS => rests().await,
+        _ => begins().await,
+    };
+    block_on(join_all((0..members).map(|n| Box::pin(member(n)))).on(pool));
+    gap.into_inner()
+}
+
+// It waited until all had begun, however many they were and however long that took.
+#[test]
+fn member_that_is_woken_from_outside_does_not_wait_until_all_have_begun() {
+    guarded(|| {
+        for burns in [0, 1, 30, 300] {
+            for mode in MODES {
+                for threads in [0, 1] {
+                    let pool = Pool::builder().threads(threads).build();
+                    let burns = Duration::from_micros(burns);
+                    // Helpers go on while the thread that wakes is started.
+                    let most = if threads == 0 { 48 } else { 100 };
+                    // Also when it is known what they cost.
+                    for _ in 0..3 {
+                        let gap = with(mode, || gap_while_members_begin(1000, burns, &pool));
+                        assert!(
+                            gap <= most,
+                            "{burns:?}, {mode:?}, {threads} threads: {gap} polls"
+                        );
+                    }
+                }
+            }
         }
     });
 }

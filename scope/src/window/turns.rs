@@ -93,9 +93,14 @@ impl Turns {
         self.stop.set(self.stop.get().min(due));
     }
 
-    /// So many polls have been made besides.
+    /// The body's turn was so many polls. If it has another one it comes next, and is not overdue: what is put in front of it
+    /// then is in front.
     pub(super) fn add(&self, polls: u32) {
-        self.taken.set(self.taken.get() + u64::from(polls));
+        let taken = self.taken.get() + u64::from(polls);
+        self.taken.set(taken);
+        if self.is_body_ready() {
+            self.set_body_due(self.body_due.get().max(taken));
+        }
     }
 
     /// The body is ready. It is polled after those who were ready before, or some of them if they are many.
