@@ -61,8 +61,8 @@ impl Window<'_> {
         if worker == Worker::No {
             if !core.monitor.wait(stirred, Some(policy::LONG)) {
                 // No longer than the budget: a helper that polls on and on rings for nothing else.
-                let left = self.until.map_or(policy::NAP, |until| {
-                    until.saturating_duration_since(Instant::now())
+                let left = core.owner.budget.get().map_or(policy::NAP, |budget| {
+                    budget.until.saturating_duration_since(Instant::now())
                 });
                 long_wait(|| {
                     core.monitor.wait(stirred, Some(left));

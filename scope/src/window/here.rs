@@ -5,13 +5,12 @@
 
 use std::cell::Cell;
 use std::ptr;
-use std::time::Duration;
 
 use super::circle::Asked;
 use super::core::Core;
 use super::helper::Haul;
 use super::in_a_row::{Nested, Row};
-use super::{coop, policy};
+use super::side_by_side::{SideBySide, Task};
 use crate::task::Header;
 
 /// One window that a thread is in: a node of the thread's chain, which leads from the innermost to the outermost.
@@ -30,8 +29,10 @@ pub(crate) struct Node {
     pub(super) asked: Cell<Asked>,
     /// Changes with each poll of a task in this window.
     polls: Cell<u32>,
-    /// What windows inside that poll have used up.
+    /// The scopes that poll has opened one after the other.
     nested: Cell<Nested>,
+    /// Among how many scopes of one task that is polled here.
+    beside: SideBySide,
     /// The window around this one.
     before: Cell<*const Node>,
     /// It is in the chain of a thread.
@@ -48,6 +49,7 @@ impl Node {
             asked: Cell::new(Asked::Nothing),
             polls: Cell::new(0),
             nested: Cell::new(Nested::NOTHING),
+            beside: SideBySide::new(),
             before: Cell::new(ptr::null()),
             entered: Cell::new(false),
         }
@@ -88,27 +90,9 @@ pub(super) fn put_off(came: bool) {
     HERE.with(|here| here.row.put_off(came));
 }
 
-/// For how long a window of this core may last, the innermost one: others may have used up their time in the same poll of the
-/// task around. As far as it is known who that is.
-#[cold]
-pub(super) fn time_of(core: &Core) -> Duration {
-    let share = match Around::of(core) {
-        Some(Around { node }) => Nested::share(&node.nested, node.polls.get()),
-        None => match coop::task_around(core) {
-            Some(task) => HERE.with(|here| here.row.beside().share(task, &core.owner.round)),
-            None => 1,
-        },
-    };
-    (policy::BUDGET_TIME / share).max(policy::BUDGET_LEAST)
-}
-
-/// It has used up that time.
-#[cold]
-pub(super) fn time_is_spent(core: &Core) {
-    match Around::of(core) {
-        Some(Around { node }) => Nested::is_spent(&node.nested, node.polls.get()),
-        None => HERE.with(|here| here.row.beside().is_spent()),
-    }
+/// Scopes side by side in a task that no window is around.
+pub(super) fn beside<R>(f: impl FnOnce(&SideBySide) -> R) -> R {
+    HERE.with(|here| f(here.row.beside()))
 }
 
 /// A poll of this core's scope is over, its window closed. `at_once`: it was the scope's first, and its last.
@@ -128,7 +112,9 @@ fn came_back(core: &Core, at_once: bool) {
                 around.owner.came_back.set(true);
             }
         }
-        None if at_once => here.row.came_back(core.owner.began.get()),
+        None if at_once => here
+            .row
+            .came_back(core.owner.budget.get().map(|budget| budget.began)),
         // One that has come to rest: so has its task, as a rule.
         None => {}
     });
@@ -378,6 +364,39 @@ impl<'a> Around<'a> {
             node: std::ptr::from_ref(self.node).addr(),
             polls: self.node.polls.get(),
         }
+    }
+
+    /// The window around that one.
+    pub(super) fn next(&self) -> Option<Self> {
+        // SAFETY: as in `of`: all that are around stay while the innermost one is open.
+        let node = unsafe { self.node.before.get().as_ref() }?;
+        Some(Self { node })
+    }
+
+    /// The task that is polled there.
+    pub(super) fn task(&self) -> Task {
+        Task::Member(self.node.task.get())
+    }
+
+    /// The scopes side by side in that task.
+    pub(super) fn beside(&self) -> &SideBySide {
+        &self.node.beside
+    }
+
+    /// Whether the owner of one of these windows waits for this thread, which helps there: the first one that it does not
+    /// own itself.
+    #[cold]
+    pub(super) fn calls_back(&self) -> bool {
+        let mut node = self.node;
+        while node.haul.get().is_null() {
+            // SAFETY: as in `next`.
+            let Some(around) = (unsafe { node.before.get().as_ref() }) else {
+                return false;
+            };
+            node = around;
+        }
+        // SAFETY: as in `owned`.
+        unsafe { &*node.core.get() }.monitor.calls_back()
     }
 
     /// The core there, if this thread is its owner.

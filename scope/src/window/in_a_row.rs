@@ -21,8 +21,6 @@ pub(super) struct Nested {
     /// When it is enough, from the second one on.
     until: Option<Instant>,
     gave_way: u32,
-    /// How many of them have used up what they had.
-    spent: u32,
 }
 
 impl Nested {
@@ -34,24 +32,7 @@ impl Nested {
             windows: 0,
             until: None,
             gave_way: 0,
-            spent: 0,
         }
-    }
-
-    /// How many windows of this poll may each use up what it has: those that have, and one.
-    pub(super) fn share(this: &Cell<Self>, poll: u32) -> u32 {
-        let nested = this.get();
-        1 + if nested.poll == poll { nested.spent } else { 0 }
-    }
-
-    /// One has used up what it had.
-    pub(super) fn is_spent(this: &Cell<Self>, poll: u32) {
-        let mut nested = this.get();
-        if nested.poll != poll {
-            nested = Self::of(poll);
-        }
-        nested.spent += 1;
-        this.set(nested);
     }
 
     /// One more, in this poll. `true`: they have used up a budget.
@@ -69,10 +50,7 @@ impl Nested {
         }
         nested.gave_way += u32::from(is_over);
         this.set(if nested.gave_way == GIVE_WAY {
-            Self {
-                spent: nested.spent,
-                ..Self::of(poll)
-            }
+            Self::of(poll)
         } else {
             nested
         });

@@ -11,6 +11,7 @@ mod around;
 mod batch;
 mod blame;
 mod body;
+mod budget;
 mod circle;
 mod closing;
 mod context;

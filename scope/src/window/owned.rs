@@ -1,9 +1,9 @@
 //! What of a core only the owner touches: its queues, its arena, and what it has noted.
 
 use std::cell::{Cell, RefCell};
-use std::time::Instant;
 
 use super::around::FirstPutOff;
+use super::budget::Budget;
 use super::coop;
 use super::here::{Node, PollId};
 use super::put_off::{Lateness, PutOff};
@@ -49,8 +49,8 @@ pub(crate) struct Owner {
     pub(super) body_waits: Cell<bool>,
     /// In the last window somebody came to rest and was woken.
     pub(super) came_back: Cell<bool>,
-    /// When that window began, if it has read the clock.
-    pub(super) began: Cell<Option<Instant>>,
+    /// The time of that window, or of this one, if it has read the clock.
+    pub(super) budget: Cell<Option<Budget>>,
     /// The last round of scopes in one task that it was polled in.
     pub(super) round: Cell<u32>,
     /// It gave way in its first poll, to others than those of a window around, and was not polled again yet.
@@ -101,7 +101,7 @@ impl Owner {
             came_back: Cell::new(false),
             gave_way: Cell::new(false),
             first_put_off: Cell::new(FirstPutOff::NotYet),
-            began: Cell::new(None),
+            budget: Cell::new(None),
             round: Cell::new(0),
             noticed: Cell::new(false),
             aborted: Cell::new(false),
@@ -140,7 +140,7 @@ impl Owner {
             came_back,
             gave_way,
             first_put_off,
-            began,
+            budget,
             round,
             noticed,
             aborted,
@@ -174,7 +174,7 @@ impl Owner {
         *came_back = Cell::new(false);
         *gave_way = Cell::new(false);
         *first_put_off = Cell::new(FirstPutOff::NotYet);
-        *began = Cell::new(None);
+        *budget = Cell::new(None);
         *round = Cell::new(0);
         *noticed = Cell::new(false);
         *aborted = Cell::new(false);

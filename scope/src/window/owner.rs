@@ -61,12 +61,6 @@ pub(super) struct Window<'a> {
     pub(super) withdraws: bool,
     /// It was lent because nothing is known of who is polled next.
     pub(super) guessed: bool,
-    /// When the clock was first read, before somebody was polled.
-    pub(super) began: Option<Instant>,
-    /// When the budget ends; set when the clock is first read. At first what a window has in any case, and what this one has
-    /// once that is over.
-    pub(super) until: Option<Instant>,
-    shares: bool,
     pub(super) spent: bool,
     /// The task around has a budget of tokio's, or none is kept, when the window opens.
     pub(super) budgeted: bool,
@@ -99,7 +93,7 @@ impl<'a> Window<'a> {
         core.sort(mail);
         // Whoever was woken before has not kept anybody waiting.
         core.owner.came_back.set(false);
-        core.owner.began.set(None);
+        core.owner.budget.set(None);
         frame
     }
 
@@ -121,9 +115,6 @@ impl<'a> Window<'a> {
             notices: 0,
             withdraws: false,
             guessed: false,
-            began: None,
-            until: None,
-            shares: false,
             spent: false,
             budgeted: true,
             broke: Cell::new(false),
@@ -239,7 +230,7 @@ impl<'a> Window<'a> {
         self.core.body_polled(turn.ended, || self.look_at_budget());
         self.count(turn.polls);
         if let Some((from, until)) = turn.looked {
-            self.begin_time(from);
+            self.core.budget(from);
             self.check_time(until);
         }
     }
@@ -308,7 +299,7 @@ impl<'a> Window<'a> {
     /// The window has had what it has, which others in the same task are to know.
     fn use_up(&mut self) {
         if !std::mem::replace(&mut self.spent, true) && self.budgeted {
-            here::time_is_spent(self.core);
+            self.core.budget_is_spent();
         }
     }
 
@@ -389,7 +380,7 @@ impl<'a> Window<'a> {
             return self.poll(header);
         }
         let from = Instant::now();
-        self.begin_time(from);
+        self.core.budget(from);
         self.poll(header);
         let until = Instant::now();
         self.policy.timed(from, until);
@@ -397,26 +388,10 @@ impl<'a> Window<'a> {
         self.core.set_big(false);
     }
 
-    /// The budget counts from before the first poll that is timed, for it may be a long one. Returns when it ends.
-    fn begin_time(&mut self, from: Instant) -> Instant {
-        if let Some(until) = self.until {
-            return until;
-        }
-        let until = from + policy::BUDGET_LEAST;
-        self.began = Some(from);
-        self.until = Some(until);
-        until
-    }
-
     pub(super) fn check_time(&mut self, now: Instant) {
-        let mut until = self.begin_time(now);
-        if now >= until && !std::mem::replace(&mut self.shares, true) {
-            until = self.began.unwrap_or(now) + here::time_of(self.core);
-            self.until = Some(until);
-        }
-        if now >= until {
+        if self.core.time_is_over(now) {
             if self.may_go_on() {
-                self.until = Some(now + policy::BUDGET_TIME);
+                self.core.extend_budget(now);
             } else {
                 self.use_up();
             }
@@ -471,7 +446,6 @@ impl Drop for Window<'_> {
     /// No helper is left inside when a poll ends, even if the engine itself panics (rule W4).
     fn drop(&mut self) {
         self.core.owner.doubted.set(self.policy.doubted());
-        self.core.owner.began.set(self.began);
         self.close();
         drop(self.frame.take());
     }

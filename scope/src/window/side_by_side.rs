@@ -1,8 +1,10 @@
-//! Several scopes in one task, each of which has a window in each poll of the task: how they share the time of one. For those
-//! that a task opens one after the other see [`in_a_row`](super::in_a_row).
+//! Several scopes in one task, each of which has a window in each poll of the task: among how many the time of one is divided.
+//! For those that a task opens one after the other see [`in_a_row`](super::in_a_row).
 
 use std::cell::Cell;
 use std::num::NonZeroUsize;
+
+use crate::task::Header;
 
 /// Scopes that are polled by turns in each poll of one task, of a `join_all`, say, or a `FuturesUnordered`. Each has windows of
 /// its own, and those beside the task wait for all of them: so together they have the time of one.
@@ -17,9 +19,11 @@ pub(super) struct SideBySide {
     before: Cell<u32>,
 }
 
-/// Who polls a window that no window is around.
+/// Who polls a window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Task {
+    /// A member of the window around.
+    Member(*const Header),
     /// Our own `block_on`.
     BlockOn,
     /// A task of tokio's, or a `block_on` of its.
