@@ -28,6 +28,11 @@ pub(crate) fn in_block_on() -> bool {
     INSIDE.get() > 0
 }
 
+/// How many calls of [`block_on`] this thread is in.
+pub(crate) fn calls_of_block_on() -> u32 {
+    INSIDE.get()
+}
+
 /// Whether a scope that this thread polls inside [`block_on`] may go on, though its budget is spent: all scopes in one poll
 /// of the future, nested or one after the other, have so much time together.
 #[cold]

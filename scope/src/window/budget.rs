@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use super::core::Core;
 use super::here::{self, Around};
-use super::side_by_side::Task;
 use super::{coop, policy};
 
 /// The time of an open window, from when the clock is first read in it.
@@ -44,6 +43,12 @@ impl Core {
         calls_back || now >= self.whole_budget(around, budget).until
     }
 
+    /// Whether it has all of that time, beside nobody.
+    pub(super) fn has_all_the_time(&self) -> bool {
+        let whole = self.owner.budget.get().and_then(|budget| budget.whole);
+        whole.is_none_or(|whole| whole == policy::BUDGET_TIME)
+    }
+
     /// It may go on.
     pub(super) fn extend_budget(&self, now: Instant) {
         let until = now + policy::BUDGET_TIME;
@@ -57,23 +62,23 @@ impl Core {
         if budget.whole.is_some() {
             return budget;
         }
-        let round = &self.owner.round;
+        let share = |task| here::side_by_side(|known| known.share(task, &self.owner.round));
         let whole = match around {
             Some(around) => {
-                let share = around.beside().share(around.task(), round);
-                match around.owned() {
+                let share = share(around.task());
+                let (whole, left, others) = match around.owned() {
                     Some(outer) => {
-                        let outer = outer.whole_budget(around.next(), outer.budget(budget.began));
-                        let whole = outer.whole.unwrap_or(policy::BUDGET_TIME);
-                        (whole / share).min(outer.until.saturating_duration_since(budget.began))
+                        let its = outer.whole_budget(around.next(), outer.budget(budget.began));
+                        let left = its.until.saturating_duration_since(budget.began);
+                        (its.whole.unwrap_or(left), left, outer.owner.who_wait())
                     }
-                    None => policy::BUDGET_TIME / share,
-                }
+                    None => (policy::BUDGET_TIME, policy::BUDGET_TIME, around.left()),
+                };
+                // Those who are ready in there wait for this window as well.
+                let others = u32::try_from(others).unwrap_or(u32::MAX - 1);
+                (whole / share.max(others + 1)).min(left)
             }
-            None => {
-                let share = |task: Task| here::beside(|beside| beside.share(task, round));
-                policy::BUDGET_TIME / coop::task_around(self).map_or(1, share)
-            }
+            None => policy::BUDGET_TIME / coop::task_around(self).map_or(1, share),
         };
         let whole = whole.max(policy::BUDGET_LEAST);
         let budget = Budget {
@@ -88,9 +93,12 @@ impl Core {
     /// The window has had what it has, which others beside it are to know.
     #[cold]
     pub(super) fn budget_is_spent(&self) {
-        match Around::of(self) {
-            Some(around) => around.beside().is_spent(),
-            None => here::beside(|beside| beside.is_spent()),
+        let task = match Around::of(self) {
+            Some(around) => Some(around.task()),
+            None => coop::task_around(self),
+        };
+        if let Some(task) = task {
+            here::side_by_side(|known| known.is_spent(task));
         }
     }
 }

@@ -2,7 +2,7 @@
 //! what was shared, and closes. What it polls before is in [`owner`](super::owner).
 
 use std::task::Context;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::context::{in_the_open, long_wait};
 use super::core::Core;
@@ -91,6 +91,7 @@ impl Window<'_> {
                 }
                 // What is left after a grace is to be dropped, and not polled.
                 if core.owner.aborted.get() {
+                    core.monitor.drain();
                     core.sort(core.inbox.take());
                     self.wait_out(Until::TheyAreOut);
                     continue;
@@ -117,35 +118,69 @@ impl Window<'_> {
         Run::Rest
     }
 
-    /// While draining, which began then: one poll of something that is ready. But of nothing that takes long, as long as the
-    /// helpers may just be about to leave: nobody could help while it is under way, and those beside the scope wait for it.
+    /// While draining, which began then: one poll of something that is ready, and that takes no longer than this has. If
+    /// somebody is in a long poll, helpers come for the like.
     fn poll_one(&mut self, body: &mut dyn Body, from: Instant) -> Beside {
         let core = self.core;
         if core.inbox.has_mail() {
             core.sort(core.inbox.take());
         }
+        // A model has no clock.
+        let waited = if cfg!(selvedge_loom) {
+            Duration::ZERO
+        } else {
+            from.elapsed()
+        };
+        let admits = waited < policy::LONG || core.monitor.admit(from);
+        let is_fine = |key: usize| match admits {
+            true => policy::may_begin(key, waited),
+            false => policy::is_known_short(key),
+        };
         // What was woken may have been spawned and polled on a helper: it is registered before it may end (L4).
-        let most = usize::from(self.packet.is_empty());
-        self.exchange(&core.owner.local, most);
+        let (news, more) = self.exchange_fitting(is_fine);
         if core.owner.noticed.get() {
             // Who is to be dropped is not polled.
             return Beside::Polled;
         }
-        let is_fine = |key: usize| policy::is_known_short(key) || policy::may_begin(key, from);
-        let polls_body = (body.key()).is_none_or(|key| is_fine(core.body_key(key)));
         let turns = &core.owner.turns;
-        if polls_body && (turns.is_body_due() || self.packet.is_empty()) && self.poll_body(body) {
+        let key = body.key().map(|key| core.body_key(key));
+        let its_turn = turns.is_body_ready() && (turns.is_body_due() || self.packet.is_empty());
+        if its_turn && key.is_none_or(is_fine) {
+            let more = more || !self.packet.is_empty();
+            core.owner.local.prepend(&self.packet);
+            self.exchange(&core.owner.local, 0);
+            self.admit_beside(key, more);
+            self.poll_body(body);
+            core.set_big(false);
             return Beside::Polled;
         }
-        if let Some(header) = self.packet.pop_front_if(|head| is_fine(head.key())) {
+        if let Some(header) = self.packet.pop_front() {
+            // SAFETY: queued children are alive.
+            let key = unsafe { (*header).key() };
             turns.take();
+            self.admit_beside(Some(key), more);
+            let from = Instant::now();
             self.poll(header);
+            if !policy::is_known_short(key) {
+                policy::learn_stretch(key, 1, from, Instant::now());
+            }
+            core.set_big(false);
             return Beside::Polled;
         }
-        if self.packet.is_empty() && !turns.is_body_ready() {
+        if news.left == 0 && !turns.is_body_ready() {
             Beside::Nothing
         } else {
             Beside::Later
+        }
+    }
+
+    /// While draining, somebody is about to be polled. With `more`, there are others who might be.
+    fn admit_beside(&self, key: Option<usize>, more: bool) {
+        let core = self.core;
+        let is_short = key.is_some_and(policy::is_known_short);
+        core.set_big(!is_short);
+        if more || (!is_short && core.inbox.has_mail()) {
+            core.ask();
         }
     }
 

@@ -51,8 +51,9 @@ pub(super) fn may_put_off(by_tokio: bool) -> bool {
 
 /// Who polls a window that no window is around, if that can be told.
 pub(super) fn task_around(core: &Core) -> Option<Task> {
-    if crate::rt::in_block_on() {
-        return Some(Task::BlockOn);
+    let calls = crate::rt::calls_of_block_on();
+    if calls > 0 {
+        return Some(Task::BlockOn(calls));
     }
     #[cfg(feature = "tokio")]
     {

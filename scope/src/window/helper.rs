@@ -9,7 +9,7 @@ use selvedge_cancel::ambient::{self, Cancellations};
 use super::coop::{self, Runtime};
 use super::core::Core;
 use super::here::{self, Frame, Node};
-use super::monitor::{Monitor, Next};
+use super::monitor::{Monitor, Next, Visit};
 use super::policy;
 use super::stats;
 use super::step::{Side, Stepped, end, step};
@@ -118,7 +118,7 @@ impl Haul {
 
 /// What a helper holds. Should its work unwind, everything goes back to the monitor.
 struct Load<'a> {
-    monitor: &'a Monitor,
+    inside: &'a Inside<'a>,
     haul: Haul,
     packet: List,
     /// When the helper first saw that it is called back.
@@ -130,11 +130,15 @@ impl Load<'_> {
     /// less than what it takes to come again.
     #[inline]
     fn is_called_back(&self) -> bool {
-        self.monitor.calls_back() && self.has_been_called()
+        self.inside.monitor.calls_back() && self.has_been_called()
     }
 
     #[cold]
     fn has_been_called(&self) -> bool {
+        if !self.inside.monitor.calls_all_back() {
+            let next = self.packet.keys().next();
+            return next.is_some_and(|key| !policy::is_known_short(key));
+        }
         let now = Instant::now();
         match self.called.get() {
             Some(since) => now.saturating_duration_since(since) >= policy::CALLED_BACK,
@@ -148,16 +152,19 @@ impl Load<'_> {
 
 impl Drop for Load<'_> {
     fn drop(&mut self) {
-        self.monitor.hand_in(&self.haul, &self.packet);
+        self.inside.monitor.hand_in(&self.haul, &self.packet);
     }
 }
 
-/// Leaves on every way out.
-struct Leave<'a>(&'a Monitor);
+/// A helper that has entered. It leaves on every way out.
+struct Inside<'a> {
+    monitor: &'a Monitor,
+    visit: Cell<Visit>,
+}
 
-impl Drop for Leave<'_> {
+impl Drop for Inside<'_> {
     fn drop(&mut self) {
-        self.0.leave();
+        self.monitor.leave(self.visit.get());
     }
 }
 
@@ -167,19 +174,22 @@ impl Drop for Leave<'_> {
 pub(super) fn help(core: &Core, on_top: bool) {
     // A job that starts on top of another poll just returns (rule L1).
     let busy = here::in_window() || on_top || coop::in_runtime();
-    let Some(context) = core.monitor.enter(busy) else {
+    let Some((context, visit)) = core.monitor.enter(busy) else {
         return;
     };
-    let leave = Leave(&core.monitor);
+    let inside = Inside {
+        monitor: &core.monitor,
+        visit: Cell::new(visit),
+    };
     stats::count(&stats::ENTRIES);
-    quietly(|| context.around(|runtime| work(core, runtime)));
+    quietly(|| context.around(|runtime| work(core, &inside, runtime)));
     core.pool().note_help();
-    drop(leave);
+    drop(inside);
 }
 
-fn work(core: &Core, runtime: &Runtime) {
+fn work(core: &Core, inside: &Inside<'_>, runtime: &Runtime) {
     let load = Load {
-        monitor: &core.monitor,
+        inside,
         haul: Haul::new(),
         packet: List::new(),
         called: Cell::new(None),
@@ -203,7 +213,10 @@ fn turn(core: &Core, load: &Load<'_>, node: &Node, most: usize, one: bool) -> bo
     if packet.is_empty() {
         // The owner may be busy with one child for long.
         haul.empty_inbox(core);
-        match core.monitor.exchange(haul, packet, most) {
+        match core
+            .monitor
+            .exchange(&load.inside.visit, haul, packet, most)
+        {
             Next::Packet { more } => {
                 // Helpers wake helpers: the owner asks for the first only.
                 if more {

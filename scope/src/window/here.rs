@@ -31,8 +31,6 @@ pub(crate) struct Node {
     polls: Cell<u32>,
     /// The scopes that poll has opened one after the other.
     nested: Cell<Nested>,
-    /// Among how many scopes of one task that is polled here.
-    beside: SideBySide,
     /// The window around this one.
     before: Cell<*const Node>,
     /// It is in the chain of a thread.
@@ -49,7 +47,6 @@ impl Node {
             asked: Cell::new(Asked::Nothing),
             polls: Cell::new(0),
             nested: Cell::new(Nested::NOTHING),
-            beside: SideBySide::new(),
             before: Cell::new(ptr::null()),
             entered: Cell::new(false),
         }
@@ -90,9 +87,9 @@ pub(super) fn put_off(came: bool) {
     HERE.with(|here| here.row.put_off(came));
 }
 
-/// Scopes side by side in a task that no window is around.
-pub(super) fn beside<R>(f: impl FnOnce(&SideBySide) -> R) -> R {
-    HERE.with(|here| f(here.row.beside()))
+/// Scopes side by side in tasks that this thread polls.
+pub(super) fn side_by_side<R>(f: impl FnOnce(&SideBySide) -> R) -> R {
+    HERE.with(|here| f(&here.side_by_side))
 }
 
 /// A poll of this core's scope is over, its window closed. `at_once`: it was the scope's first, and its last.
@@ -144,6 +141,7 @@ struct Here {
     windows: Cell<u32>,
     /// Scopes that no window was around.
     row: Row,
+    side_by_side: SideBySide,
 }
 
 impl Here {
@@ -175,6 +173,7 @@ thread_local! {
             lending: Cell::new(Lending::Adaptive),
             windows: Cell::new(0),
             row: Row::new(),
+            side_by_side: SideBySide::new(),
         }
     };
 }
@@ -186,6 +185,7 @@ crate::sync::thread_local! {
         lending: Cell::new(Lending::Adaptive),
         windows: Cell::new(0),
         row: Row::new(),
+        side_by_side: SideBySide::new(),
     };
 }
 
@@ -378,11 +378,6 @@ impl<'a> Around<'a> {
         Task::Member(self.node.task.get())
     }
 
-    /// The scopes side by side in that task.
-    pub(super) fn beside(&self) -> &SideBySide {
-        &self.node.beside
-    }
-
     /// Whether the owner of one of these windows waits for this thread, which helps there: the first one that it does not
     /// own itself.
     #[cold]
@@ -397,6 +392,13 @@ impl<'a> Around<'a> {
         }
         // SAFETY: as in `owned`.
         unsafe { &*node.core.get() }.monitor.calls_back()
+    }
+
+    /// How many are shared there and ready.
+    #[cold]
+    pub(super) fn left(&self) -> usize {
+        // SAFETY: as in `owned`.
+        unsafe { &*self.node.core.get() }.monitor.count_left()
     }
 
     /// The core there, if this thread is its owner.

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use super::policy;
 use super::put_off::Lateness;
-use super::side_by_side::SideBySide;
 
 /// So many scopes give way one after the other. One is not enough: of several that a task waits for at once, the next would
 /// begin in the very poll that the first has given way in, and be over. Nor may it be all of them, since somebody may drop
@@ -71,8 +70,6 @@ pub(super) struct Row {
     /// Short ones that have ended since the clock was last read for them.
     scopes: Cell<u32>,
     read_at: Cell<Option<Instant>>,
-    /// Of scopes side by side in one task.
-    beside: SideBySide,
     /// Of the first wakes of scopes: somebody may block the worker of this thread.
     lateness: Lateness,
 }
@@ -89,7 +86,6 @@ impl Row {
             gave_way: Cell::new(0),
             scopes: Cell::new(0),
             read_at: Cell::new(None),
-            beside: SideBySide::new(),
             lateness: Lateness::new(),
         }
     }
@@ -142,10 +138,6 @@ impl Row {
         self.scopes.set(0);
     }
 
-    pub(super) fn beside(&self) -> &SideBySide {
-        &self.beside
-    }
-
     fn add(&self, time: Duration) {
         self.used.set(self.used.get().saturating_add(nanos(time)));
     }
@@ -173,7 +165,6 @@ impl Row {
         self.gave_way.swap(&other.gave_way);
         self.scopes.swap(&other.scopes);
         self.read_at.swap(&other.read_at);
-        self.beside.swap(&other.beside);
         self.lateness.swap(&other.lateness);
     }
 }

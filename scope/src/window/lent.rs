@@ -166,6 +166,10 @@ impl Window<'_> {
         self.core.set_big(known >= policy::BIG);
         // A big one is a packet by itself.
         let others = self.core.owner.ahead.get().saturating_sub(1);
+        if known >= policy::VERY_BIG && others > 0 && std::mem::take(&mut self.withdraws) {
+            // The others are not to wait for it, however cheap they are.
+            self.core.monitor.reopen();
+        }
         self.core.ask_beside(known, others);
         header
     }
@@ -199,6 +203,19 @@ impl Window<'_> {
         let news = core.monitor.collect(back, mail, &self.packet, size, done);
         self.take_in(&news);
         news
+    }
+
+    /// The same while draining: what is left of a packet goes in front of what is shared, and the first that fits is the new
+    /// one. Whether there is another one.
+    pub(super) fn exchange_fitting(&self, fits: impl Fn(usize) -> bool) -> (News, bool) {
+        let core = self.core;
+        let (local, mail) = (&core.owner.local, &core.owner.turns.mail);
+        let (packet, done) = (&self.packet, &core.owner.done);
+        let (news, more) = core
+            .monitor
+            .collect_fitting(local, mail, packet, fits, done);
+        self.take_in(&news);
+        (news, more)
     }
 
     /// What helpers have brought, besides the children that have ended.

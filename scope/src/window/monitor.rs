@@ -5,10 +5,11 @@
 //! a packet of some microseconds is cheaper than any cleverness, and makes "enter fails once closed"
 //! (rule W2) and "the last one out rings" plain. No user code runs under the lock (rule W15).
 
+use std::cell::Cell;
 use std::ops::Deref;
 use std::ptr;
 use std::sync::{OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use selvedge_cancel::ambient::Cancellations;
 
@@ -45,6 +46,12 @@ pub(crate) struct Shared {
     open: bool,
     /// The budget is spent: helpers put back what they hold and leave.
     draining: bool,
+    /// How often that was said.
+    drains: usize,
+    /// Helpers who have not come back since then: somebody is in a long poll.
+    away: usize,
+    /// Until they do, others may enter for what is short, and for what takes no longer than it is since then.
+    admits: Option<Instant>,
     /// The owner waits for the bell.
     waiting: bool,
     /// What makes a packet.
@@ -108,6 +115,30 @@ impl Shared {
         }
     }
 
+    /// A helper comes that is inside.
+    fn comes(&mut self, visit: Visit, monitor: &Monitor) -> Visit {
+        if visit.drains != self.drains {
+            self.away -= 1;
+            if self.away == 0 && self.admits.is_some() {
+                self.stop_admitting(monitor);
+            }
+        }
+        Visit {
+            drains: self.drains,
+        }
+    }
+
+    fn stop_admitting(&mut self, monitor: &Monitor) {
+        self.admits = None;
+        // Relaxed: a hint.
+        monitor.calls_back.store(ALL, Ordering::Relaxed);
+    }
+
+    /// Nobody enters, or goes on.
+    fn is_shut(&self) -> bool {
+        self.draining && self.admits.is_none()
+    }
+
     fn left(&self) -> usize {
         self.ready.len() + self.mail.len()
     }
@@ -122,6 +153,23 @@ impl Shared {
         self.mail_was_last = mail;
         let queue = if mail { &self.mail } else { &self.ready };
         policy::split_packet(queue, size.most, size.least, packet);
+    }
+
+    /// The first that may be polled now, of either queue. Whether there is another one.
+    fn split_fitting(&mut self, packet: &List, fits: impl Fn(usize) -> bool) -> bool {
+        let mut more = false;
+        let queues = match self.mail_was_last {
+            true => [&self.ready, &self.mail],
+            false => [&self.mail, &self.ready],
+        };
+        for queue in queues {
+            let had = packet.len();
+            more |= policy::split_fitting(queue, packet, &fits);
+            if packet.len() > had {
+                self.mail_was_last = std::ptr::eq(queue, &self.mail);
+            }
+        }
+        more
     }
 
     fn has_news(&self) -> bool {
@@ -173,8 +221,20 @@ pub(crate) struct Monitor {
     bell: Condvar,
     /// Counts everything that an owner who waits would want to look at.
     news: AtomicUsize,
-    /// Not zero: draining, for helpers between two polls.
+    /// Who is to leave, of helpers between two polls.
     calls_back: AtomicU32,
+}
+
+const NOBODY: u32 = 0;
+/// Who has something else to poll than what is short.
+const LONG: u32 = 1;
+const ALL: u32 = 2;
+
+/// What a helper inside is to the monitor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Visit {
+    /// How many drains had been said when it was last here.
+    drains: usize,
 }
 
 /// The monitor of a scope, made when it first lends: most scopes never do.
@@ -223,13 +283,16 @@ impl Monitor {
                 asked: 0,
                 open: false,
                 draining: false,
+                drains: 0,
+                away: 0,
+                admits: None,
                 waiting: false,
                 size: Size { most: 1, least: 0 },
                 context: None,
             }),
             bell: Condvar::new(),
             news: AtomicUsize::new(0),
-            calls_back: AtomicU32::new(0),
+            calls_back: AtomicU32::new(NOBODY),
         }
     }
 
@@ -259,7 +322,7 @@ impl Monitor {
             shared.open = true;
             shared.draining = false;
             // Relaxed: as in `drain`.
-            self.calls_back.store(0, Ordering::Relaxed);
+            self.calls_back.store(NOBODY, Ordering::Relaxed);
             shared.context = Some(context);
         }
         shared.size = size;
@@ -271,7 +334,7 @@ impl Monitor {
     #[must_use]
     pub(crate) fn ask(&self, most: usize) -> bool {
         let mut shared = lock(&self.shared);
-        if !shared.open || shared.draining || shared.asked + shared.inside >= most {
+        if !shared.open || shared.is_shut() || shared.asked + shared.inside >= most {
             return false;
         }
         shared.asked += 1;
@@ -286,33 +349,52 @@ impl Monitor {
 
     /// A helper job starts: it enters, unless the window is closed or the thread is in a poll already.
     #[must_use]
-    pub(crate) fn enter(&self, in_a_poll: bool) -> Option<Carried> {
+    pub(crate) fn enter(&self, in_a_poll: bool) -> Option<(Carried, Visit)> {
         let mut shared = lock(&self.shared);
         shared.asked -= 1;
-        if in_a_poll || !shared.open || shared.draining {
+        if in_a_poll || !shared.open || shared.is_shut() {
             return None;
         }
         let context = shared.context.clone()?;
         shared.inside += 1;
         // Release: as in `tell`.
         self.news.fetch_add(1, Ordering::Release);
-        Some(context)
+        let drains = shared.drains;
+        Some((context, Visit { drains }))
     }
 
     /// A helper leaves. Its context is off, and it touches nothing of the scope afterwards but the core it
     /// holds a reference to.
-    pub(crate) fn leave(&self) {
+    pub(crate) fn leave(&self, visit: Visit) {
         let mut shared = lock(&self.shared);
+        shared.comes(visit, self);
         shared.inside -= 1;
         self.tell(shared);
     }
 
     /// A helper hands in what it has and takes a packet. A window has `most` helpers at a time.
-    pub(crate) fn exchange(&self, haul: &Haul, packet: &List, most: usize) -> Next {
+    pub(crate) fn exchange(
+        &self,
+        visit: &Cell<Visit>,
+        haul: &Haul,
+        packet: &List,
+        most: usize,
+    ) -> Next {
         let mut shared = lock(&self.shared);
+        visit.set(shared.comes(visit.get(), self));
         shared.put(haul);
-        let next = if shared.draining {
+        let next = if shared.is_shut() {
             Next::Leave
+        } else if let Some(since) = shared.admits {
+            let helpers = shared.asked + shared.inside;
+            let waited = since.elapsed();
+            let more = shared.split_fitting(packet, |key| policy::may_begin(key, waited));
+            match packet.is_empty() {
+                true => Next::Nothing,
+                false => Next::Packet {
+                    more: more && helpers < most,
+                },
+            }
         } else if shared.left() == 0 {
             Next::Nothing
         } else {
@@ -358,6 +440,24 @@ impl Monitor {
         shared.news(done)
     }
 
+    /// As `collect`, while draining: what is in the packet goes back in front, and it gets the first that fits. Whether there is
+    /// another one.
+    pub(crate) fn collect_fitting(
+        &self,
+        back: &List,
+        mail: &List,
+        packet: &List,
+        fits: impl Fn(usize) -> bool,
+        done: &List,
+    ) -> (News, bool) {
+        let mut shared = lock(&self.shared);
+        shared.ready.append(back);
+        shared.mail.append(mail);
+        shared.ready.prepend(packet);
+        let more = shared.split_fitting(packet, fits);
+        (shared.news(done), more)
+    }
+
     /// The owner takes everything back.
     pub(crate) fn take_back(&self, ready: &List, mail: &List, done: &List) -> News {
         let mut shared = lock(&self.shared);
@@ -368,16 +468,51 @@ impl Monitor {
 
     /// From here on helpers hand back what they hold and leave, and none enters.
     pub(crate) fn drain(&self) {
-        lock(&self.shared).draining = true;
-        // Relaxed: a hint.
-        self.calls_back.store(1, Ordering::Relaxed);
+        let mut shared = lock(&self.shared);
+        shared.draining = true;
+        shared.drains = shared.drains.wrapping_add(1);
+        shared.away = shared.inside;
+        shared.stop_admitting(self);
     }
 
-    /// Whether helpers are to hand in what they have not polled yet: a hint, without the lock.
+    /// Some who are to leave do not, and the owner waits for them since then: others may enter meanwhile, for what they can be
+    /// done with soon. `false`: all have come back, and the last of those others will soon have left.
+    pub(crate) fn admit(&self, since: Instant) -> bool {
+        let mut shared = lock(&self.shared);
+        if shared.away == 0 {
+            return false;
+        }
+        shared.admits = Some(since);
+        // Relaxed: a hint.
+        self.calls_back.store(LONG, Ordering::Relaxed);
+        true
+    }
+
+    /// Those who were to leave may stay.
+    pub(crate) fn reopen(&self) {
+        let mut shared = lock(&self.shared);
+        shared.draining = false;
+        shared.admits = None;
+        // Relaxed: a hint.
+        self.calls_back.store(NOBODY, Ordering::Relaxed);
+    }
+
+    /// Whether helpers are called back: a hint, without the lock.
     #[inline]
     pub(crate) fn calls_back(&self) -> bool {
         // Relaxed: as in `drain`.
-        self.calls_back.load(Ordering::Relaxed) != 0
+        self.calls_back.load(Ordering::Relaxed) != NOBODY
+    }
+
+    /// The same, of those who only have something to poll that is short.
+    pub(crate) fn calls_all_back(&self) -> bool {
+        // Relaxed: as in `drain`.
+        self.calls_back.load(Ordering::Relaxed) == ALL
+    }
+
+    /// How many are ready for whoever comes first.
+    pub(crate) fn count_left(&self) -> usize {
+        lock(&self.shared).left()
     }
 
     /// The owner closes the monitor; `None` while somebody is inside. What is still shared stays there for

@@ -308,6 +308,7 @@ impl<'a> Window<'a> {
     #[cold]
     fn may_go_on(&self) -> bool {
         self.budgeted
+            && self.core.has_all_the_time()
             && !self.core.is_polled_by_tokio()
             && !here::others_wait()
             && crate::rt::may_go_on(policy::TIME_ALONE)

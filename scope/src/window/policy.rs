@@ -53,8 +53,6 @@ pub(super) const CALLED_BACK: Duration = if cfg!(selvedge_loom) {
 } else {
     Duration::from_micros(100)
 };
-/// Helpers that are called back may take one part in so many of what is begun after that; the system may have put them aside.
-const LEAVING_PART: u64 = 8;
 /// The owner's nap when it is a worker of a rayon pool and has to look after its queue (rule W9).
 pub(super) const NAP: Duration = if cfg!(selvedge_loom) {
     Duration::ZERO
@@ -106,6 +104,8 @@ pub(super) const BODY_LOOK: u32 = 8;
 pub(super) const BODY_LOOK_FIRST: u32 = 4;
 /// Polls of a first window that goes straight: none of them looks at the clock.
 pub(super) const STRAIGHT: u32 = 8;
+/// Children of which at most it is asked whether they may be polled now.
+const FIT_LOOK: usize = 64;
 /// Children of which at most the cost is added up, to tell what a queue of several kinds is worth.
 const WORTH_LOOK: usize = 16;
 /// How long scopes in one poll may go on, once one of them has used up its budget, under the embedded executor, where nothing
@@ -147,6 +147,28 @@ pub(super) fn split_packet(queue: &List, most: usize, least: u64, packet: &List)
     }
 }
 
+/// Moves the first that fits to an empty packet. Whether there is another one, or one at all that is left. No more than the
+/// first few are looked at.
+pub(super) fn split_fitting(queue: &List, packet: &List, fits: impl Fn(usize) -> bool) -> bool {
+    let passed = List::new();
+    let mut more = false;
+    for _ in 0..FIT_LOOK {
+        let Some(key) = queue.keys().next() else {
+            break;
+        };
+        if !fits(key) {
+            queue.split_to(1, &passed);
+        } else if packet.is_empty() {
+            queue.split_to(1, packet);
+        } else {
+            more = true;
+            break;
+        }
+    }
+    queue.prepend(&passed);
+    more
+}
+
 /// What the children of a queue cost together, judged by the first of them.
 pub(super) fn worth(queue: &List, least: u64) -> u64 {
     let (mut sum, mut seen) = (0, 0);
@@ -170,14 +192,14 @@ pub(super) fn may_be_long(queue: &List) -> bool {
     })
 }
 
-/// Whether a poll that takes long may begin although helpers have been called back, then: those that do not wait in vain
-/// for a core would have left by now, or the poll is far longer than that.
-pub(super) fn may_begin(key: usize, since: Instant) -> bool {
-    let most = match estimate(key) {
-        0 => LONG,
-        known => Duration::from_nanos(known / LEAVING_PART),
-    };
-    since.elapsed() >= most
+/// Whether a poll may begin although helpers have been called back so long ago: it is short, or takes no longer than that. So
+/// the poll of the scope, which ends when all of them have, at most lasts twice as long for it; and those that are about to leave
+/// have left by then.
+pub(super) fn may_begin(key: usize, waited: Duration) -> bool {
+    match estimate(key) {
+        0 => waited >= LONG,
+        known => known < BIG || u128::from(known) <= waited.as_nanos(),
+    }
 }
 
 pub(super) fn nanos(since: Instant, until: Instant) -> u64 {

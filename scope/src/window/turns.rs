@@ -237,6 +237,12 @@ impl Owner {
         }
     }
 
+    /// How many are ready, or may be, while a member is polled.
+    pub(super) fn who_wait(&self) -> usize {
+        let shared = if self.lent.get() { self.ahead.get() } else { 0 };
+        shared + self.local.len() + self.turns.mail.len() + usize::from(self.turns.is_body_ready())
+    }
+
     /// Something is ready for the owner.
     pub(super) fn has_work(&self) -> bool {
         self.is_stirred() || self.turns.is_body_ready()
