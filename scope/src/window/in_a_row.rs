@@ -9,8 +9,19 @@ use super::put_off::Lateness;
 
 /// So many scopes give way one after the other. One is not enough: of several that a task waits for at once, the next would
 /// begin in the very poll that the first has given way in, and be over. Nor may it be all of them, since somebody may drop
-/// each that does not end at once, and never come to what it would have done.
+/// each that does not end at once, and never come to what it would have done. As long as none is polled again it is twice as many
+/// the next time: a task may wait for the first of still more.
 const GIVE_WAY: u32 = 16;
+const GIVE_WAY_MOST: u32 = 1 << 16;
+
+/// Whether so many that gave way are enough, and how many are the next time.
+fn are_enough(gave_way: u32, enough: &mut u32) -> bool {
+    if gave_way < *enough {
+        return false;
+    }
+    *enough = (2 * *enough).min(GIVE_WAY_MOST);
+    true
+}
 
 /// Windows that were opened in one poll of a task in a window around.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +31,8 @@ pub(super) struct Nested {
     /// When it is enough, from the second one on.
     until: Option<Instant>,
     gave_way: u32,
+    /// After so many the next one need not.
+    enough: u32,
 }
 
 impl Nested {
@@ -31,6 +44,7 @@ impl Nested {
             windows: 0,
             until: None,
             gave_way: 0,
+            enough: GIVE_WAY,
         }
     }
 
@@ -48,11 +62,13 @@ impl Nested {
             is_over = now >= *nested.until.get_or_insert(now + policy::BUDGET_TIME);
         }
         nested.gave_way += u32::from(is_over);
-        this.set(if nested.gave_way == GIVE_WAY {
-            Self::of(poll)
-        } else {
-            nested
-        });
+        if are_enough(nested.gave_way, &mut nested.enough) {
+            nested = Self {
+                enough: nested.enough,
+                ..Self::of(poll)
+            };
+        }
+        this.set(nested);
         is_over
     }
 }
@@ -67,6 +83,8 @@ pub(super) struct Row {
     used: Cell<u64>,
     /// How many have given way since it was too much.
     gave_way: Cell<u32>,
+    /// After so many the next one need not.
+    enough: Cell<u32>,
     /// Short ones that have ended since the clock was last read for them.
     scopes: Cell<u32>,
     read_at: Cell<Option<Instant>>,
@@ -84,6 +102,7 @@ impl Row {
         Self {
             used: Cell::new(0),
             gave_way: Cell::new(0),
+            enough: Cell::new(GIVE_WAY),
             scopes: Cell::new(0),
             read_at: Cell::new(None),
             lateness: Lateness::new(),
@@ -104,15 +123,22 @@ impl Row {
     fn gives_way(&self) {
         let gave_way = self.gave_way.get() + 1;
         self.gave_way.set(gave_way);
-        if gave_way == GIVE_WAY {
-            self.has_given_way();
+        let mut enough = self.enough.get();
+        if are_enough(gave_way, &mut enough) {
+            self.begin_anew();
+            self.enough.set(enough);
         }
+    }
+
+    fn begin_anew(&self) {
+        self.used.set(0);
+        self.gave_way.set(0);
     }
 
     /// One that gave way is polled again: the task has left others a turn, as a rule. There is a new budget.
     pub(super) fn has_given_way(&self) {
-        self.used.set(0);
-        self.gave_way.set(0);
+        self.begin_anew();
+        self.enough.set(GIVE_WAY);
     }
 
     /// A scope is over with its first poll, in which somebody has come back. When its window began, if the clock was read in it.
@@ -163,6 +189,7 @@ impl Row {
     pub(super) fn swap(&self, other: &Self) {
         self.used.swap(&other.used);
         self.gave_way.swap(&other.gave_way);
+        self.enough.swap(&other.enough);
         self.scopes.swap(&other.scopes);
         self.read_at.swap(&other.read_at);
         self.lateness.swap(&other.lateness);

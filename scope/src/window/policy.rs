@@ -79,8 +79,12 @@ pub(super) const MAIL_EVERY: u32 = 32;
 pub(super) const MAIL_MOST: u64 = 16;
 /// Polls timed one by one after a mixed stretch turned out heavy.
 const PROBE: u32 = 64;
-/// One window in this many takes a sample of its first poll.
+/// One window in this many takes samples.
 const SAMPLE_EVERY: u32 = 16;
+/// The golden ratio, as a part of `2^32`.
+const GOLDEN: u32 = 0x9E37_79B1;
+/// So many samples at most: where kinds alternate, each poll would be one.
+const SAMPLES: u32 = 64;
 /// The budget of a window (rule W5), in polls and in time. It bounds how long the tasks beside the scope
 /// wait; closing and opening again costs about a tenth of a microsecond.
 pub(super) const BUDGET_POLLS: u32 = 32_768;
@@ -112,9 +116,10 @@ const WORTH_LOOK: usize = 16;
 /// runs beside them, while nobody waits in the windows around.
 pub(super) const TIME_ALONE: Duration = Duration::from_nanos(7 * BUDGET_TIME.as_nanos() as u64);
 
-/// Whether the first poll in this window is timed in any case.
+/// Whether the first polls of each kind in this window are timed in any case. Of every few windows in a row, and of every few of
+/// those that come each so many others, some are among them: a loop opens the same ones again and again.
 pub(super) fn takes_sample(window: u32) -> bool {
-    window % SAMPLE_EVERY == 0
+    window.wrapping_mul(GOLDEN) < u32::MAX / SAMPLE_EVERY
 }
 
 /// What a poll of this kind is taken to cost, and no less than `least`; `None` if nothing is known.
@@ -223,7 +228,8 @@ pub(super) struct Policy {
     probe: u32,
     /// Time the next poll.
     timed: bool,
-    sample: bool,
+    /// So many more polls that are of another kind than those before are timed.
+    samples: u32,
     /// The last stretch was not believed: of what kind it was, or zero.
     doubted: usize,
     /// Stretches are no longer than this: they begin short.
@@ -251,7 +257,7 @@ impl Policy {
             looked: None,
             probe: 0,
             timed: false,
-            sample: takes_sample(window),
+            samples: if takes_sample(window) { SAMPLES } else { 0 },
             doubted,
             ramp: LOOK_FIRST,
             lent_polls: 0,
@@ -288,8 +294,8 @@ impl Policy {
             self.key = key;
             self.site = expected(key);
             self.look = look_for(self.site).min(self.ramp);
-            self.timed = self.sample || estimate(key) == 0 || self.doubted == key;
-            self.sample = false;
+            self.timed = self.samples > 0 || estimate(key) == 0 || self.doubted == key;
+            self.samples = self.samples.saturating_sub(1);
         }
         if self.probe > 0 {
             // Every poll pauses until the probe is over.
@@ -369,7 +375,7 @@ impl Policy {
 
     /// Whether this poll of the body is to be timed although its cost is known: the first of one window in a few.
     pub(super) fn samples_body(&self, bodies: u32) -> bool {
-        self.sample && bodies == 1
+        self.samples > 0 && bodies == 1
     }
 
     /// The poll took this long.
@@ -386,11 +392,16 @@ impl Policy {
             // The second in a row.
             learn(self.key, nanos(from, until));
         } else {
-            // As in `doubt`: one poll that took strangely long moves the estimate a little only.
-            learn_stretch(self.key, 1, from, until);
+            // As in `doubt`: one poll that took strangely long moves the estimate a little only. The next one tells.
+            if !learn_stretch(self.key, 1, from, until) {
+                self.doubted = self.key;
+                self.timed = true;
+            }
         }
         self.site = estimate(self.key);
-        if self.probe == 0 {
+        if self.timed {
+            self.look = 1;
+        } else if self.probe == 0 {
             self.look = look_for(self.site).min(self.look);
         }
     }
