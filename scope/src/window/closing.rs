@@ -149,22 +149,22 @@ impl Window<'_> {
             let more = more || !self.packet.is_empty();
             core.owner.local.prepend(&self.packet);
             self.exchange(&core.owner.local, 0);
-            self.admit_beside(key, more);
-            self.poll_body(body);
-            core.set_big(false);
+            self.poll_beside(key, more, |this| {
+                this.poll_body(body);
+            });
             return Beside::Polled;
         }
         if let Some(header) = self.packet.pop_front() {
             // SAFETY: queued children are alive.
             let key = unsafe { (*header).key() };
             turns.take();
-            self.admit_beside(Some(key), more);
-            let from = Instant::now();
-            self.poll(header);
-            if !policy::is_known_short(key) {
-                policy::learn_stretch(key, 1, from, Instant::now());
-            }
-            core.set_big(false);
+            self.poll_beside(Some(key), more, |this| {
+                let from = Instant::now();
+                this.poll(header);
+                if !policy::is_known_short(key) {
+                    policy::learn_stretch(key, 1, from, Instant::now());
+                }
+            });
             return Beside::Polled;
         }
         if news.left == 0 && !turns.is_body_ready() {
@@ -174,13 +174,22 @@ impl Window<'_> {
         }
     }
 
-    /// While draining, somebody is about to be polled. With `more`, there are others who might be.
-    fn admit_beside(&self, key: Option<usize>, more: bool) {
+    /// While draining: somebody is polled. With `more`, there are others who might be.
+    fn poll_beside(&mut self, key: Option<usize>, more: bool, poll: impl FnOnce(&mut Self)) {
         let core = self.core;
         let is_short = key.is_some_and(policy::is_known_short);
-        core.set_big(!is_short);
+        if !is_short {
+            // The poll of the scope ends no sooner, whoever comes back meanwhile.
+            core.monitor.owner_goes();
+            core.set_big(true);
+        }
         if more || (!is_short && core.inbox.has_mail()) {
             core.ask();
+        }
+        poll(self);
+        if !is_short {
+            core.set_big(false);
+            core.monitor.owner_is_back();
         }
     }
 

@@ -229,8 +229,16 @@ fn turn(core: &Core, load: &Load<'_>, node: &Node, most: usize, one: bool) -> bo
         }
     }
     while let Some(header) = packet.pop_front() {
+        // SAFETY: queued children are alive.
+        let key = unsafe { (*header).key() };
+        let from = (policy::estimate(key) == 0).then(Instant::now);
         // SAFETY: the packet came from a queue of this core, inside its window.
-        match unsafe { step(header, Side::Helper(node)) } {
+        let stepped = unsafe { step(header, Side::Helper(node)) };
+        if let Some(from) = from {
+            // Helpers may have all polls of a kind.
+            policy::learn_if_unknown(key, from, Instant::now());
+        }
+        match stepped {
             Stepped::Idle => {}
             // SAFETY: the token is ours, so the task is in no queue.
             Stepped::Again => unsafe { haul.again.push_back(header) },

@@ -132,6 +132,10 @@ impl Window<'_> {
         let since = taken.since.replace(now);
         let polls = std::mem::take(&mut taken.polls);
         let key = (!taken.mixed).then_some(taken.key);
+        if let (Some(since), Some(key), 1) = (since, key, polls) {
+            // While somebody is big all may be lent, and nobody ever polled outside.
+            policy::learn_if_unknown(key, since, now);
+        }
         if let (Some(since), true) = (since, polls > 0) {
             // Children that turned out cheap are not left to helpers: those that are inside leave.
             if self.policy.lent(key, polls, since, now) && here::lending() != Lending::Forced {
@@ -165,10 +169,10 @@ impl Window<'_> {
         let known = policy::estimate(key);
         self.core.set_big(known >= policy::BIG);
         // A big one is a packet by itself.
-        let others = self.core.owner.ahead.get().saturating_sub(1);
-        if known >= policy::VERY_BIG && others > 0 && std::mem::take(&mut self.withdraws) {
+        let mut others = self.core.owner.ahead.get().saturating_sub(1);
+        if policy::may_be_very_big(known) && std::mem::take(&mut self.withdraws) {
             // The others are not to wait for it, however cheap they are.
-            self.core.monitor.reopen();
+            others = self.core.monitor.reopen();
         }
         self.core.ask_beside(known, others);
         header
@@ -275,11 +279,11 @@ impl Core {
         self.ask_beside(known, owner.ahead.get());
     }
 
-    /// A poll that is known to take so long begins. If it is very long, so many others who are shared get a helper, however
-    /// little they have to do.
+    /// A poll that is known to take so long begins. If it is very long, or nobody knows, so many others who are shared get a
+    /// helper, however little they have to do.
     #[inline]
     fn ask_beside(&self, known: u64, others: usize) {
-        if known >= policy::VERY_BIG && others > 0 {
+        if policy::may_be_very_big(known) && others > 0 {
             self.ask();
         }
     }

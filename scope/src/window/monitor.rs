@@ -48,7 +48,7 @@ pub(crate) struct Shared {
     draining: bool,
     /// How often that was said.
     drains: usize,
-    /// Helpers who have not come back since then: somebody is in a long poll.
+    /// Helpers who have not come back since then, and the owner if it has gone: somebody is in a long poll.
     away: usize,
     /// Until they do, others may enter for what is short, and for what takes no longer than it is since then.
     admits: Option<Instant>,
@@ -118,13 +118,17 @@ impl Shared {
     /// A helper comes that is inside.
     fn comes(&mut self, visit: Visit, monitor: &Monitor) -> Visit {
         if visit.drains != self.drains {
-            self.away -= 1;
-            if self.away == 0 && self.admits.is_some() {
-                self.stop_admitting(monitor);
-            }
+            self.comes_back(monitor);
         }
         Visit {
             drains: self.drains,
+        }
+    }
+
+    fn comes_back(&mut self, monitor: &Monitor) {
+        self.away -= 1;
+        if self.away == 0 && self.admits.is_some() {
+            self.stop_admitting(monitor);
         }
     }
 
@@ -488,13 +492,24 @@ impl Monitor {
         true
     }
 
-    /// Those who were to leave may stay.
-    pub(crate) fn reopen(&self) {
+    /// The owner itself begins a long poll while it drains.
+    pub(crate) fn owner_goes(&self) {
+        lock(&self.shared).away += 1;
+    }
+
+    /// That is over.
+    pub(crate) fn owner_is_back(&self) {
+        lock(&self.shared).comes_back(self);
+    }
+
+    /// Those who were to leave may stay. How many are ready for them.
+    pub(crate) fn reopen(&self) -> usize {
         let mut shared = lock(&self.shared);
         shared.draining = false;
         shared.admits = None;
         // Relaxed: a hint.
         self.calls_back.store(NOBODY, Ordering::Relaxed);
+        shared.left()
     }
 
     /// Whether helpers are called back: a hint, without the lock.

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::costs::OUTLIER;
 pub(super) use super::costs::{
-    estimate, expected, is_known_short, learn, learn_stretch, needs_no_help, set_cost,
+    estimate, expected, is_known_short, learn, learn_if_unknown, learn_stretch, needs_no_help,
+    set_cost,
 };
 use super::hint::{HINTED_HEAVY, Hint};
 use crate::task::List;
@@ -205,6 +206,11 @@ pub(super) fn may_begin(key: usize, waited: Duration) -> bool {
         0 => waited >= LONG,
         known => known < BIG || u128::from(known) <= waited.as_nanos(),
     }
+}
+
+/// Whether others get a helper beside a poll of which that is known.
+pub(super) fn may_be_very_big(known: u64) -> bool {
+    known == 0 || known >= VERY_BIG
 }
 
 pub(super) fn nanos(since: Instant, until: Instant) -> u64 {
