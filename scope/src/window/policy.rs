@@ -243,6 +243,8 @@ pub(super) struct Policy {
     /// The owner's polls while lending, since the last look at them.
     lent_polls: u64,
     lent_time: u64,
+    /// They were all of one kind: which, or zero.
+    lent_key: usize,
     /// What was lent in this window has turned out cheap.
     withdrawn: bool,
     polls: u64,
@@ -268,6 +270,7 @@ impl Policy {
             ramp: LOOK_FIRST,
             lent_polls: 0,
             lent_time: 0,
+            lent_key: 0,
             withdrawn: false,
             polls: 0,
             time: 0,
@@ -471,6 +474,12 @@ impl Policy {
         from: Instant,
         until: Instant,
     ) -> bool {
+        let key = key.unwrap_or(0);
+        if self.lent_polls == 0 {
+            self.lent_key = key;
+        } else if self.lent_key != key {
+            self.lent_key = 0;
+        }
         self.lent_time += nanos(from, until);
         self.lent_polls += polls;
         if self.lent_polls < LENT_LOOK || self.hint == Some(Hint::Heavy) {
@@ -481,8 +490,8 @@ impl Policy {
         if mean >= HEAVY {
             return false;
         }
-        if let Some(key) = key {
-            set_cost(key, mean);
+        if self.lent_key != 0 {
+            set_cost(self.lent_key, mean);
         }
         (self.time, self.polls) = (0, 0);
         self.key = 0;
