@@ -124,6 +124,10 @@ impl Window<'_> {
             return Some(self.take_lent(header));
         }
         let now = Instant::now();
+        if let (Some(since), 1) = (self.taken.since, self.taken.polls) {
+            // While somebody is big all may be lent, and nobody ever polled outside.
+            policy::learn_if_unknown(self.taken.key, since, now);
+        }
         self.check_time(now);
         if self.spent || self.core.owner.turns.is_body_due() {
             return None;
@@ -132,10 +136,6 @@ impl Window<'_> {
         let since = taken.since.replace(now);
         let polls = std::mem::take(&mut taken.polls);
         let key = (!taken.mixed).then_some(taken.key);
-        if let (Some(since), Some(key), 1) = (since, key, polls) {
-            // While somebody is big all may be lent, and nobody ever polled outside.
-            policy::learn_if_unknown(key, since, now);
-        }
         if let (Some(since), true) = (since, polls > 0) {
             // Children that turned out cheap are not left to helpers: those that are inside leave.
             if self.policy.lent(key, polls, since, now) && here::lending() != Lending::Forced {
