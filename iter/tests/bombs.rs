@@ -11,6 +11,7 @@ use selvedge_iter::IntoPar;
 use selvedge_scope::{Pool, block_on};
 
 /// Panics in its drop, or does not.
+#[derive(Debug)]
 struct Bomb(bool);
 
 impl Drop for Bomb {
@@ -321,4 +322,86 @@ fn closure_that_panics_beside_an_item_that_panics_in_its_drop() {
         let sums = items().try_fold(panics, |sum: u8, _| Ok::<_, u8>(sum));
         block_on(sums.for_each(|sum| assert!(sum.is_ok())));
     });
+}
+
+/// Ready after so many polls.
+async fn turns(n: u32) {
+    let mut left = n;
+    poll_fn(|cx| {
+        if left == 0 {
+            return Poll::Ready(());
+        }
+        left -= 1;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+// The second one ended the process.
+#[test]
+fn error_and_a_run_that_waits_for_its_neighbour_panic_one_after_the_other() {
+    for panics in [false, true] {
+        let alone = Pool::builder().threads(0).build();
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            let items = (0..3_u32).into_par().on(&alone).then(async |n| match n {
+                0 => {
+                    turns(3).await;
+                    Ok(Bomb(true))
+                }
+                1 => {
+                    turns(9).await;
+                    Err(Bomb(true))
+                }
+                _ => {
+                    if panics {
+                        selvedge_cancel::cancelled().await;
+                        panic!("the item");
+                    }
+                    std::future::pending().await
+                }
+            });
+            let mut run = Box::pin(items.try_reduce(|| Bomb(true), |left, _| Ok(left)));
+            for _ in 0..1000 {
+                if let Poll::Ready(out) = run.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+                {
+                    std::mem::forget(out);
+                }
+            }
+            drop(run);
+        }));
+        let why = ended.unwrap_err();
+        let why = why
+            .downcast_ref::<&str>()
+            .copied()
+            .unwrap_or("a destructor");
+        assert_eq!(why, if panics { "the item" } else { "a destructor" });
+    }
+}
+
+// What it had was dropped in the unwinding.
+#[test]
+fn collection_that_panics_over_a_destructor_is_dropped_without_a_second_panic() {
+    for unordered in [false, true] {
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            let items = [(1, true), (2, false), (2, true)].into_par();
+            let items = if unordered { items.unordered() } else { items };
+            let map = items.map(|(n, panics)| (n, Bomb(panics)));
+            // Each value that comes too late for its key goes.
+            std::mem::forget(block_on(map.collect::<First>()));
+        }));
+        assert!(ended.is_err());
+    }
+}
+
+/// The first value of each key.
+#[derive(Default)]
+struct First(std::collections::BTreeMap<u32, Bomb>);
+
+impl Extend<(u32, Bomb)> for First {
+    fn extend<I: IntoIterator<Item = (u32, Bomb)>>(&mut self, items: I) {
+        for (key, value) in items {
+            self.0.entry(key).or_insert(value);
+        }
+    }
 }

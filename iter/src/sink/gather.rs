@@ -9,6 +9,7 @@ use selvedge_cancel::{CancelSource, quietly};
 
 use super::attempt::FirstError;
 use super::{Origin, Sink, SinkShape, Verdict};
+use crate::held::Held;
 use crate::one_by_one::{Rest, drop_all};
 use crate::pipe::sealed::Sealed;
 
@@ -90,7 +91,8 @@ impl<T> Heap<T> {
 
 /// The items of all lanes, ordered by the runs they belong to.
 fn merge<T, C: Default + Extend<T>>(mut heaps: Vec<Heap<T>>) -> C {
-    let mut out = C::default();
+    // Should an item's destructor panic in there, what it has of others is dropped in the unwinding.
+    let mut out = Held::new(C::default());
     heaps.retain(|heap| !heap.items.is_empty());
     if heaps.iter().all(|heap| heap.runs.is_empty()) {
         // Unordered: any order will do.
@@ -98,12 +100,12 @@ fn merge<T, C: Default + Extend<T>>(mut heaps: Vec<Heap<T>>) -> C {
             let items = std::mem::take(&mut heap.items);
             if needs_drop::<T>() {
                 // Should the collection panic, they are dropped one by one.
-                out.extend(Rest(items.into_iter()).0.by_ref());
+                out.get().extend(Rest(items.into_iter()).0.by_ref());
             } else {
-                out.extend(items);
+                out.get().extend(items);
             }
         }
-        return out;
+        return out.give();
     }
     // (first position, lane, how many items)
     let mut runs = Vec::with_capacity(heaps.iter().map(|heap| heap.runs.len()).sum());
@@ -127,7 +129,7 @@ fn merge<T, C: Default + Extend<T>>(mut heaps: Vec<Heap<T>>) -> C {
             .collect();
         for (_, lane, _, count) in runs {
             let mut run = lanes[lane].0.by_ref().take(count);
-            out.extend(run.by_ref());
+            out.get().extend(run.by_ref());
             // The collection may have taken fewer.
             drop_all(run);
         }
@@ -142,10 +144,10 @@ fn merge<T, C: Default + Extend<T>>(mut heaps: Vec<Heap<T>>) -> C {
             .collect();
         for (_, lane, from, count) in runs {
             let run = &mut lanes[lane].0.as_mut_slice()[from..from + count];
-            out.extend(run.iter_mut().filter_map(Option::take));
+            out.get().extend(run.iter_mut().filter_map(Option::take));
         }
     }
-    out
+    out.give()
 }
 
 impl<C, T> Sealed for Collect<C, T> {}

@@ -11,7 +11,7 @@ pub use super::join::{Fallible, Join, WithIdentity, Without};
 
 use super::attempt::FirstError;
 use super::{Origin, Sink, SinkShape, Verdict};
-use crate::one_by_one::{Rest, drop_all};
+use crate::one_by_one::{OneByOne, Rest, drop_all};
 use crate::pipe::sealed::Sealed;
 use crate::sync::{Mutex, lock};
 
@@ -88,11 +88,14 @@ impl<J, V, E> std::fmt::Debug for Reduce<J, V, E> {
     }
 }
 
-/// One after the other: what waits for a neighbour when the pipeline panics or is dropped.
+/// One after the other: what waits for a neighbour when the pipeline panics or is dropped, and the error.
 impl<J, V, E> Drop for Reduce<J, V, E> {
     fn drop(&mut self) {
         let runs = std::mem::take(&mut lock(&self.done).runs);
-        drop_all(runs.into_values());
+        let mut all = OneByOne::default();
+        all.run(|| drop_all(runs.into_values()));
+        all.run(|| drop(self.errors.take()));
+        all.end();
     }
 }
 
