@@ -1,7 +1,9 @@
 //! The monitor: nobody inside a closed window, and an owner that never sleeps while there is something for
 //! it. The owner's steps are those of `Window::settle`, `wait` and `close`, the helper's those of `help`.
 
+use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::{Seen, check_some};
 use crate::sync::model::thread;
@@ -16,13 +18,14 @@ fn open_shop(nodes: usize, lent: &[usize]) -> Arc<Shop> {
 
 /// One helper job: enters if it may, works packets off, leaves. Gives back how many children it polled.
 fn help(shop: &Shop, body: bool) -> Option<usize> {
-    let context = shop.monitor.enter(false)?;
+    let (context, visit) = shop.monitor.enter(false)?;
     drop(context);
+    let visit = Cell::new(visit);
     let mut polled = 0;
     let mut done = Vec::new();
     let mut body = body;
     loop {
-        let (next, packet) = shop.exchange(&done, std::mem::take(&mut body));
+        let (next, packet) = shop.exchange(&visit, &done, std::mem::take(&mut body));
         match next {
             Next::Packet { .. } => {
                 shop.window.read();
@@ -33,7 +36,7 @@ fn help(shop: &Shop, body: bool) -> Option<usize> {
         }
     }
     shop.window.read();
-    shop.monitor.leave();
+    shop.monitor.leave(visit.get());
     Some(polled)
 }
 
@@ -154,14 +157,15 @@ fn push_reaches_an_owner_that_waits_for_a_helper() {
         let helper = thread::spawn({
             let shop = Arc::clone(&shop);
             move || {
-                let Some(_context) = shop.monitor.enter(false) else {
+                let Some((_context, visit)) = shop.monitor.enter(false) else {
                     return false;
                 };
-                let (_, packet) = shop.exchange(&[], false);
+                let visit = Cell::new(visit);
+                let (_, packet) = shop.exchange(&visit, &[], false);
                 // This poll ends only when the owner has polled the child that the push brings.
                 let ours = shop.mail.inbox.is_parked();
-                let _ = shop.exchange(&packet, false);
-                shop.monitor.leave();
+                let _ = shop.exchange(&visit, &packet, false);
+                shop.monitor.leave(visit.get());
                 ours
             }
         });
@@ -198,7 +202,7 @@ fn ring_alone_wakes_an_owner_whose_helper_is_busy() {
     check_some(3, || {
         let shop = open_shop(1, &[]);
         assert!(shop.monitor.ask(1));
-        let _context = shop.monitor.enter(false);
+        let (_context, visit) = shop.monitor.enter(false).expect("it is open");
         let pusher = thread::spawn({
             let shop = Arc::clone(&shop);
             move || {
@@ -220,7 +224,7 @@ fn ring_alone_wakes_an_owner_whose_helper_is_busy() {
         }
         assert_eq!(got, [0]);
         SEEN.note(usize::from(pusher.join().unwrap()));
-        shop.monitor.leave();
+        shop.monitor.leave(visit);
         assert!(shop.monitor.close().is_some());
     });
     SEEN.assert_all();
@@ -250,6 +254,43 @@ fn drained_window_gets_everything_back() {
         SEEN.note(usize::from(helped.is_some()));
         if waited {
             SEEN.note(2);
+        }
+    });
+    SEEN.assert_all();
+}
+
+/// As `Window::give_way` where somebody is in a long poll: others are admitted until he is back, and the owner.
+#[test]
+fn others_are_admitted_while_somebody_is_away_and_leave_when_nobody_is() {
+    static SEEN: Seen<4> = Seen::new();
+    check_some(3, || {
+        let shop = open_shop(2, &[0, 1]);
+        assert!(shop.monitor.ask(2));
+        assert!(shop.monitor.ask(2));
+        let helpers = [helper(&shop, false), helper(&shop, false)];
+        shop.monitor.drain();
+        let mut admitted = false;
+        while !shop.monitor.is_empty() {
+            admitted |= shop.monitor.admit(Instant::now());
+            // One poll of its own, in which it is away, too.
+            shop.monitor.owner_goes();
+            shop.window.read();
+            shop.monitor.owner_is_back();
+            shop.monitor.wait_empty(|| false, std::time::Duration::ZERO);
+        }
+        shop.monitor.drain();
+        assert!(!shop.monitor.admit(Instant::now()), "nobody is away");
+        assert!(!shop.monitor.ask(9), "nobody is asked while draining");
+        assert!(shop.monitor.close().is_some(), "nobody entered since");
+        shop.window.write();
+        let rest = shop.collect(usize::MAX);
+        let helped = helpers.map(|helper| helper.join().unwrap());
+        let polled: usize = helped.iter().flatten().sum();
+        assert_eq!(rest.done.len(), polled);
+        assert_eq!(rest.packet.len(), 2 - polled);
+        SEEN.note(helped.iter().flatten().count());
+        if admitted {
+            SEEN.note(3);
         }
     });
     SEEN.assert_all();

@@ -21,6 +21,14 @@ enum Beside {
     Later,
 }
 
+/// Since when an owner waits that has sent its helpers away, and for how long it had waited when nobody was left of those who
+/// were inside then.
+#[derive(Clone, Copy)]
+struct Drain {
+    from: Instant,
+    shut: Option<Duration>,
+}
+
 /// What an owner waits for that has sent its helpers away, besides that.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Until {
@@ -83,7 +91,9 @@ impl Window<'_> {
         self.budgeted = false;
         if core.owner.lent.get() {
             core.monitor.drain();
-            let (from, mut others_move) = (Instant::now(), policy::LONG);
+            let from = Instant::now();
+            let mut drain = Drain { from, shut: None };
+            let mut others_move = policy::LONG;
             // The poll cannot end before the helpers' polls do, so what is ready here goes on (rule W9).
             while !core.monitor.is_empty() {
                 if core.owner.noticed.get() {
@@ -96,7 +106,7 @@ impl Window<'_> {
                     self.wait_out(Until::TheyAreOut);
                     continue;
                 }
-                match self.poll_one(body, from) {
+                match self.poll_one(body, &mut drain) {
                     Beside::Polled if cfg!(selvedge_loom) || from.elapsed() < others_move => {}
                     Beside::Polled => {
                         // Somebody is always ready here, and a helper is in a long poll.
@@ -118,9 +128,28 @@ impl Window<'_> {
         Run::Rest
     }
 
-    /// While draining, which began then: one poll of something that is ready, and that takes no longer than this has. If
-    /// somebody is in a long poll, helpers come for the like.
-    fn poll_one(&mut self, body: &mut dyn Body, from: Instant) -> Beside {
+    /// Whether others may come, and the owner begin more than what is short: not any more when those who were to leave have, and
+    /// only those are inside who have come since. Unless one of them takes as long as all did before. So there may be a few such
+    /// turns, each twice as long as the last, and each for a poll that lasts for half of it.
+    fn admits(&self, drain: &mut Drain, waited: Duration) -> bool {
+        let monitor = &self.core.monitor;
+        if !monitor.admit(drain.from) {
+            let shut = *drain.shut.get_or_insert(waited);
+            if waited < 2 * shut {
+                return false;
+            }
+            monitor.drain();
+            if !monitor.admit(drain.from) {
+                return false;
+            }
+        }
+        drain.shut = None;
+        true
+    }
+
+    /// While draining: one poll of something that is ready, and that takes no longer than this has. If somebody is in a long
+    /// poll, helpers come for the like.
+    fn poll_one(&mut self, body: &mut dyn Body, drain: &mut Drain) -> Beside {
         let core = self.core;
         if core.inbox.has_mail() {
             core.sort(core.inbox.take());
@@ -129,9 +158,9 @@ impl Window<'_> {
         let waited = if cfg!(selvedge_loom) {
             Duration::ZERO
         } else {
-            from.elapsed()
+            drain.from.elapsed()
         };
-        let admits = waited < policy::LONG || core.monitor.admit(from);
+        let admits = waited < policy::LONG || self.admits(drain, waited);
         let is_fine = |key: usize| match admits {
             true => policy::may_begin(key, waited),
             false => policy::is_known_short(key),

@@ -1,6 +1,7 @@
 //! What the loom models of this crate drive beneath the public surface: inbox, monitor and helper, each
 //! behind safe functions. Compiled for the models only; it adds no behaviour.
 
+use std::cell::Cell;
 use std::ptr;
 
 use selvedge_cancel::CancelToken;
@@ -10,8 +11,8 @@ use super::handle::Handle;
 use super::helper::{self, Haul};
 pub(crate) use super::inbox::Pushed;
 use super::inbox::{Chain, Inbox};
-pub(crate) use super::monitor::Next;
 use super::monitor::{Monitor, Size};
+pub(crate) use super::monitor::{Next, Visit};
 use crate::sync::model::UnsafeCell;
 use crate::task::{Header, Kind, List, Payload, Polled, VTable};
 
@@ -223,11 +224,16 @@ impl Shop {
     }
 
     /// As a helper does it.
-    pub(crate) fn exchange(&self, done: &[usize], body: bool) -> (Next, Vec<usize>) {
+    pub(crate) fn exchange(
+        &self,
+        visit: &Cell<Visit>,
+        done: &[usize],
+        body: bool,
+    ) -> (Next, Vec<usize>) {
         let (haul, packet) = (Haul::new(), List::new());
         haul.done.append(&self.list(done));
         haul.body.set(body);
-        let next = self.monitor.exchange(&haul, &packet, 2);
+        let next = self.monitor.exchange(visit, &haul, &packet, 2);
         (next, self.mail.nodes.got_all(|| packet.pop_front()))
     }
 }
