@@ -177,8 +177,8 @@ async fn short_one_is_served(pool: Pool) -> Option<bool> {
     })
     .on(&pool)
     .await;
-    let late = round.late.load(Ordering::SeqCst);
-    (late || round.seen.load(Ordering::SeqCst)).then_some(!late)
+    let is_seen = round.is_long.load(Ordering::SeqCst);
+    is_seen.then(|| round.seen.load(Ordering::SeqCst) && !round.late.load(Ordering::SeqCst))
 }
 
 // The owner began another long poll, in which nobody could come, beside two idle threads.

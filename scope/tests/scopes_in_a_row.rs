@@ -55,9 +55,11 @@ enum Inner {
     LongBetween,
     /// Of several at once, one yields; the others compute for as long as that and rest.
     Selected(usize),
+    /// So many at once, which yield, until the first is over.
+    First(usize),
 }
 
-const INNER: [Inner; 18] = [
+const INNER: [Inner; 20] = [
     Inner::Child,
     Inner::Body,
     Inner::Handle,
@@ -76,6 +78,8 @@ const INNER: [Inner; 18] = [
     Inner::LongBetween,
     Inner::Selected(1),
     Inner::Selected(3),
+    Inner::First(17),
+    Inner::First(40),
 ];
 
 fn compute() {
@@ -201,6 +205,9 @@ impl Inner {
                 };
                 drop(select_all((0..=others).map(|n| Box::pin(one(n)))).await);
             }
+            Self::First(scopes) => {
+                drop(select_all((0..scopes).map(|_| Box::pin(child()))).await);
+            }
             Self::Between => {
                 compute();
                 scope(async |_| checkpoint().await.unwrap()).await;
@@ -303,9 +310,10 @@ fn scopes_in_a_row_leave_turns_to_other_tasks() {
                 for mode in MODES {
                     let opened = lending::with(mode, || host.run(inner));
                     // A scope that gives way, and a window of which a budget is used up; for a timer, some more, since the
-                    // machine may be busy.
+                    // machine may be busy. Eight with 2 ms between them are a budget, of which a millisecond each counts, and
+                    // one more where a window that takes samples comes between two readings of the clock.
                     let most = match inner {
-                        Inner::LongBetween | Inner::Selected(_) => TURNS * 16,
+                        Inner::LongBetween | Inner::Selected(_) => TURNS * 2 * (8 + 1),
                         _ => TURNS * BUDGET * 4,
                     };
                     assert!(

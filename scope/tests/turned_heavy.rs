@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use common::{Between, burn, guarded, yields};
+use common::{Between, burn, guarded, guarded_for, on_helper, pool, yields};
 use selvedge_scope::{Scope, block_on, join_all, scope};
 
 /// Polls of children in one poll of the whole, before anything is learnt: those that a window makes before it first looks
@@ -108,5 +108,68 @@ fn small_scopes_whose_children_became_heavy_give_way_after_a_few() {
         heavy.store(true, Ordering::SeqCst);
         let most = most_between(async { whole().await }, polls);
         assert!(most <= UNKNOWING, "{most} polls of 3 ms between two turns");
+    });
+}
+
+/// How many polls helpers had, of a kind that was cheap and has become heavy, in scopes of one poll. Behind so many of another
+/// kind, and with so many other scopes in each round, and before all of them.
+fn helped_in_rounds(others: usize, between: usize, before: usize) -> usize {
+    const CHEAP: usize = 400;
+    const HEAVY: usize = 150;
+    let pool = pool(2);
+    let (helped, heavy) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let short = async || {
+        scope(async |s: Scope<'_>| drop(s.spawn(async {})))
+            .on(&pool)
+            .await
+    };
+    let some = async || {
+        scope(async |s: Scope<'_>| {
+            for _ in 0..others {
+                drop(s.spawn(async {}));
+            }
+            for _ in 0..6 {
+                drop(s.spawn(async {
+                    if heavy.load(Ordering::SeqCst) {
+                        burn(Duration::from_millis(1));
+                        helped.fetch_add(usize::from(on_helper()), Ordering::SeqCst);
+                    }
+                }));
+            }
+        })
+        .on(&pool)
+        .await;
+    };
+    block_on(async {
+        for _ in 0..before {
+            short().await;
+        }
+        for n in 0..CHEAP + HEAVY {
+            heavy.store(n >= CHEAP, Ordering::SeqCst);
+            for _ in 0..between {
+                short().await;
+            }
+            some().await;
+        }
+    });
+    helped.into_inner()
+}
+
+// A sample was of the first kind only, and every sixteenth window took one: where each round has two, always in the same.
+#[test]
+fn kind_that_became_heavy_is_learnt_in_small_scopes_whatever_is_beside_it() {
+    guarded_for(Duration::from_secs(240), || {
+        for others in [0, 1, 3] {
+            for between in [0, 1, 3] {
+                for before in [0, 1] {
+                    // Each on a thread that has opened no scope yet.
+                    let helped = guarded(move || helped_in_rounds(others, between, before));
+                    assert!(
+                        helped >= 50,
+                        "behind {others}, with {between} between and {before} before: {helped} polls"
+                    );
+                }
+            }
+        }
     });
 }
