@@ -183,11 +183,10 @@ impl Window<'_> {
             });
             return Beside::Polled;
         }
-        if let Some(header) = self.packet.pop_front() {
-            // SAFETY: queued children are alive.
-            let key = unsafe { (*header).key() };
+        let next = self.packet.keys().next();
+        if let (Some(header), Some(key)) = (self.packet.pop_front(), next) {
             turns.take();
-            self.poll_beside(Some(key), more, |this| {
+            self.poll_beside(next, more, |this| {
                 let from = Instant::now();
                 this.poll(header);
                 if !policy::is_known_short(key) {

@@ -228,9 +228,10 @@ fn turn(core: &Core, load: &Load<'_>, node: &Node, most: usize, one: bool) -> bo
             Next::Leave => return false,
         }
     }
-    while let Some(header) = packet.pop_front() {
-        // SAFETY: queued children are alive.
-        let key = unsafe { (*header).key() };
+    while let Some(key) = packet.keys().next() {
+        let Some(header) = packet.pop_front() else {
+            break;
+        };
         let from = (policy::estimate(key) == 0).then(Instant::now);
         // SAFETY: the packet came from a queue of this core, inside its window.
         let stepped = unsafe { step(header, Side::Helper(node)) };

@@ -314,21 +314,17 @@ pub(crate) fn in_window() -> bool {
 #[cold]
 pub(super) fn others_wait() -> bool {
     HERE.with(|here| {
-        let mut node = here.top().map_or(ptr::null(), |top| top.before.get());
-        // SAFETY: nodes of the chain are alive.
-        while let Some(around) = unsafe { node.as_ref() } {
-            if !around.haul.get().is_null() {
+        let mut around = here.top().and_then(|node| Around { node }.next());
+        while let Some(window) = around {
+            let Some(core) = window.owned() else {
                 return true;
-            }
-            // SAFETY: a core outlives its windows, of which this is one.
-            let core = unsafe { &*around.core.get() };
-            // The owner of that window is this thread.
+            };
             let owner = &core.owner;
             let lent = owner.lent.get() && owner.ahead.get() > 0;
             if lent || owner.has_work() || core.inbox.has_mail() {
                 return true;
             }
-            node = around.before.get();
+            around = window.next();
         }
         false
     })
@@ -382,32 +378,28 @@ impl<'a> Around<'a> {
     /// own itself.
     #[cold]
     pub(super) fn calls_back(&self) -> bool {
-        let mut node = self.node;
-        while node.haul.get().is_null() {
-            // SAFETY: as in `next`.
-            let Some(around) = (unsafe { node.before.get().as_ref() }) else {
-                return false;
-            };
-            node = around;
+        let mut at = Self { node: self.node };
+        while at.owned().is_some() {
+            let Some(next) = at.next() else { return false };
+            at = next;
         }
-        // SAFETY: as in `owned`.
-        unsafe { &*node.core.get() }.monitor.calls_back()
+        at.core().monitor.calls_back()
     }
 
     /// How many are shared there and ready.
     #[cold]
     pub(super) fn left(&self) -> usize {
-        // SAFETY: as in `owned`.
-        unsafe { &*self.node.core.get() }.monitor.count_left()
+        self.core().monitor.count_left()
     }
 
     /// The core there, if this thread is its owner.
     pub(super) fn owned(&self) -> Option<&'a Core> {
-        if !self.node.haul.get().is_null() {
-            return None;
-        }
+        self.node.haul.get().is_null().then(|| self.core())
+    }
+
+    fn core(&self) -> &'a Core {
         // SAFETY: a core outlives its windows, of which this is one, around the one that the caller is in.
-        Some(unsafe { &*self.node.core.get() })
+        unsafe { &*self.node.core.get() }
     }
 }
 

@@ -37,6 +37,7 @@ mod monitor;
 mod notice;
 mod owned;
 mod owner;
+mod packets;
 mod panics;
 mod parent;
 mod policy;
@@ -46,6 +47,7 @@ mod put_off;
 #[cfg(all(test, selvedge_loom))]
 pub(crate) mod seam;
 mod settings;
+mod shared;
 mod side_by_side;
 mod sinks;
 mod spare;

@@ -7,206 +7,16 @@
 
 use std::cell::Cell;
 use std::ops::Deref;
-use std::ptr;
 use std::sync::{OnceLock, PoisonError};
 use std::time::{Duration, Instant};
-
-use selvedge_cancel::ambient::Cancellations;
 
 use super::context::Carried;
 use super::helper::Haul;
 use super::policy;
+use super::shared::{ALL, LONG, NOBODY, Shared};
+pub(crate) use super::shared::{News, Size, Visit};
 use crate::sync::{AtomicU32, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, lock};
-use crate::task::{List, Task, links_of};
-
-/// What owner and helpers share.
-pub(crate) struct Shared {
-    /// Children to be polled by whoever comes first.
-    ready: List,
-    /// Those that came through the inbox: packets are taken from both queues in turn, so that neither waits behind
-    /// all of the other.
-    mail: List,
-    /// The last packet was mail.
-    mail_was_last: bool,
-    /// Children spawned on helpers that are not in the list of all tasks yet, linked by their `Links`.
-    newborn: *const Task,
-    newborn_tail: *const Task,
-    /// Children that ended on a helper; the owner unlinks them.
-    done: List,
-    /// A helper found the body's wake.
-    body: bool,
-    /// A helper found, or gave, a notice.
-    notice: bool,
-    /// What helpers have counted, for the owner's thread.
-    counted: Cancellations,
-    /// Helpers that have entered and not left.
-    inside: usize,
-    /// Helper jobs handed to the pool that have not started.
-    asked: usize,
-    open: bool,
-    /// The budget is spent: helpers put back what they hold and leave.
-    draining: bool,
-    /// How often that was said.
-    drains: usize,
-    /// Helpers who have not come back since then, and the owner if it has gone: somebody is in a long poll.
-    away: usize,
-    /// Until they do, others may enter for what is short, and for what takes no longer than it is since then.
-    admits: Option<Instant>,
-    /// The owner waits for the bell.
-    waiting: bool,
-    /// What makes a packet.
-    size: Size,
-    context: Option<Carried>,
-}
-
-// SAFETY: the pointers are to cells of one scope, which only move between the threads of its window; whoever
-// holds the lock may touch the links of what is in these lists.
-unsafe impl Send for Shared {}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared")
-            .field("open", &self.open)
-            .field("inside", &self.inside)
-            .field("ready", &self.left())
-            .finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    fn put(&mut self, haul: &Haul) {
-        self.ready.append(&haul.again);
-        self.mail.append(&haul.mail);
-        self.done.append(&haul.done);
-        self.body |= haul.body.replace(false);
-        self.notice |= haul.notice.replace(false);
-        self.counted.add(haul.take_counted());
-        let (first, last) = haul.take_newborn();
-        if !first.is_null() {
-            if self.newborn.is_null() {
-                self.newborn = first;
-            } else {
-                // SAFETY: the tail is a newborn child: alive, a single cell, and linked by nobody else.
-                unsafe { links_of(self.newborn_tail) }.next.set(first);
-            }
-            self.newborn_tail = last;
-        }
-    }
-
-    /// What the owner is to know, and the children that have ended.
-    fn news(&mut self, done: &List) -> News {
-        done.append(&self.done);
-        let left = self.left();
-        let worth = if left == 0 || self.inside + self.asked > 0 {
-            0
-        } else {
-            let least = self.size.least;
-            policy::worth(&self.ready, least).saturating_add(policy::worth(&self.mail, least))
-        };
-        News {
-            newborn: std::mem::replace(&mut self.newborn, ptr::null()),
-            body: std::mem::take(&mut self.body),
-            notice: std::mem::take(&mut self.notice),
-            counted: std::mem::take(&mut self.counted),
-            inside: self.inside,
-            left,
-            worth,
-            asked: self.asked,
-        }
-    }
-
-    /// A helper comes that is inside.
-    fn comes(&mut self, visit: Visit, monitor: &Monitor) -> Visit {
-        if visit.drains != self.drains {
-            self.comes_back(monitor);
-        }
-        Visit {
-            drains: self.drains,
-        }
-    }
-
-    fn comes_back(&mut self, monitor: &Monitor) {
-        self.away -= 1;
-        if self.away == 0 && self.admits.is_some() {
-            self.stop_admitting(monitor);
-        }
-    }
-
-    fn stop_admitting(&mut self, monitor: &Monitor) {
-        self.admits = None;
-        // Relaxed: a hint.
-        monitor.calls_back.store(ALL, Ordering::Relaxed);
-    }
-
-    /// Nobody enters, or goes on.
-    fn is_shut(&self) -> bool {
-        self.draining && self.admits.is_none()
-    }
-
-    fn left(&self) -> usize {
-        self.ready.len() + self.mail.len()
-    }
-
-    /// Takes a packet, from the other queue than the last time if both have something.
-    fn split(&mut self, size: Size, packet: &List) {
-        if size.most == 0 {
-            return;
-        }
-        let its_turn = !self.mail_was_last || self.ready.is_empty();
-        let mail = its_turn && !self.mail.is_empty();
-        self.mail_was_last = mail;
-        let queue = if mail { &self.mail } else { &self.ready };
-        policy::split_packet(queue, size.most, size.least, packet);
-    }
-
-    /// The first that may be polled now, of either queue. Whether there is another one.
-    fn split_fitting(&mut self, packet: &List, fits: impl Fn(usize) -> bool) -> bool {
-        let mut more = false;
-        let queues = match self.mail_was_last {
-            true => [&self.ready, &self.mail],
-            false => [&self.mail, &self.ready],
-        };
-        for queue in queues {
-            let had = packet.len();
-            more |= policy::split_fitting(queue, packet, &fits);
-            if packet.len() > had {
-                self.mail_was_last = std::ptr::eq(queue, &self.mail);
-            }
-        }
-        more
-    }
-
-    fn has_news(&self) -> bool {
-        self.left() > 0 || self.body || self.notice || self.inside == 0 || !self.newborn.is_null()
-    }
-}
-
-/// What the owner gets from an exchange; all of it is its own from there on.
-#[derive(Debug)]
-pub(crate) struct News {
-    /// Register these before anything else (rule L4).
-    pub(crate) newborn: *const Task,
-    pub(crate) body: bool,
-    pub(crate) notice: bool,
-    /// The cancellations that helpers met.
-    pub(crate) counted: Cancellations,
-    pub(crate) inside: usize,
-    /// Children left for others after the packet was taken.
-    pub(crate) left: usize,
-    /// What they are worth, if nobody is inside or on the way.
-    pub(crate) worth: u64,
-    /// Jobs that are on their way.
-    pub(crate) asked: usize,
-}
-
-/// What makes a packet.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Size {
-    /// Children at most.
-    pub(crate) most: usize,
-    /// What each of them is taken to cost at least, in nanoseconds.
-    pub(crate) least: u64,
-}
+use crate::task::List;
 
 /// How a helper goes on after an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,18 +37,6 @@ pub(crate) struct Monitor {
     news: AtomicUsize,
     /// Who is to leave, of helpers between two polls.
     calls_back: AtomicU32,
-}
-
-const NOBODY: u32 = 0;
-/// Who has something else to poll than what is short.
-const LONG: u32 = 1;
-const ALL: u32 = 2;
-
-/// What a helper inside is to the monitor.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Visit {
-    /// How many drains had been said when it was last here.
-    drains: usize,
 }
 
 /// The monitor of a scope, made when it first lends: most scopes never do.
@@ -273,27 +71,7 @@ impl Deref for LazyMonitor {
 impl Monitor {
     pub(crate) fn new() -> Self {
         Self {
-            shared: Mutex::new(Shared {
-                ready: List::new(),
-                mail: List::new(),
-                mail_was_last: false,
-                newborn: ptr::null(),
-                newborn_tail: ptr::null(),
-                done: List::new(),
-                body: false,
-                notice: false,
-                counted: Cancellations::default(),
-                inside: 0,
-                asked: 0,
-                open: false,
-                draining: false,
-                drains: 0,
-                away: 0,
-                admits: None,
-                waiting: false,
-                size: Size { most: 1, least: 0 },
-                context: None,
-            }),
+            shared: Mutex::new(Shared::new()),
             bell: Condvar::new(),
             news: AtomicUsize::new(0),
             calls_back: AtomicU32::new(NOBODY),
@@ -371,7 +149,7 @@ impl Monitor {
     /// holds a reference to.
     pub(crate) fn leave(&self, visit: Visit) {
         let mut shared = lock(&self.shared);
-        shared.comes(visit, self);
+        shared.comes(visit, &self.calls_back);
         shared.inside -= 1;
         self.tell(shared);
     }
@@ -385,7 +163,7 @@ impl Monitor {
         most: usize,
     ) -> Next {
         let mut shared = lock(&self.shared);
-        visit.set(shared.comes(visit.get(), self));
+        visit.set(shared.comes(visit.get(), &self.calls_back));
         shared.put(haul);
         let next = if shared.is_shut() {
             Next::Leave
@@ -476,7 +254,7 @@ impl Monitor {
         shared.draining = true;
         shared.drains = shared.drains.wrapping_add(1);
         shared.away = shared.inside;
-        shared.stop_admitting(self);
+        shared.stop_admitting(&self.calls_back);
     }
 
     /// Some who are to leave do not, and the owner waits for them since then: others may enter meanwhile, for what they can be
@@ -499,7 +277,7 @@ impl Monitor {
 
     /// That is over.
     pub(crate) fn owner_is_back(&self) {
-        lock(&self.shared).comes_back(self);
+        lock(&self.shared).comes_back(&self.calls_back);
     }
 
     /// Those who were to leave may stay. How many are ready for them.

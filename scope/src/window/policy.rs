@@ -13,7 +13,7 @@ pub(super) use super::costs::{
     set_cost,
 };
 use super::hint::{HINTED_HEAVY, Hint};
-use crate::task::List;
+pub(super) use super::packets::{may_be_long, split_fitting, split_packet, worth};
 
 /// Children that cost less are never lent.
 pub(super) const HEAVY: u64 = 200;
@@ -21,12 +21,6 @@ pub(super) const HEAVY: u64 = 200;
 const ASK_COLD: u64 = 100_000;
 /// Work that pays for a thread that is still awake.
 pub(super) const ASK_HOT: u64 = 5_000;
-/// Work in a packet: long against a lock, short against the window.
-const PACKET: u64 = 4_000;
-/// Work in a packet where there is much of it.
-const PACKET_LONG: u64 = 16_000;
-/// A packet is longer than [`PACKET`] only if it is less than this part of what is ready, so that all end together.
-const PACKET_PART: u64 = 64;
 /// Children in a packet at most.
 pub(super) const PACKET_MOST: usize = 32;
 /// Polls between two looks at the clock.
@@ -109,10 +103,6 @@ pub(super) const BODY_LOOK: u32 = 8;
 pub(super) const BODY_LOOK_FIRST: u32 = 4;
 /// Polls of a first window that goes straight: none of them looks at the clock.
 pub(super) const STRAIGHT: u32 = 8;
-/// Children of which at most it is asked whether they may be polled now.
-const FIT_LOOK: usize = 64;
-/// Children of which at most the cost is added up, to tell what a queue of several kinds is worth.
-const WORTH_LOOK: usize = 16;
 /// How long scopes in one poll may go on, once one of them has used up its budget, under the embedded executor, where nothing
 /// runs beside them, while nobody waits in the windows around.
 pub(super) const TIME_ALONE: Duration = Duration::from_nanos(7 * BUDGET_TIME.as_nanos() as u64);
@@ -121,81 +111,6 @@ pub(super) const TIME_ALONE: Duration = Duration::from_nanos(7 * BUDGET_TIME.as_
 /// those that come each so many others, some are among them: a loop opens the same ones again and again.
 pub(super) fn takes_sample(window: u32) -> bool {
     window.wrapping_mul(GOLDEN) < u32::MAX / SAMPLE_EVERY
-}
-
-/// What a poll of this kind is taken to cost, and no less than `least`; `None` if nothing is known.
-fn cost(key: usize, least: u64) -> Option<u64> {
-    let known = expected(key);
-    (known != 0 || least != 0).then(|| known.max(least))
-}
-
-/// Moves a packet from a queue: children that cost about as much as a packet should, and one at least. One whose
-/// kind is not known is a packet by itself, for it may be a big one.
-pub(super) fn split_packet(queue: &List, most: usize, least: u64, packet: &List) {
-    let (mut goal, mut sum) = (0, 0);
-    let (mut kind, mut known) = (0, None);
-    for taken in 0..most {
-        let Some(key) = queue.keys().next() else {
-            return;
-        };
-        if key != kind {
-            (kind, known) = (key, cost(key, least));
-        }
-        if taken == 0 {
-            let ready = known.unwrap_or(0).saturating_mul(queue.len() as u64);
-            goal = (ready / PACKET_PART).clamp(PACKET, PACKET_LONG);
-        }
-        sum += known.unwrap_or(goal);
-        if taken > 0 && sum > goal {
-            return;
-        }
-        queue.split_to(1, packet);
-    }
-}
-
-/// Moves the first that fits to an empty packet. Whether there is another one, or one at all that is left. No more than the
-/// first few are looked at.
-pub(super) fn split_fitting(queue: &List, packet: &List, fits: impl Fn(usize) -> bool) -> bool {
-    let passed = List::new();
-    let mut more = false;
-    for _ in 0..FIT_LOOK {
-        let Some(key) = queue.keys().next() else {
-            break;
-        };
-        if !fits(key) {
-            queue.split_to(1, &passed);
-        } else if packet.is_empty() {
-            queue.split_to(1, packet);
-        } else {
-            more = true;
-            break;
-        }
-    }
-    queue.prepend(&passed);
-    more
-}
-
-/// What the children of a queue cost together, judged by the first of them.
-pub(super) fn worth(queue: &List, least: u64) -> u64 {
-    let (mut sum, mut seen) = (0, 0);
-    for key in queue.keys().take(WORTH_LOOK) {
-        sum += cost(key, least).unwrap_or(0);
-        seen += 1;
-    }
-    match seen {
-        0 => 0,
-        seen => (sum / seen).saturating_mul(queue.len() as u64),
-    }
-}
-
-/// Whether there is somebody among the first of a queue whom a helper could do well to have: of a kind that is not
-/// known, or heavy.
-pub(super) fn may_be_long(queue: &List) -> bool {
-    let mut keys = queue.keys().take(WORTH_LOOK);
-    keys.any(|key| match expected(key) {
-        0 => true,
-        known => known >= BIG,
-    })
 }
 
 /// Whether a poll may begin although helpers have been called back so long ago: it is short, or takes no longer than that. So
