@@ -90,7 +90,8 @@ use crate::window::{Engine, Handle, Hint, Refusal};
 /// Dropping the scope drops the body and all children where they are, without waiting. Nothing outlives it.
 ///
 /// # Turns
-/// A scope gives way after 5 ms, also one whose tasks never have to wait. Where several in a row have kept their thread for so
+/// A scope gives way after 5 ms, also one whose tasks never have to wait. Those that are polled in one task have these 5 ms
+/// together, one inside the other or side by side, but 250 us each at least. Where several in a row have kept their thread for so
 /// long, the next ones give way in their first poll, until one of them is polled again: a scope that is polled by hand may be
 /// pending, and will be woken, before anything in it has begun.
 ///
