@@ -45,7 +45,7 @@ fn error_arrives_beside_items_that_panic_in_their_drop() {
         let alive = &AtomicUsize::new(0);
         let items = || (0..100_u32).into_par().map(|n| item(alive, n, bombs));
         let collected: Result<Vec<Bomb>, _> = block_on(items().try_collect());
-        drop(collected.err().expect("the fiftieth has failed"));
+        drop(collected.expect_err("the fiftieth has failed"));
         let reduced = block_on(items().try_reduce(
             || Bomb(false),
             |left, right| {
@@ -53,7 +53,7 @@ fn error_arrives_beside_items_that_panic_in_their_drop() {
                 Ok(left)
             },
         ));
-        drop(reduced.err().expect("the fiftieth has failed"));
+        drop(reduced.expect_err("the fiftieth has failed"));
         assert_eq!(alive.load(Ordering::SeqCst), 0, "{bombs} bombs");
     }
 }
