@@ -103,6 +103,7 @@ impl Monitor {
             shared = lock(&self.shared);
             shared.open = true;
             shared.draining = false;
+            shared.admits = None;
             // Relaxed: as in `drain`.
             self.calls_back.store(NOBODY, Ordering::Relaxed);
             shared.context = Some(context);
