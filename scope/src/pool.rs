@@ -200,8 +200,8 @@ impl Pool {
     ///
     /// # Errors
     /// So many that were asked for will not come, this one among them.
-    pub(crate) fn ask(&self, who: usize, help: impl FnOnce() -> Help) -> Result<(), usize> {
-        let workers = self.start().ok_or(1_usize)?;
+    pub(crate) fn ask(&self, who: usize, help: impl FnOnce() -> Help) -> Result<(), u32> {
+        let workers = self.start().ok_or(1_u32)?;
         let threads = self.0.threads;
         if !self.0.queue.enter(who, threads, help) || send(&self.0.queue, threads, workers) {
             Ok(())
@@ -211,7 +211,7 @@ impl Pool {
     }
 
     /// How many helpers were still to come; nobody comes any more.
-    pub(crate) fn unask(&self, who: usize) -> usize {
+    pub(crate) fn unask(&self, who: usize) -> u32 {
         self.0.queue.leave(who).map_or(0, |(wanted, help)| {
             // Out of the lock.
             drop(help);

@@ -35,7 +35,7 @@ struct State {
 struct Entry {
     who: usize,
     /// So many helpers.
-    wanted: usize,
+    wanted: u32,
     help: Help,
 }
 
@@ -90,7 +90,7 @@ impl Queue {
 
     /// Nobody needs to help this one any more; how many helpers were still to come. What helped it is dropped by the
     /// caller, with nothing locked.
-    pub(crate) fn leave(&self, who: usize) -> Option<(usize, Help)> {
+    pub(crate) fn leave(&self, who: usize) -> Option<(u32, Help)> {
         let mut state = self.lock();
         let place = state.places.remove(&who)?;
         let entry = state.entries.remove(&place)?;

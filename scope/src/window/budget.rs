@@ -7,26 +7,46 @@ use super::core::Core;
 use super::here::{self, Around};
 use super::{coop, policy};
 
-/// The time of an open window, from when the clock is first read in it.
+/// The time of an open window, from when the clock is first read in it. In microseconds, since it is a part of each core.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
     /// Before somebody was polled.
     pub(super) began: Instant,
-    /// When it is over; at first, when the window has had what each has.
-    pub(super) until: Instant,
-    /// What it has in all, once that was asked.
-    whole: Option<Duration>,
+    /// For how long it lasts; at first, what each window has.
+    lasts: u32,
+    /// What it has in all; zero before that was asked.
+    whole: u32,
+}
+
+impl Budget {
+    fn begin(began: Instant) -> Self {
+        let (lasts, whole) = (micros(policy::BUDGET_LEAST), 0);
+        Self {
+            began,
+            lasts,
+            whole,
+        }
+    }
+
+    /// When it is over.
+    pub(super) fn until(&self) -> Instant {
+        self.began + Duration::from_micros(self.lasts.into())
+    }
+
+    fn is_asked(&self) -> bool {
+        self.whole != 0
+    }
+}
+
+fn micros(time: Duration) -> u32 {
+    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
 }
 
 impl Core {
     /// The budget of the open window, which begins with the first poll that is timed, for it may be a long one. Owner only.
     pub(super) fn budget(&self, from: Instant) -> Budget {
         self.owner.budget.get().unwrap_or_else(|| {
-            let budget = Budget {
-                began: from,
-                until: from + policy::BUDGET_LEAST,
-                whole: None,
-            };
+            let budget = Budget::begin(from);
             self.owner.budget.set(Some(budget));
             budget
         })
@@ -35,55 +55,58 @@ impl Core {
     /// Whether the window has had its time. Owner only, in the innermost window.
     pub(super) fn time_is_over(&self, now: Instant) -> bool {
         let budget = self.budget(now);
-        if budget.whole.is_none() && now < budget.until {
+        if !budget.is_asked() && now < budget.until() {
             return false;
         }
         let around = Around::of(self);
         let calls_back = around.as_ref().is_some_and(Around::calls_back);
-        calls_back || now >= self.whole_budget(around, budget).until
+        calls_back || now >= self.whole_budget(around, budget).until()
     }
 
     /// Whether it has all of that time, beside nobody.
     pub(super) fn has_all_the_time(&self) -> bool {
-        let whole = self.owner.budget.get().and_then(|budget| budget.whole);
-        whole.is_none_or(|whole| whole == policy::BUDGET_TIME)
+        let budget = self.owner.budget.get();
+        budget
+            .is_none_or(|budget| !budget.is_asked() || budget.whole == micros(policy::BUDGET_TIME))
     }
 
     /// It may go on.
     pub(super) fn extend_budget(&self, now: Instant) {
-        let until = now + policy::BUDGET_TIME;
         let budget = self.budget(now);
-        self.owner.budget.set(Some(Budget { until, ..budget }));
+        let until = now + policy::BUDGET_TIME;
+        let lasts = micros(until.saturating_duration_since(budget.began));
+        self.owner.budget.set(Some(Budget { lasts, ..budget }));
     }
 
     /// Asks, once a window, what it has in all. As far as it is known who polls it.
     #[cold]
     fn whole_budget(&self, around: Option<Around<'_>>, budget: Budget) -> Budget {
-        if budget.whole.is_some() {
+        if budget.is_asked() {
             return budget;
         }
         let share = |task| here::side_by_side(|known| known.share(task, &self.owner.round));
+        let all = micros(policy::BUDGET_TIME);
         let whole = match around {
             Some(around) => {
                 let share = share(around.task());
                 let (whole, left, others) = match around.owned() {
                     Some(outer) => {
                         let its = outer.whole_budget(around.next(), outer.budget(budget.began));
-                        let left = its.until.saturating_duration_since(budget.began);
-                        (its.whole.unwrap_or(left), left, outer.owner.who_wait())
+                        let left = its.until().saturating_duration_since(budget.began);
+                        (its.whole, micros(left), outer.owner.who_wait())
                     }
-                    None => (policy::BUDGET_TIME, policy::BUDGET_TIME, around.left()),
+                    None => (all, all, around.left()),
                 };
                 // Those who are ready in there wait for this window as well.
                 let others = u32::try_from(others).unwrap_or(u32::MAX - 1);
                 (whole / share.max(others + 1)).min(left)
             }
-            None => policy::BUDGET_TIME / coop::task_around(self).map_or(1, share),
+            None => all / coop::task_around(self).map_or(1, share),
         };
-        let whole = whole.max(policy::BUDGET_LEAST);
+        let whole = whole.max(micros(policy::BUDGET_LEAST));
         let budget = Budget {
-            until: budget.began + whole,
-            whole: Some(whole),
+            lasts: whole,
+            whole,
             ..budget
         };
         self.owner.budget.set(Some(budget));

@@ -42,7 +42,7 @@ enum Until {
 
 impl Window<'_> {
     /// Waits until helpers or wakers have something for the owner.
-    pub(super) fn wait(&self, news: usize) {
+    pub(super) fn wait(&self, news: u32) {
         let core = self.core;
         let from = Instant::now();
         let mut spins = 0u32;
@@ -70,7 +70,7 @@ impl Window<'_> {
             if !core.monitor.wait(stirred, Some(policy::LONG)) {
                 // No longer than the budget: a helper that polls on and on rings for nothing else.
                 let left = core.owner.budget.get().map_or(policy::NAP, |budget| {
-                    budget.until.saturating_duration_since(Instant::now())
+                    budget.until().saturating_duration_since(Instant::now())
                 });
                 long_wait(|| {
                     core.monitor.wait(stirred, Some(left));

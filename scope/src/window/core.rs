@@ -221,7 +221,7 @@ impl Core {
     /// in an open window that may lend.
     pub(crate) fn lend(&self, least: u64) {
         let owner = &self.owner;
-        owner.ahead.set(owner.local.len() + owner.turns.mail.len());
+        owner.set_ahead(owner.local.len() + owner.turns.mail.len());
         self.share(least);
         owner.lent.set(true);
         // This may be in a poll. What is woken from now on may have been spawned and polled on a helper, and is the

@@ -320,7 +320,7 @@ pub(super) fn others_wait() -> bool {
                 return true;
             };
             let owner = &core.owner;
-            let lent = owner.lent.get() && owner.ahead.get() > 0;
+            let lent = owner.lent.get() && owner.ahead() > 0;
             if lent || owner.has_work() || core.inbox.has_mail() {
                 return true;
             }

@@ -169,7 +169,7 @@ impl Window<'_> {
         let known = policy::estimate(key);
         self.core.set_big(known >= policy::BIG);
         // A big one is a packet by itself.
-        let mut others = self.core.owner.ahead.get().saturating_sub(1);
+        let mut others = self.core.owner.ahead().saturating_sub(1);
         if policy::may_be_very_big(known) && std::mem::take(&mut self.withdraws) {
             // The others are not to wait for it, however cheap they are.
             others = self.core.monitor.reopen();
@@ -184,7 +184,7 @@ impl Window<'_> {
         let forced = here::lending() == Lending::Forced;
         let most = if forced { most.min(1) } else { most };
         let news = self.exchange(&core.owner.local, most);
-        core.owner.ahead.set(self.packet.len() + news.left);
+        core.owner.set_ahead(self.packet.len() + news.left);
         if news.left > 0
             && news.inside + news.asked == 0
             && (forced || policy::is_worth(news.worth, || true))
@@ -267,7 +267,7 @@ impl Core {
         }
         let owner = &self.owner;
         if !owner.lent.get() {
-            owner.ahead.set(owner.local.len() + owner.turns.mail.len());
+            owner.set_ahead(owner.local.len() + owner.turns.mail.len());
             self.share(0);
             owner.lent.set(true);
         }
@@ -276,7 +276,7 @@ impl Core {
             // It came before that was said.
             self.ask();
         }
-        self.ask_beside(known, owner.ahead.get());
+        self.ask_beside(known, owner.ahead());
     }
 
     /// A poll that is known to take so long begins. If it is very long, or nobody knows, so many others who are shared get a

@@ -15,7 +15,7 @@ use super::helper::Haul;
 use super::policy;
 use super::shared::{ALL, LONG, NOBODY, Shared};
 pub(crate) use super::shared::{News, Size, Visit};
-use crate::sync::{AtomicU32, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, lock};
+use crate::sync::{AtomicU32, Condvar, Mutex, MutexGuard, Ordering, lock};
 use crate::task::List;
 
 /// How a helper goes on after an exchange.
@@ -34,7 +34,7 @@ pub(crate) struct Monitor {
     shared: Mutex<Shared>,
     bell: Condvar,
     /// Counts everything that an owner who waits would want to look at.
-    news: AtomicUsize,
+    news: AtomicU32,
     /// Who is to leave, of helpers between two polls.
     calls_back: AtomicU32,
 }
@@ -73,7 +73,7 @@ impl Monitor {
         Self {
             shared: Mutex::new(Shared::new()),
             bell: Condvar::new(),
-            news: AtomicUsize::new(0),
+            news: AtomicU32::new(0),
             calls_back: AtomicU32::new(NOBODY),
         }
     }
@@ -117,7 +117,7 @@ impl Monitor {
     #[must_use]
     pub(crate) fn ask(&self, most: usize) -> bool {
         let mut shared = lock(&self.shared);
-        if !shared.open || shared.is_shut() || shared.asked + shared.inside >= most {
+        if !shared.open || shared.is_shut() || shared.helpers() >= most {
             return false;
         }
         shared.asked += 1;
@@ -125,7 +125,7 @@ impl Monitor {
     }
 
     /// So many that were asked for will not come.
-    pub(crate) fn unask(&self, asked: usize) {
+    pub(crate) fn unask(&self, asked: u32) {
         let mut shared = lock(&self.shared);
         shared.asked -= asked;
     }
@@ -169,7 +169,7 @@ impl Monitor {
         let next = if shared.is_shut() {
             Next::Leave
         } else if let Some(since) = shared.admits {
-            let helpers = shared.asked + shared.inside;
+            let helpers = shared.helpers();
             let waited = since.elapsed();
             let more = shared.split_fitting(packet, |key| policy::may_begin(key, waited));
             match packet.is_empty() {
@@ -183,7 +183,7 @@ impl Monitor {
         } else {
             let size = shared.size;
             shared.split(size, packet);
-            let helpers = shared.asked + shared.inside;
+            let helpers = shared.helpers();
             Next::Packet {
                 more: shared.left() > 0 && helpers < most,
             }
@@ -329,7 +329,7 @@ impl Monitor {
 
     /// A number that changes with every exchange and leave; for spinning.
     #[inline]
-    pub(crate) fn news(&self) -> usize {
+    pub(crate) fn news(&self) -> u32 {
         // Relaxed: a hint.
         self.news.load(Ordering::Relaxed)
     }

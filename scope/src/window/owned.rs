@@ -17,7 +17,7 @@ pub(crate) struct Owner {
     pub(crate) local: List,
     pub(crate) turns: Turns,
     /// While lending: how many were ready when the owner last looked.
-    pub(crate) ahead: Cell<usize>,
+    ahead: Cell<u32>,
     pub(crate) all: AllList,
     pub(crate) arena: Arena,
     pub(crate) body_done: Cell<bool>,
@@ -113,6 +113,14 @@ impl Owner {
             node: Node::new(),
             done: List::new(),
         }
+    }
+
+    pub(super) fn ahead(&self) -> usize {
+        self.ahead.get() as usize
+    }
+
+    pub(super) fn set_ahead(&self, ahead: usize) {
+        self.ahead.set(u32::try_from(ahead).unwrap_or(u32::MAX));
     }
 
     /// As it was made.

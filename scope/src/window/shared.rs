@@ -32,16 +32,16 @@ pub(super) struct Shared {
     /// What helpers have counted, for the owner's thread.
     pub(super) counted: Cancellations,
     /// Helpers that have entered and not left.
-    pub(super) inside: usize,
+    pub(super) inside: u32,
     /// Helper jobs handed to the pool that have not started.
-    pub(super) asked: usize,
+    pub(super) asked: u32,
     pub(super) open: bool,
     /// The budget is spent: helpers put back what they hold and leave.
     pub(super) draining: bool,
     /// How often that was said.
-    pub(super) drains: usize,
+    pub(super) drains: u32,
     /// Helpers who have not come back since then, and the owner if it has gone: somebody is in a long poll.
-    pub(super) away: usize,
+    pub(super) away: u32,
     /// Until they do, others may enter for what is short, and for what takes no longer than it is since then.
     pub(super) admits: Option<Instant>,
     /// The owner waits for the bell.
@@ -113,7 +113,7 @@ impl Shared {
     pub(super) fn news(&mut self, done: &List) -> News {
         done.append(&self.done);
         let left = self.left();
-        let worth = if left == 0 || self.inside + self.asked > 0 {
+        let worth = if left == 0 || self.helpers() > 0 {
             0
         } else {
             let least = self.size.least;
@@ -124,10 +124,10 @@ impl Shared {
             body: std::mem::take(&mut self.body),
             notice: std::mem::take(&mut self.notice),
             counted: std::mem::take(&mut self.counted),
-            inside: self.inside,
+            inside: self.inside as usize,
             left,
             worth,
-            asked: self.asked,
+            asked: self.asked as usize,
         }
     }
 
@@ -152,6 +152,11 @@ impl Shared {
         self.admits = None;
         // Relaxed: a hint.
         calls_back.store(ALL, Ordering::Relaxed);
+    }
+
+    /// Who are inside, or on their way.
+    pub(super) fn helpers(&self) -> usize {
+        self.inside as usize + self.asked as usize
     }
 
     /// Nobody enters, or goes on.
@@ -234,5 +239,5 @@ pub(super) const ALL: u32 = 2;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Visit {
     /// How many drains had been said when it was last here.
-    pub(super) drains: usize,
+    pub(super) drains: u32,
 }

@@ -231,7 +231,7 @@ impl Owner {
     /// when it has no other turn to take: so there is always room for one.
     fn others(&self) -> usize {
         if self.lent.get() {
-            self.ahead.get().clamp(1, BODY_EVERY_LENT)
+            self.ahead().clamp(1, BODY_EVERY_LENT)
         } else {
             self.local.len()
         }
@@ -239,7 +239,7 @@ impl Owner {
 
     /// How many are ready, or may be, while a member is polled.
     pub(super) fn who_wait(&self) -> usize {
-        let shared = if self.lent.get() { self.ahead.get() } else { 0 };
+        let shared = if self.lent.get() { self.ahead() } else { 0 };
         shared + self.local.len() + self.turns.mail.len() + usize::from(self.turns.is_body_ready())
     }
 
