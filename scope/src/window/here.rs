@@ -52,6 +52,12 @@ impl Node {
         }
     }
 
+    /// For another window, which notes what it needs itself. Polls are counted on, so that none is taken for one of before.
+    pub(super) fn renew(&mut self) {
+        debug_assert!(!self.entered.get(), "its window was left");
+        self.asked = Cell::new(Asked::Nothing);
+    }
+
     /// Notes which task is polled in this window; `null` when none is.
     #[inline]
     pub(super) fn set_task(&self, task: *const Header) {

@@ -191,7 +191,7 @@ impl Owner {
         *lent = Cell::new(false);
         *may_lend = Cell::new(None);
         *spawns = Cell::new(0);
-        *node = Node::new();
+        node.renew();
         *done = List::new();
     }
 }
