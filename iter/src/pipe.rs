@@ -45,8 +45,8 @@ pub trait Pipe:
     /// Whether a stage may have to wait. Decides how many lanes run.
     #[doc(hidden)]
     const SUSPENDS: bool;
-    /// Whether an item may have to wait as soon as it begins, and not only what a stage has gathered. Then a lane takes
-    /// one at a time.
+    /// Whether an item may have to wait as soon as it begins, and not only what a stage has gathered, or an error that it
+    /// hands on at once. Then a lane takes one at a time.
     #[doc(hidden)]
     const WAITS_AT_ONCE: bool;
     /// Whether a stage gathers items. In an ordered stream those of a run only, whatever the terminal wants.

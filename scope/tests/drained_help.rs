@@ -188,3 +188,61 @@ fn short_one_is_served_while_a_helper_and_the_owner_are_in_long_polls() {
         on_each_host(short_one_is_served)
     });
 }
+
+/// The only helper is in a long poll until each of some short ones has had ten turns, beside a body that yields on and on. Whether
+/// they have.
+async fn short_ones_have_turns(short: usize) -> Option<bool> {
+    let pool = &pool(1);
+    let (over, seen) = (&AtomicBool::new(false), &AtomicBool::new(false));
+    let served = &AtomicBool::new(false);
+    let turns: &Vec<_> = &(0..short).map(|_| AtomicUsize::new(0)).collect();
+    let long = async move |is_test: bool| {
+        burn(Duration::from_millis(2));
+        if is_test && on_helper() {
+            burn(LONG);
+            let counts = || turns.iter().map(|turns| turns.load(Ordering::SeqCst));
+            let before: Vec<_> = counts().collect();
+            let all = comes(|| {
+                counts()
+                    .zip(&before)
+                    .all(|(now, before)| now >= before + 10)
+            });
+            served.store(all, Ordering::SeqCst);
+            seen.store(true, Ordering::SeqCst);
+        }
+    };
+    scope(async |s| {
+        for turns in turns {
+            drop(s.spawn(async move {
+                while !over.load(Ordering::SeqCst) {
+                    turns.fetch_add(1, Ordering::SeqCst);
+                    checkpoint().await.unwrap();
+                }
+            }));
+        }
+        for n in 0..200 {
+            let one = s.spawn(long(n > 30));
+            while !one.is_finished() {
+                checkpoint().await.unwrap();
+            }
+            if seen.load(Ordering::SeqCst) {
+                break;
+            }
+        }
+        over.store(true, Ordering::SeqCst);
+    })
+    .on(pool)
+    .await;
+    let is_seen = seen.load(Ordering::SeqCst);
+    is_seen.then(|| served.load(Ordering::SeqCst))
+}
+
+// With each turn of the body the one whose turn came next went behind all others, and it was always the same.
+#[test]
+fn each_short_one_has_turns_beside_a_body_that_yields() {
+    guarded_for(Duration::from_secs(300), || {
+        for short in [2, 3, 5, 17] {
+            on_each_host(|_| short_ones_have_turns(short));
+        }
+    });
+}

@@ -202,9 +202,9 @@ fn nothing_is_moved_before_it_is_dropped_midway() {
                 assert!(polled.is_pending(), "{what}");
             }
             drop(work);
-            // Each looks where it is when it is dropped.
-            assert!(seen.dropped.swap(0, SeqCst) >= 3, "{what}");
-            assert!(seen.again.swap(0, SeqCst) >= 3, "{what}");
         }
+        // Each looks where it is when it is dropped. How far the scopes in there come in a poll is a matter of time.
+        assert!(seen.dropped.swap(0, SeqCst) >= 9, "{what}");
+        assert!(seen.again.swap(0, SeqCst) >= 9, "{what}");
     });
 }

@@ -89,7 +89,7 @@ impl<P: Pipe> ParStream<P> {
     /// wait in a lane's batch included. Every terminal keeps to it.
     ///
     /// Without it, as many synchronous items are worked on as there are threads, and up to
-    /// 64 are under way where a stage is asynchronous. 0 counts as 1, and more than 65,536
+    /// 64 are under way where a stage is asynchronous (or accumulators, behind a `fold`). 0 counts as 1, and more than 65,536
     /// as 65,536. The last call counts, wherever in the chain it stands.
     ///
     /// Where a stage is asynchronous, memory for `n` of its futures is taken at the first poll (or for as many as the source has
@@ -125,7 +125,8 @@ impl<P: Pipe> ParStream<P> {
     /// if that makes batches smaller.
     ///
     /// Asynchronous stages take items one by one, whatever is said here, unless a `fold` before them gathers what waits
-    /// there: with `.batch(b).concurrency(n)` that is `n / b` accumulators of `b` items at a time. Everything behind
+    /// there: in an ordered stream `.batch(b).concurrency(n)` has `n / b` accumulators of `b` items at a time, and no
+    /// `concurrency` 64 of a batch each. An error of `try_fold` that waits there has what is left of its batch wait, too. Everything behind
     /// [`par_iter`](crate::par_iter), whose iterator may wait, takes items one by one as well. The number then only says how
     /// many neighbouring items share an accumulator of `fold`, which waits for them with the iterator unless it is 1, and
     /// in front of an asynchronous stage each has its own. From a stream a lane takes no more than what

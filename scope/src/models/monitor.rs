@@ -273,7 +273,7 @@ fn others_are_admitted_while_somebody_is_away_and_leave_when_nobody_is() {
         while !shop.monitor.is_empty() {
             admitted |= shop.monitor.admit(Instant::now());
             // One poll of its own, in which it is away, too.
-            shop.monitor.owner_goes();
+            shop.monitor.owner_goes(Instant::now());
             shop.window.read();
             shop.monitor.owner_is_back();
             shop.monitor.wait_empty(|| false, std::time::Duration::ZERO);

@@ -10,7 +10,7 @@ use super::put_off::{Due, PutOff};
 use crate::task::quietly;
 
 /// So many windows of a nested scope are unsure in a row.
-const UNSURE: u32 = 4;
+const UNSURE: u8 = 4;
 
 /// What became of the first wake that a scope has put off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,7 +79,9 @@ impl Core {
             return by_tokio;
         }
         let unsure = self.owner.unsure.get();
-        self.owner.unsure.set(unsure + u32::from(again));
+        self.owner
+            .unsure
+            .set(unsure.saturating_add(u8::from(again)));
         (unsure >= UNSURE).then_some(false)
     }
 

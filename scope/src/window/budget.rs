@@ -78,20 +78,38 @@ impl Core {
         self.owner.budget.set(Some(Budget { lasts, ..budget }));
     }
 
-    /// Asks, once a window, what it has in all. As far as it is known who polls it.
+    /// Asks, once a window, what it has in all. As far as it is known who polls it. Owner only, in the innermost window.
     #[cold]
     fn whole_budget(&self, around: Option<Around<'_>>, budget: Budget) -> Budget {
         if budget.is_asked() {
             return budget;
         }
+        let task = match &around {
+            Some(around) => Some(around.task()),
+            None => coop::task_around(self),
+        };
         let share = |task| here::side_by_side(|known| known.share(task, &self.owner.round));
+        self.owner.share.set(task.map_or(1, share));
+        let budget = self.foreseen_budget(around, budget);
+        self.owner.budget.set(Some(budget));
+        budget
+    }
+
+    /// The same for a window around that has not asked yet, as far as it can be told in the midst of a member's poll: whose
+    /// polls that window's are is not asked there.
+    #[cold]
+    fn foreseen_budget(&self, around: Option<Around<'_>>, budget: Budget) -> Budget {
+        if budget.is_asked() {
+            return budget;
+        }
         let all = micros(policy::BUDGET_TIME);
+        let share = self.owner.share.get().max(1);
         let whole = match around {
             Some(around) => {
-                let share = share(around.task());
                 let (whole, left, others) = match around.owned() {
                     Some(outer) => {
-                        let its = outer.whole_budget(around.next(), outer.budget(budget.began));
+                        let its = outer.budget(budget.began);
+                        let its = outer.foreseen_budget(around.next(), its);
                         let left = its.until().saturating_duration_since(budget.began);
                         (its.whole, micros(left), outer.owner.who_wait())
                     }
@@ -101,16 +119,14 @@ impl Core {
                 let others = u32::try_from(others).unwrap_or(u32::MAX - 1);
                 (whole / share.max(others + 1)).min(left)
             }
-            None => all / coop::task_around(self).map_or(1, share),
+            None => all / share,
         };
         let whole = whole.max(micros(policy::BUDGET_LEAST));
-        let budget = Budget {
+        Budget {
             lasts: whole,
             whole,
             ..budget
-        };
-        self.owner.budget.set(Some(budget));
-        budget
+        }
     }
 
     /// The window has had what it has, which others beside it are to know.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::context::{in_the_open, long_wait};
 use super::core::Core;
+use super::here::Around;
 use super::owner::{Body, Run, Window};
 use super::{policy, stats};
 use crate::pool::{Worker, run_a_job};
@@ -69,9 +70,13 @@ impl Window<'_> {
         if worker == Worker::No {
             if !core.monitor.wait(stirred, Some(policy::LONG)) {
                 // No longer than the budget: a helper that polls on and on rings for nothing else.
-                let left = core.owner.budget.get().map_or(policy::NAP, |budget| {
+                let mut left = core.owner.budget.get().map_or(policy::NAP, |budget| {
                     budget.until().saturating_duration_since(Instant::now())
                 });
+                if Around::of(core).is_some() {
+                    // It may be called back there.
+                    left = left.min(policy::LONG);
+                }
                 long_wait(|| {
                     core.monitor.wait(stirred, Some(left));
                 });
@@ -176,9 +181,9 @@ impl Window<'_> {
         let its_turn = turns.is_body_ready() && (turns.is_body_due() || self.packet.is_empty());
         if its_turn && key.is_none_or(is_fine) {
             let more = more || !self.packet.is_empty();
-            core.owner.local.prepend(&self.packet);
-            self.exchange(&core.owner.local, 0);
-            self.poll_beside(key, more, |this| {
+            // It is the first of those who are shared again.
+            self.exchange_fitting(|_| false);
+            self.poll_beside(drain, key, more, |this| {
                 this.poll_body(body);
             });
             return Beside::Polled;
@@ -186,7 +191,7 @@ impl Window<'_> {
         let next = self.packet.keys().next();
         if let (Some(header), Some(key)) = (self.packet.pop_front(), next) {
             turns.take();
-            self.poll_beside(next, more, |this| {
+            self.poll_beside(drain, next, more, |this| {
                 let from = Instant::now();
                 this.poll(header);
                 if !policy::is_known_short(key) {
@@ -203,12 +208,18 @@ impl Window<'_> {
     }
 
     /// While draining: somebody is polled. With `more`, there are others who might be.
-    fn poll_beside(&mut self, key: Option<usize>, more: bool, poll: impl FnOnce(&mut Self)) {
+    fn poll_beside(
+        &mut self,
+        drain: &Drain,
+        key: Option<usize>,
+        more: bool,
+        poll: impl FnOnce(&mut Self),
+    ) {
         let core = self.core;
         let is_short = key.is_some_and(policy::is_known_short);
         if !is_short {
             // The poll of the scope ends no sooner, whoever comes back meanwhile.
-            core.monitor.owner_goes();
+            core.monitor.owner_goes(drain.from);
             core.set_big(true);
         }
         if more || (!is_short && core.inbox.has_mail()) {

@@ -81,8 +81,8 @@ impl Window<'_> {
         let (local, mail) = (&core.owner.local, &core.owner.turns.mail);
         if core.owner.lent.get() {
             // The packet, too, which nobody else can take.
-            local.prepend(&self.packet);
-            self.collect(0);
+            let (news, _) = self.exchange_fitting(|_| false);
+            self.ask_for_shared(&news);
             return core.expect_long_poll(0, known);
         }
         let worth = self.worth(local).saturating_add(self.worth(mail));
@@ -124,10 +124,6 @@ impl Window<'_> {
             return Some(self.take_lent(header));
         }
         let now = Instant::now();
-        if let (Some(since), 1) = (self.taken.since, self.taken.polls) {
-            // While somebody is big all may be lent, and nobody ever polled outside.
-            policy::learn_if_unknown(self.taken.key, since, now);
-        }
         self.check_time(now);
         if self.spent || self.core.owner.turns.is_body_due() {
             return None;
@@ -184,14 +180,30 @@ impl Window<'_> {
         let forced = here::lending() == Lending::Forced;
         let most = if forced { most.min(1) } else { most };
         let news = self.exchange(&core.owner.local, most);
+        self.ask_for_shared(&news);
+        news.inside
+    }
+
+    /// Whoever is shared gets a helper, if that pays.
+    fn ask_for_shared(&self, news: &News) {
+        let core = self.core;
         core.owner.set_ahead(self.packet.len() + news.left);
-        if news.left > 0
-            && news.inside + news.asked == 0
-            && (forced || policy::is_worth(news.worth, || true))
-        {
+        let pays = || here::lending() == Lending::Forced || policy::is_worth(news.worth, || true);
+        if news.left > 0 && news.inside + news.asked == 0 && pays() {
             core.ask();
         }
-        news.inside
+    }
+
+    /// Polls a child of the owner's packet. While somebody is big all may be lent, and nobody ever polled outside: so what
+    /// is seen here first is learnt here.
+    pub(super) fn poll_lent(&self, header: *const Header) {
+        let key = self.taken.key;
+        if policy::estimate(key) != 0 {
+            return self.poll(header);
+        }
+        let from = Instant::now();
+        self.poll(header);
+        policy::learn_if_unknown(key, from, Instant::now());
     }
 
     /// Puts `back` and the mail behind what is shared, takes a packet, and takes in the news: newborns are

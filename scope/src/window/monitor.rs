@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::context::Carried;
 use super::helper::Haul;
 use super::policy;
-use super::shared::{ALL, LONG, NOBODY, Shared};
+use super::shared::{ALL, NOBODY, Shared};
 pub(crate) use super::shared::{News, Size, Visit};
 use crate::sync::{AtomicU32, Condvar, Mutex, MutexGuard, Ordering, lock};
 use crate::task::List;
@@ -265,15 +265,15 @@ impl Monitor {
         if shared.away == 0 {
             return false;
         }
-        shared.admits = Some(since);
-        // Relaxed: a hint.
-        self.calls_back.store(LONG, Ordering::Relaxed);
+        shared.admit(since, &self.calls_back);
         true
     }
 
-    /// The owner itself begins a long poll while it drains.
-    pub(crate) fn owner_goes(&self) {
-        lock(&self.shared).away += 1;
+    /// The owner itself, which drains since then, begins a long poll: others are admitted for as long as that takes.
+    pub(crate) fn owner_goes(&self, since: Instant) {
+        let mut shared = lock(&self.shared);
+        shared.away += 1;
+        shared.admit(since, &self.calls_back);
     }
 
     /// That is over.
@@ -322,7 +322,7 @@ impl Monitor {
         Some(shared.context.take())
     }
 
-    /// Whether nobody is inside. While draining it stays so.
+    /// Whether nobody is inside. While draining it stays so: others are admitted only while somebody is.
     pub(crate) fn is_empty(&self) -> bool {
         lock(&self.shared).inside == 0
     }

@@ -38,7 +38,7 @@ pub(crate) struct Owner {
     /// So is this one: somebody in there drives the scope, in an executor of his own.
     pub(super) is_driven: Cell<bool>,
     /// How many windows in a row could not tell.
-    pub(super) unsure: Cell<u32>,
+    pub(super) unsure: Cell<u8>,
     /// The wake that the last window to give way has put off.
     pub(super) put_off: RefCell<Option<PutOff>>,
     /// Whether wakes that are put off come.
@@ -53,6 +53,8 @@ pub(crate) struct Owner {
     pub(super) budget: Cell<Option<Budget>>,
     /// The last round of scopes in one task that it was polled in.
     pub(super) round: Cell<u32>,
+    /// Among how many the time was divided then.
+    pub(super) share: Cell<u32>,
     /// It gave way in its first poll, to others than those of a window around, and was not polled again yet.
     pub(super) gave_way: Cell<bool>,
     /// What became of the first wake that was put off.
@@ -103,6 +105,7 @@ impl Owner {
             first_put_off: Cell::new(FirstPutOff::NotYet),
             budget: Cell::new(None),
             round: Cell::new(0),
+            share: Cell::new(1),
             noticed: Cell::new(false),
             aborted: Cell::new(false),
             carried: Cell::new(false),
@@ -123,7 +126,7 @@ impl Owner {
         self.ahead.set(u32::try_from(ahead).unwrap_or(u32::MAX));
     }
 
-    /// As it was made.
+    /// As it was made, but for the count of its polls.
     pub(super) fn renew(&mut self) {
         let Self {
             local,
@@ -150,6 +153,7 @@ impl Owner {
             first_put_off,
             budget,
             round,
+            share,
             noticed,
             aborted,
             carried,
@@ -184,6 +188,7 @@ impl Owner {
         *first_put_off = Cell::new(FirstPutOff::NotYet);
         *budget = Cell::new(None);
         *round = Cell::new(0);
+        *share = Cell::new(1);
         *noticed = Cell::new(false);
         *aborted = Cell::new(false);
         *carried = Cell::new(false);

@@ -268,7 +268,7 @@ impl<'a> Window<'a> {
                 match self.next_lent(again) {
                     Some(header) => {
                         owner.turns.take();
-                        self.poll(header);
+                        self.poll_lent(header);
                         self.count(1);
                     }
                     None if owner.lent.get() => return,

@@ -148,6 +148,12 @@ impl Shared {
         }
     }
 
+    pub(super) fn admit(&mut self, since: Instant, calls_back: &AtomicU32) {
+        self.admits = Some(since);
+        // Relaxed: a hint.
+        calls_back.store(LONG, Ordering::Relaxed);
+    }
+
     pub(super) fn stop_admitting(&mut self, calls_back: &AtomicU32) {
         self.admits = None;
         // Relaxed: a hint.
