@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, IntoFuture, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -371,5 +371,39 @@ fn wake_that_was_put_off_and_lost_is_not_waited_for() {
             });
             assert!(rings, "nobody wakes the task");
         }
+    });
+}
+
+// A look at the clock of the scope inside, below the runtime's `block_on`, asked whose polls those of the scope around are, and
+// took them for the runtime's: its helpers worked inside that then, where nobody may block on it.
+#[test]
+fn scope_that_another_executor_polls_may_have_another_below_a_runtimes_block_on() {
+    guarded(|| {
+        let runtime = multi(1);
+        let handle = &runtime.handle().clone();
+        let _entered = runtime.enter();
+        let pool = &pool(2);
+        let helped = &AtomicUsize::new(0);
+        for _ in 0..20 {
+            let outer = scope(async |s| {
+                handle.block_on(
+                    scope(async |s| {
+                        for _ in 0..40 {
+                            drop(s.spawn(async { burn(Duration::from_micros(100)) }));
+                        }
+                    })
+                    .on(pool),
+                );
+                for _ in 0..8 {
+                    drop(s.spawn(async {
+                        burn(Duration::from_millis(1));
+                        helped.fetch_add(usize::from(on_helper()), Ordering::SeqCst);
+                        assert_eq!(handle.block_on(async { 7 }), 7);
+                    }));
+                }
+            });
+            futures::executor::block_on(outer.on(pool).into_future());
+        }
+        assert!(helped.load(Ordering::SeqCst) > 0, "never on a helper");
     });
 }
