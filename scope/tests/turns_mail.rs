@@ -237,7 +237,7 @@ fn member_that_is_woken_from_outside_does_not_wait_until_all_have_begun() {
         for burns in [0, 1, 30, 300] {
             for mode in MODES {
                 for threads in [0, 1] {
-                    let pool = Pool::builder().threads(threads).build();
+                    let pool = pool(threads);
                     let burns = Duration::from_micros(burns);
                     // Helpers go on while the thread that wakes is started.
                     let most = if threads == 0 { 48 } else { 100 };

@@ -125,13 +125,16 @@ impl<P: Pipe> ParStream<P> {
     /// if that makes batches smaller.
     ///
     /// Asynchronous stages take items one by one, whatever is said here, unless a `fold` before them gathers what waits
-    /// there: in an ordered stream `.batch(b).concurrency(n)` has `n / b` accumulators of `b` items at a time, and no
-    /// `concurrency` 64 of a batch each. An error of `try_fold` that waits there has what is left of its batch wait, too. Everything behind
-    /// [`par_iter`](crate::par_iter), whose iterator may wait, takes items one by one as well. The number then only says how
-    /// many neighbouring items share an accumulator of `fold`, which waits for them with the iterator unless it is 1, and
-    /// in front of an asynchronous stage each has its own. From a stream a lane takes no more than what
-    /// is there, and from a range or a slice no more than leaves the other lanes a share: so
-    /// batches there become smaller towards the end.
+    /// there: in an ordered stream `.batch(b).concurrency(n)` has `n / b` accumulators of `b` items at a time, and without
+    /// `concurrency` there are 64, of a batch each. An error of `try_fold` that waits there keeps the rest of its batch
+    /// waiting, too.
+    ///
+    /// Everything behind [`par_iter`](crate::par_iter), whose iterator may wait, takes items one by one as well. The number
+    /// then only says how many neighbouring items share an accumulator of `fold`, which waits for them with the iterator
+    /// unless it is 1; in front of an asynchronous stage each item has its own.
+    ///
+    /// From a stream a lane takes no more than what is there, and from a range or a slice no more than leaves the other
+    /// lanes a share: so batches there become smaller towards the end.
     ///
     /// # Examples
     ///

@@ -70,6 +70,13 @@ impl List {
         self.pop_front_if(|_| true)
     }
 
+    /// The first node, and what its cost is kept under.
+    #[inline]
+    pub(crate) fn pop_front_with_key(&self) -> Option<(*const Header, usize)> {
+        let key = self.keys().next()?;
+        Some((self.pop_front()?, key))
+    }
+
     /// The first node, if there is one and it is as wanted.
     #[inline(always)]
     pub(crate) fn pop_front_if(

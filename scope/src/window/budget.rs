@@ -103,7 +103,7 @@ impl Core {
             return budget;
         }
         let all = micros(policy::BUDGET_TIME);
-        let share = self.owner.share.get().max(1);
+        let share = self.owner.share.get();
         let whole = match around {
             Some(around) => {
                 let (whole, left, others) = match around.owned() {

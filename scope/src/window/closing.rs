@@ -180,22 +180,22 @@ impl Window<'_> {
         let key = body.key().map(|key| core.body_key(key));
         let its_turn = turns.is_body_ready() && (turns.is_body_due() || self.packet.is_empty());
         if its_turn && key.is_none_or(is_fine) {
-            let more = more || !self.packet.is_empty();
-            // It is the first of those who are shared again.
-            self.exchange_fitting(|_| false);
-            self.poll_beside(drain, key, more, |this| {
+            let has_packet = !self.packet.is_empty();
+            if has_packet {
+                self.share_packet();
+            }
+            self.poll_beside(drain, key, more || has_packet, |this| {
                 this.poll_body(body);
             });
             return Beside::Polled;
         }
-        let next = self.packet.keys().next();
-        if let (Some(header), Some(key)) = (self.packet.pop_front(), next) {
+        if let Some((header, key)) = self.packet.pop_front_with_key() {
             turns.take();
-            self.poll_beside(drain, next, more, |this| {
-                let from = Instant::now();
-                this.poll(header);
-                if !policy::is_known_short(key) {
-                    policy::learn_stretch(key, 1, from, Instant::now());
+            self.poll_beside(drain, Some(key), more, |this| {
+                if policy::is_known_short(key) {
+                    this.poll(header);
+                } else {
+                    this.poll_and_learn(header, key);
                 }
             });
             return Beside::Polled;

@@ -75,13 +75,6 @@ pub(super) fn learn_stretch(key: usize, polls: usize, from: Instant, until: Inst
     known == 0 || mean <= known * OUTLIER + HEAVY
 }
 
-/// The first poll of a kind that is seen took this long.
-pub(super) fn learn_if_unknown(key: usize, from: Instant, until: Instant) {
-    if estimate(key) == 0 {
-        learn_stretch(key, 1, from, until);
-    }
-}
-
 /// What to make of a poll, or a stretch, that took strangely long: the first poll of a kind runs on cold
 /// memory, and below `FIRST` says no more than "not big"; later ones move the estimate step by step, since
 /// the system may have put this thread aside.

@@ -228,16 +228,13 @@ fn turn(core: &Core, load: &Load<'_>, node: &Node, most: usize, one: bool) -> bo
             Next::Leave => return false,
         }
     }
-    while let Some(key) = packet.keys().next() {
-        let Some(header) = packet.pop_front() else {
-            break;
-        };
+    while let Some((header, key)) = packet.pop_front_with_key() {
         let from = (policy::estimate(key) == 0).then(Instant::now);
         // SAFETY: the packet came from a queue of this core, inside its window.
         let stepped = unsafe { step(header, Side::Helper(node)) };
         if let Some(from) = from {
             // Helpers may have all polls of a kind.
-            policy::learn_if_unknown(key, from, Instant::now());
+            policy::learn_stretch(key, 1, from, Instant::now());
         }
         match stepped {
             Stepped::Idle => {}

@@ -80,9 +80,7 @@ impl Window<'_> {
         }
         let (local, mail) = (&core.owner.local, &core.owner.turns.mail);
         if core.owner.lent.get() {
-            // The packet, too, which nobody else can take.
-            let (news, _) = self.exchange_fitting(|_| false);
-            self.ask_for_shared(&news);
+            self.ask_for_shared(&self.share_packet());
             return core.expect_long_poll(0, known);
         }
         let worth = self.worth(local).saturating_add(self.worth(mail));
@@ -120,8 +118,8 @@ impl Window<'_> {
 
     /// While lending: the next child of the owner's packet, or of a new one. With `again` although there is a notice.
     pub(super) fn next_lent(&mut self, again: bool) -> Option<*const Header> {
-        if let Some(header) = self.packet.pop_front() {
-            return Some(self.take_lent(header));
+        if let Some(header) = self.take_lent() {
+            return Some(header);
         }
         let now = Instant::now();
         self.check_time(now);
@@ -149,14 +147,12 @@ impl Window<'_> {
         }
         self.taken.mixed = false;
         self.taken.key = 0;
-        let header = self.packet.pop_front()?;
-        Some(self.take_lent(header))
+        self.take_lent()
     }
 
-    /// A child of the owner's packet is about to be polled.
-    fn take_lent(&mut self, header: *const Header) -> *const Header {
-        // SAFETY: queued children are alive.
-        let key = unsafe { (*header).key() };
+    /// A child of the owner's packet, which is about to be polled.
+    fn take_lent(&mut self) -> Option<*const Header> {
+        let (header, key) = self.packet.pop_front_with_key()?;
         let taken = &mut self.taken;
         taken.mixed |= taken.key != 0 && taken.key != key;
         taken.key = key;
@@ -171,7 +167,7 @@ impl Window<'_> {
             others = self.core.monitor.reopen();
         }
         self.core.ask_beside(known, others);
-        header
+        Some(header)
     }
 
     /// Exchanges with the helpers: what came up here goes behind what is shared, a packet and the news come back.
@@ -197,13 +193,22 @@ impl Window<'_> {
     /// Polls a child of the owner's packet. While somebody is big all may be lent, and nobody ever polled outside: so what
     /// is seen here first is learnt here.
     pub(super) fn poll_lent(&self, header: *const Header) {
-        let key = self.taken.key;
-        if policy::estimate(key) != 0 {
-            return self.poll(header);
+        match policy::estimate(self.taken.key) {
+            0 => self.poll_and_learn(header, self.taken.key),
+            _ => self.poll(header),
         }
+    }
+
+    /// Polls a child of that kind, timed by itself.
+    pub(super) fn poll_and_learn(&self, header: *const Header, key: usize) {
         let from = Instant::now();
         self.poll(header);
-        policy::learn_if_unknown(key, from, Instant::now());
+        policy::learn_stretch(key, 1, from, Instant::now());
+    }
+
+    /// What is left of a packet is shared again, in front: nobody else could take it while the owner polls the body.
+    pub(super) fn share_packet(&self) -> News {
+        self.exchange_fitting(|_| false).0
     }
 
     /// Puts `back` and the mail behind what is shared, takes a packet, and takes in the news: newborns are

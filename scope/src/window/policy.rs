@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::costs::OUTLIER;
 pub(super) use super::costs::{
-    estimate, expected, is_known_short, learn, learn_if_unknown, learn_stretch, needs_no_help,
-    set_cost,
+    estimate, expected, is_known_short, learn, learn_stretch, needs_no_help, set_cost,
 };
 use super::hint::{HINTED_HEAVY, Hint};
 pub(super) use super::packets::{may_be_long, split_fitting, split_packet, worth};
