@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use selvedge_cancel::{CancelToken, Instant, ambient};
 
-use super::{block_on, embedded, in_block_on};
+use super::block_on::in_block_on;
+use super::{block_on, embedded};
 use crate::time::{sleep, sleep_until};
 
 const SHORT: Duration = Duration::from_millis(3);
