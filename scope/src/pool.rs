@@ -318,7 +318,8 @@ fn stack_mark() -> usize {
 #[inline(never)]
 fn is_on_top() -> bool {
     let (base, size) = STACK.get();
-    if base == 0 {
+    // Under Miri an address says nothing of the stack: each variable has one at random.
+    if base == 0 || cfg!(miri) {
         return false;
     }
     let depth = match base.checked_sub(stack_mark()) {
