@@ -214,3 +214,26 @@ fn limits_on_a_virtual_clock() {
     assert!(slept);
     assert!(!matches!(late, Ok(Ok(_))));
 }
+
+/// A slice of a lane's is over there before an item was worked on.
+#[test]
+fn streams_that_keep_the_order_end_on_a_slow_clock() {
+    let pool = alone();
+    block_on(async {
+        let numbers = || (0..40_u32).into_par().on(&pool).map(|n| n + 1);
+        let longest = numbers()
+            .map(|n| vec![n])
+            .reduce(Vec::new, |mut all, more| {
+                all.extend(more);
+                all
+            });
+        assert_eq!(longest.await, (1..41).collect::<Vec<_>>());
+        let sum = numbers()
+            .fold(|| 0, |sum, n| sum + n)
+            .reduce(|| 0, |a, b| a + b);
+        assert_eq!(sum.await, 820);
+        let text = par_iter((0..12).map(|n| n.to_string())).on(&pool);
+        let text = text.reduce(String::new, |all, more| all + &more).await;
+        assert_eq!(text, "01234567891011");
+    });
+}

@@ -398,3 +398,67 @@ impl Extend<(u32, Bomb)> for First {
         }
     }
 }
+
+/// Where a stage has panicked, what another lane has gathered and its share of the result are dropped one by one.
+#[test]
+fn panic_of_a_stage_arrives_beside_an_accumulator_and_a_sum_that_panic_in_their_drop() {
+    /// A sum that bites.
+    struct Total(#[allow(dead_code)] Bomb);
+
+    impl Sum<Bomb> for Total {
+        fn sum<I: Iterator<Item = Bomb>>(items: I) -> Self {
+            items.for_each(std::mem::forget);
+            Self(Bomb(true))
+        }
+    }
+
+    impl Sum for Total {
+        fn sum<I: Iterator<Item = Self>>(items: I) -> Self {
+            items.for_each(std::mem::forget);
+            Self(Bomb(true))
+        }
+    }
+
+    let pool = Pool::builder().threads(2).build();
+    for _ in 0..20 {
+        let (failed, inside) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let wait = |done: &dyn Fn() -> bool, most| {
+            let from = Instant::now();
+            while !done() && from.elapsed() < most {
+                std::thread::yield_now();
+            }
+        };
+        let run = (0..40_u32)
+            .into_par()
+            .on(&pool)
+            .heavy()
+            .concurrency(3)
+            .batch(1)
+            .map(|n| match n {
+                // Each lane has one.
+                0..3 => wait(&|| false, Duration::from_millis(3)),
+                3 => {
+                    wait(
+                        &|| inside.load(Ordering::SeqCst) > 0,
+                        Duration::from_secs(1),
+                    );
+                    failed.store(1, Ordering::SeqCst);
+                    panic!("a stage");
+                }
+                _ => {
+                    inside.fetch_add(1, Ordering::SeqCst);
+                    wait(
+                        &|| failed.load(Ordering::SeqCst) > 0,
+                        Duration::from_secs(1),
+                    );
+                    // The panic has not been noted yet.
+                    wait(&|| false, Duration::from_millis(3));
+                }
+            })
+            .fold(|| Bomb(true), |all, ()| all)
+            .sum::<Total>();
+        let raised = catch_unwind(AssertUnwindSafe(|| block_on(run)));
+        let raised = raised.map(std::mem::forget).expect_err("it panics");
+        assert_eq!(raised.downcast_ref::<&str>(), Some(&"a stage"));
+    }
+}

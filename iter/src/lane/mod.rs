@@ -236,7 +236,7 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let goes_on = match goes_on(shared, desk, watch.as_mut()) {
+        let goes_on = match goes_on(shared, desk, watch.as_mut(), moved) {
             Batch::Over => false,
             Batch::GoesOn => true,
             Batch::GoesOnLater => {

@@ -31,6 +31,7 @@ pub(super) fn goes_on<P: Pipe, S: Sink<P::Item>>(
     shared: &Shared<P, S>,
     desk: &mut Desk<P, S>,
     watch: Option<&mut Watch>,
+    moved: bool,
 ) -> Batch {
     if P::SUSPENDS || desk.ended {
         return Batch::Over;
@@ -39,7 +40,7 @@ pub(super) fn goes_on<P: Pipe, S: Sink<P::Item>>(
     if !P::Source::ONE_BY_ONE {
         let goes_on = is_dear && !P::Source::WAITS;
         return match watch.filter(|_| goes_on) {
-            Some(watch) => run_goes_on(shared, desk, watch),
+            Some(watch) => run_goes_on(shared, desk, watch, moved),
             None => Batch::Over,
         };
     }
@@ -63,7 +64,7 @@ pub(super) fn goes_on<P: Pipe, S: Sink<P::Item>>(
     }
     let count = std::mem::take(&mut desk.count);
     learn_part(shared, desk, count, watch.lap());
-    Batch::GoesOnLater
+    later(moved)
 }
 
 /// A batch is over. The run goes on with the next one, if that follows, until it has items enough.
@@ -72,6 +73,7 @@ fn run_goes_on<P: Pipe, S: Sink<P::Item>>(
     shared: &Shared<P, S>,
     desk: &mut Desk<P, S>,
     watch: &mut Watch,
+    moved: bool,
 ) -> Batch {
     if (desk.end - desk.first) as usize >= desk.pace.run() {
         return Batch::Over;
@@ -79,9 +81,17 @@ fn run_goes_on<P: Pipe, S: Sink<P::Item>>(
     let count = std::mem::take(&mut desk.count);
     learn_part(shared, desk, count, watch.lap());
     if watch.used_up() {
-        Batch::GoesOnLater
+        later(moved)
     } else {
         Batch::GoesOn
+    }
+}
+
+/// The slice is over. On a slow enough machine it was so before anything was done in this turn.
+fn later(moved: bool) -> Batch {
+    match moved {
+        true => Batch::GoesOnLater,
+        false => Batch::GoesOn,
     }
 }
 
@@ -155,8 +165,11 @@ pub(super) fn close_run<P: Pipe, S: Sink<P::Item>>(shared: &Shared<P, S>, desk: 
         // It lies behind a failure, and what stages kept of it was not handed on. So the lane begins anew; what it has
         // gathered is no part of a result any more.
         let anew = (shared.pipe.state(), shared.sink.share());
-        let old = desk.work.replace(anew);
-        quietly(|| drop(old));
+        if let Some((state, share)) = desk.work.replace(anew) {
+            // One by one: destructors of both may panic.
+            quietly(|| drop(state));
+            quietly(|| drop(share));
+        }
         return;
     }
     let (_, share) = desk.work.as_mut().expect("a lane at rest has its work");
