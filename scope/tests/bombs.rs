@@ -4,6 +4,7 @@
 mod common;
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use common::guarded;
 use selvedge_cancel::{CancelToken, Cancelled};
-use selvedge_scope::{JoinHandle, block_on, scope, try_scope};
+use selvedge_scope::{JoinHandle, block_on, join_all, scope, try_scope};
 
 /// A value whose destructor panics.
 #[derive(Debug)]
@@ -222,4 +223,29 @@ fn owner_that_waits_to_abort_sleeps_whatever_comes_in() {
         used < LONG / 3,
         "{used:?} of processor time in a wait of {LONG:?}"
     );
+}
+
+/// Futures that are dropped before any of them was polled, since the iterator panics that gives them: one by one, however many
+/// of their destructors panic, and whether or not it says how many there are.
+#[test]
+fn futures_of_an_iterator_that_panics_are_dropped_one_by_one() {
+    guarded(|| {
+        let alive = &AtomicUsize::new(0);
+        let make = |n| {
+            assert!(n < 3, "the iterator");
+            let held = (Failure::new(alive), Bomb);
+            async move {
+                let _held = held;
+            }
+        };
+        for exact in [true, false] {
+            let made = catch_unwind(AssertUnwindSafe(|| match exact {
+                true => drop(join_all((0..4).map(make))),
+                false => drop(join_all((0..4).filter(|_| true).map(make))),
+            }));
+            let raised = made.expect_err("it panics");
+            assert_eq!(raised.downcast_ref::<&str>(), Some(&"the iterator"));
+            assert_eq!(alive.load(Ordering::SeqCst), 0, "exact: {exact}");
+        }
+    });
 }

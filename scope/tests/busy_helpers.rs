@@ -223,3 +223,86 @@ fn thread_that_waits_in_join_under_a_lock_does_not_start_to_help() {
         });
     });
 }
+
+/// A thread of the pool waits in `join`, in the midst of a child's poll, and takes what jobs there are; another one does nothing.
+/// Beside a long poll of the owner helpers are asked for once. Whether those who were ready had a turn then, of so many rounds.
+fn served_beside_a_long_poll(rounds: usize) -> usize {
+    let pool = pool(3);
+    let (waits, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    let mut served = 0;
+    std::thread::scope(|threads| {
+        let other = threads.spawn(|| {
+            let (barrier, stolen) = (Barrier::new(2), AtomicBool::new(false));
+            with(Lending::Forced, || {
+                block_on(
+                    scope(async |s| {
+                        for _ in 0..2 {
+                            s.spawn(async {
+                                barrier.wait();
+                                if on_helper() {
+                                    rayon_core::join(
+                                        || {
+                                            spin_until(&stolen);
+                                            waits.store(true, Ordering::SeqCst);
+                                        },
+                                        || {
+                                            stolen.store(true, Ordering::SeqCst);
+                                            while !over.load(Ordering::SeqCst) {
+                                                std::thread::sleep(Duration::from_millis(1));
+                                            }
+                                        },
+                                    );
+                                }
+                            });
+                        }
+                    })
+                    .on(&pool),
+                );
+            });
+        });
+        spin_until(&waits);
+        for _ in 0..rounds {
+            let had = Mutex::new(0);
+            let turn = || *had.lock().unwrap() += 1;
+            block_on(
+                scope(async |s| {
+                    for _ in 0..4 {
+                        s.spawn(async {
+                            yields().await;
+                            turn();
+                        });
+                    }
+                    yields().await;
+                    // The others are ready.
+                    burn(LONG);
+                    served += usize::from(*had.lock().unwrap() > 0);
+                })
+                .on(&pool),
+            );
+        }
+        over.store(true, Ordering::SeqCst);
+        other.join().unwrap();
+    });
+    served
+}
+
+async fn yields() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+// The thread that waited took the job, could not help, and nobody else was asked.
+#[test]
+fn job_that_a_thread_takes_that_waits_in_join_is_for_another_one() {
+    guarded(|| {
+        let served = served_beside_a_long_poll(100);
+        assert!(served >= 80, "{served} of 100");
+    });
+}

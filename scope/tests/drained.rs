@@ -281,3 +281,81 @@ fn tasks_beside_a_scope_that_waits_for_a_helper_and_is_busy_have_turns() {
         assert!(helped > 0, "never on a helper");
     });
 }
+
+/// Two children that are known to take long, one of them in a poll on a helper that lasts until a task beside the scope has had a
+/// turn. Whether it was on a helper.
+#[cfg(feature = "tokio")]
+async fn waits_for_a_neighbour_beside_a_long_one(pool: Pool) -> bool {
+    #[derive(Default)]
+    struct Round {
+        known: AtomicBool,
+        helps: AtomicBool,
+        late: AtomicBool,
+        early: AtomicBool,
+        over: AtomicBool,
+        attended: Signal,
+    }
+
+    async fn long(round: &Round) {
+        if !round.known.load(Ordering::SeqCst) {
+            std::thread::sleep(4 * LONG);
+        } else if on_helper() {
+            round.helps.store(true, Ordering::SeqCst);
+            let late = !round.attended.wait(MOST);
+            round.late.store(late, Ordering::SeqCst);
+        } else if round.helps.load(Ordering::SeqCst) {
+            let early = !round.attended.wait(Duration::ZERO);
+            round.early.store(early, Ordering::SeqCst);
+        }
+    }
+
+    let round = Arc::new(Round::default());
+    let opened = scope(async |s| drop(s.spawn(long(&round))));
+    opened.inline().await;
+    round.known.store(true, Ordering::SeqCst);
+    let neighbour = tokio::spawn({
+        let round = round.clone();
+        async move {
+            while !round.over.load(Ordering::SeqCst) {
+                if round.helps.load(Ordering::SeqCst) {
+                    round.attended.give();
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    scope(async |s| {
+        drop(s.spawn(async { burn(LONG) }));
+        drop(s.spawn(long(&round)));
+        drop(s.spawn(long(&round)));
+    })
+    .on(&pool)
+    .heavy()
+    .await;
+    round.over.store(true, Ordering::SeqCst);
+    neighbour.await.unwrap();
+    assert!(!round.late.load(Ordering::SeqCst), "nobody had a turn");
+    assert!(
+        !round.early.load(Ordering::SeqCst),
+        "the owner has waited without letting others move"
+    );
+    round.helps.load(Ordering::SeqCst)
+}
+
+// Where the scope had something to do that it left for later, the worker slept and kept its other tasks.
+#[cfg(feature = "tokio")]
+#[test]
+fn tasks_beside_a_scope_that_waits_for_a_helper_before_it_begins_something_long_have_turns() {
+    guarded_for(Duration::from_secs(240), || {
+        let (pool, runtime) = (pool(1), multi(1));
+        let mut helped = 0;
+        for _ in 0..40 {
+            let round = runtime.spawn(waits_for_a_neighbour_beside_a_long_one(pool.clone()));
+            helped += u32::from(runtime.block_on(round).unwrap());
+            if helped == 4 {
+                break;
+            }
+        }
+        assert!(helped > 0, "never on a helper");
+    });
+}

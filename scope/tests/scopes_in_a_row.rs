@@ -57,9 +57,13 @@ enum Inner {
     Selected(usize),
     /// So many at once, which yield, until the first is over.
     First(usize),
+    /// A child that never waits, and that nobody awaits.
+    Ready,
+    /// Some futures that never wait.
+    JoinReady,
 }
 
-const INNER: [Inner; 20] = [
+const INNER: [Inner; 22] = [
     Inner::Child,
     Inner::Body,
     Inner::Handle,
@@ -80,6 +84,8 @@ const INNER: [Inner; 20] = [
     Inner::Selected(3),
     Inner::First(17),
     Inner::First(40),
+    Inner::Ready,
+    Inner::JoinReady,
 ];
 
 fn compute() {
@@ -132,6 +138,8 @@ impl Inner {
                 });
                 done.await.unwrap();
             }
+            Self::Ready => scope(async |s| drop(s.spawn(async { compute() }))).await,
+            Self::JoinReady => drop(join_all((0..2).map(async |_| compute())).await),
             Self::Join => drop(join((work(), work())).await),
             Self::JoinAll => drop(join_all((0..3).map(|_| work())).await),
             Self::Awaits => scope(async |s| s.spawn(async { compute() }).await).await,

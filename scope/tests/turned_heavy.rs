@@ -4,6 +4,7 @@
 mod common;
 
 use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
@@ -171,5 +172,87 @@ fn kind_that_became_heavy_is_learnt_in_small_scopes_whatever_is_beside_it() {
                 }
             }
         }
+    });
+}
+
+/// Goes on until it is told to stop; each poll is long, or short. `KIND` makes types of it.
+async fn steps<const KIND: u8>(long: bool, polls: &AtomicUsize, over: &AtomicBool) {
+    while !over.load(Ordering::SeqCst) {
+        if long {
+            polls.fetch_add(1, Ordering::SeqCst);
+            // More than the budget of a window.
+            burn(Duration::from_millis(6));
+        }
+        yields(1).await;
+    }
+}
+
+/// The most long polls in one poll of a scope of so many short children, and of long ones of this kind behind them, when all is
+/// known of them.
+fn most_in_a_poll<const KIND: u8>(short: usize) -> usize {
+    const POLLS: usize = 150;
+    let (polls, over) = (&AtomicUsize::new(0), &AtomicBool::new(false));
+    let whole = scope(async |s: Scope<'_>| {
+        for _ in 0..short {
+            drop(s.spawn(steps::<0>(false, polls, over)));
+        }
+        for _ in 0..60 {
+            drop(s.spawn(steps::<KIND>(true, polls, over)));
+        }
+    });
+    let mut whole = pin!(whole.inline());
+    let (mut made, mut most) = (0, 0);
+    futures::executor::block_on(poll_fn(|cx| {
+        polls.store(0, Ordering::SeqCst);
+        let polled = whole.as_mut().poll(cx);
+        made += 1;
+        if made > POLLS / 3 {
+            most = most.max(polls.load(Ordering::SeqCst));
+        }
+        over.store(made >= POLLS, Ordering::SeqCst);
+        polled
+    }));
+    most
+}
+
+// A stretch of many short polls said that the clock need not be read for as many of those behind it: sixteen to sixty long ones,
+// though they were known to be so; and where both were of one type, in each round anew.
+#[test]
+fn long_ones_behind_many_short_ones_are_few_in_a_poll_of_the_scope() {
+    guarded_for(Duration::from_secs(240), || {
+        for short in [200, 3000] {
+            let most = guarded(move || most_in_a_poll::<1>(short));
+            assert!(most <= 2, "{short}, two types: {most} long polls in one");
+            let most = guarded(move || most_in_a_poll::<0>(short));
+            assert!(most <= 6, "{short}, one type: {most} long polls in one");
+        }
+    });
+}
+
+// The body of a kind that was short was timed in one window of sixteen, and its cost grew twofold with each.
+#[test]
+fn body_whose_polls_become_long_has_a_few_of_them_in_a_poll_of_the_scope() {
+    guarded_for(Duration::from_secs(240), || {
+        let polls = &AtomicUsize::new(0);
+        let mut whole = pin!(scope(async |_| {
+            for _ in 0..8 {
+                yields(500).await;
+                for _ in 0..20 {
+                    polls.fetch_add(1, Ordering::SeqCst);
+                    burn(Duration::from_millis(6));
+                    yields(1).await;
+                }
+            }
+        }));
+        let mut many = Vec::new();
+        futures::executor::block_on(poll_fn(|cx| {
+            polls.store(0, Ordering::SeqCst);
+            let polled = whole.as_mut().poll(cx);
+            many.extend(Some(polls.load(Ordering::SeqCst)).filter(|&polls| polls > 4));
+            polled
+        }));
+        // The first time nobody can know.
+        let few = many.len() <= 1 && many.iter().all(|&polls| polls <= 13);
+        assert!(few, "so many long polls in one: {many:?}");
     });
 }

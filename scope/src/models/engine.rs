@@ -386,3 +386,90 @@ fn waker_dropped_elsewhere_while_the_scope_ends_frees_its_chunk_once() {
     });
     SEEN.assert_all();
 }
+
+/// Children that are polled twice, while the window is open or while it gives way. The budget is spent after the first one of the
+/// owner's.
+fn spends(s: &Scope<'static>, lent: &Arc<Lent>) {
+    for _ in 0..2 {
+        let (handle, lent) = (s.clone(), Arc::clone(lent));
+        drop(s.spawn(async move {
+            seam::spend(handle.handle());
+            drop(handle);
+            lent.touch();
+            yields().await;
+            lent.touch();
+        }));
+    }
+}
+
+async fn yields() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+#[test]
+fn window_that_gives_way_while_a_helper_comes_and_goes_loses_nobody() {
+    static SEEN: Seen<3> = Seen::new();
+    check_some(2, || {
+        let lent = Lent::new();
+        let (scoped, handle) = opened({
+            let lent = Arc::clone(&lent);
+            async move |s| spends(&s, &lent)
+        });
+        let helper = helper(&handle);
+        lending::with(Lending::Forced, || run(scoped));
+        assert_eq!(lent.reclaim(), 4);
+        let helped = helper.join().unwrap();
+        SEEN.note(usize::from(helped) + usize::from(seam::drained(handle.handle())));
+        assert_eq!(
+            seam::references(handle.handle()),
+            1,
+            "a chunk was not freed, or twice"
+        );
+    });
+    SEEN.assert_all();
+}
+
+#[test]
+fn child_woken_from_outside_while_the_window_gives_way_is_polled_again() {
+    static SEEN: Seen<3> = Seen::new();
+    check_some(2, || {
+        let event = Event::new();
+        let lent = Lent::new();
+        let (scoped, handle) = opened({
+            let (event, lent) = (Arc::clone(&event), Arc::clone(&lent));
+            async move |s| {
+                let (handle, other) = (s.clone(), Arc::clone(&lent));
+                drop(s.spawn(async move {
+                    seam::spend(handle.handle());
+                    drop(handle);
+                    other.touch();
+                }));
+                drop(s.spawn(async move {
+                    event.wait().await;
+                    lent.touch();
+                }));
+            }
+        });
+        let helper = helper(&handle);
+        let waker = thread::spawn(move || event.happen());
+        lending::with(Lending::Forced, || run(scoped));
+        assert_eq!(lent.reclaim(), 2);
+        let helped = helper.join().unwrap();
+        SEEN.note(usize::from(helped) + usize::from(seam::drained(handle.handle())));
+        waker.join().unwrap();
+        assert_eq!(
+            seam::references(handle.handle()),
+            1,
+            "a chunk was not freed, or twice"
+        );
+    });
+    SEEN.assert_all();
+}

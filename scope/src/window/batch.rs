@@ -19,7 +19,7 @@ use super::owner::{Body, Run, Turn, Window};
 use super::policy;
 use super::settings::Settings;
 use super::step::{Side, Stepped, step_by};
-use crate::task::{BatchCell, Ended, Header, Holds, Payload, Slab, quietly};
+use crate::task::{BatchCell, Ended, Header, Holds, List, Payload, Slab, quietly};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -118,11 +118,13 @@ impl<F: Future> Starter<'_, F> {
         }
     }
 
-    /// Leaves the rest to the window, or as much of it as there shall be seats at a time; `true`: all of it.
+    /// Leaves the rest to the window, or as much of it as there shall be seats at a time, before those who have been polled and
+    /// woke themselves; `true`: all of it.
     fn queue_rest(&mut self, core: &Core) -> bool {
         let left = self.len - *self.started;
         let seated = core.live() - left;
         let most = SEATED.saturating_sub(seated).max(STRETCH).min(left);
+        let seats = List::new();
         for _ in 0..most {
             // SAFETY: a slot that was not started has no seat; the engine keeps the slab while there are any.
             let header = unsafe { self.slab.seat(core, *self.started) };
@@ -130,7 +132,12 @@ impl<F: Future> Starter<'_, F> {
             unsafe { self.slab.note_seat(header, *self.started) };
             *self.started += 1;
             // SAFETY: a new seat is in no queue.
-            unsafe { core.owner.local.push_back(header) };
+            unsafe { seats.push_back(header) };
+        }
+        core.owner.local.prepend(&seats);
+        if most < left {
+            // The next ones come behind these, and before whoever wakes itself, too.
+            core.owner.turns.body_woken(most);
         }
         most == left
     }
@@ -139,6 +146,10 @@ impl<F: Future> Starter<'_, F> {
 impl<F: Future> Body for Starter<'_, F> {
     fn key(&self) -> Option<usize> {
         None
+    }
+
+    fn next_key(&self, _: &Core) -> usize {
+        BatchCell::<F>::fresh_key()
     }
 
     fn poll(&mut self, core: &Core) -> Turn {
@@ -155,15 +166,12 @@ impl<F: Future> Body for Starter<'_, F> {
         let known = policy::estimate(key);
         if core.may_lend_now(known, left) {
             let ended = self.queue_rest(core);
-            if !ended {
-                // Behind those that were queued just now.
-                core.owner.wake_body();
-            }
             return Turn { ended, ..none };
         }
         let stretch = match known {
             0 => 1,
             cost if cost >= policy::BIG => 1,
+            _ if policy::has_surprised(key) => STRETCH_FIRST,
             cost if cost >= policy::HEAVY => 8,
             _ => STRETCH,
         };
@@ -261,16 +269,17 @@ impl<F: Future> BatchEngine<F> {
     /// Should the iterator have more than it said: all of them.
     fn fill_more(&mut self, iter: &mut impl Iterator<Item = F>) {
         if let Some(one) = iter.next() {
-            let mut all = self.take_back();
-            all.push(one);
-            all.extend(iter);
+            let mut all = Gathered(self.take_back());
+            all.0.push(one);
+            all.0.extend(iter);
             self.refill(all);
         }
     }
 
     fn collect(&mut self, iter: &mut impl Iterator<Item = F>) {
-        let mut all = Vec::<F>::with_capacity(iter.size_hint().0);
+        let mut gathered = Gathered(Vec::<F>::with_capacity(iter.size_hint().0));
         loop {
+            let all = &mut gathered.0;
             // As in `fill_one`.
             let mut next = iter.next();
             if next.is_none() {
@@ -285,10 +294,11 @@ impl<F: Future> BatchEngine<F> {
             // SAFETY: it was written just now.
             unsafe { all.set_len(len + 1) };
         }
-        self.refill(all);
+        self.refill(gathered);
     }
 
-    fn refill(&mut self, all: Vec<F>) {
+    fn refill(&mut self, mut all: Gathered<F>) {
+        let all = std::mem::take(&mut all.0);
         let len = all.len();
         self.fill(&mut all.into_iter(), len);
     }
@@ -351,6 +361,8 @@ impl<F: Future> BatchEngine<F> {
         let run = window.run(cx, &mut starter);
         drop(window);
         drop(ambient);
+        // Its members' polls are the task's time, whether or not one of them had to wait.
+        this.core.owner.came_back.set(true);
         here::polled_in_a_row(&this.core, is_first && run != Run::Rest);
         if run == Run::Rest {
             circle::asks_for_scope(&this.core, cx.waker());
@@ -463,5 +475,16 @@ impl<F: Future> std::fmt::Debug for BatchEngine<F> {
             .field("len", &self.len)
             .field("stage", &self.stage)
             .finish()
+    }
+}
+
+/// Futures that are gathered while code of a user's runs, which may panic: dropped one by one then, for so may they.
+struct Gathered<F>(Vec<F>);
+
+impl<F> Drop for Gathered<F> {
+    fn drop(&mut self) {
+        for future in std::mem::take(&mut self.0) {
+            quietly(|| drop(future));
+        }
     }
 }

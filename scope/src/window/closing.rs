@@ -28,6 +28,8 @@ enum Beside {
 struct Drain {
     from: Instant,
     shut: Option<Duration>,
+    /// Somebody whose kind is known to be short was polled for long.
+    surprised: bool,
 }
 
 /// What an owner waits for that has sent its helpers away, besides that.
@@ -97,7 +99,11 @@ impl Window<'_> {
         if core.owner.lent.get() {
             core.monitor.drain();
             let from = Instant::now();
-            let mut drain = Drain { from, shut: None };
+            let mut drain = Drain {
+                from,
+                shut: None,
+                surprised: false,
+            };
             let mut others_move = policy::LONG;
             // The poll cannot end before the helpers' polls do, so what is ready here goes on (rule W9).
             while !core.monitor.is_empty() {
@@ -111,15 +117,17 @@ impl Window<'_> {
                     self.wait_out(Until::TheyAreOut);
                     continue;
                 }
-                match self.poll_one(body, &mut drain) {
-                    Beside::Polled if cfg!(selvedge_loom) || from.elapsed() < others_move => {}
-                    Beside::Polled => {
+                let beside = self.poll_one(body, &mut drain);
+                let stays = cfg!(selvedge_loom) || from.elapsed() < others_move;
+                match beside {
+                    Beside::Nothing => self.wait_out(Until::ThereIsWork),
+                    Beside::Polled if stays => {}
+                    Beside::Later if stays => self.wait_out(Until::TheyTakeLong),
+                    Beside::Polled | Beside::Later => {
                         // Somebody is always ready here, and a helper is in a long poll.
                         others_move *= 8;
                         self.wait_out(Until::OthersMove);
                     }
-                    Beside::Nothing => self.wait_out(Until::ThereIsWork),
-                    Beside::Later => self.wait_out(Until::TheyTakeLong),
                 }
             }
         }
@@ -165,10 +173,11 @@ impl Window<'_> {
         } else {
             drain.from.elapsed()
         };
+        let surprised = drain.surprised;
         let admits = waited < policy::LONG || self.admits(drain, waited);
         let is_fine = |key: usize| match admits {
             true => policy::may_begin(key, waited),
-            false => policy::is_known_short(key),
+            false => policy::is_known_short(key) && !surprised,
         };
         // What was woken may have been spawned and polled on a helper: it is registered before it may end (L4).
         let (news, more) = self.exchange_fitting(is_fine);
@@ -177,9 +186,9 @@ impl Window<'_> {
             return Beside::Polled;
         }
         let turns = &core.owner.turns;
-        let key = body.key().map(|key| core.body_key(key));
+        let key = body.next_key(core);
         let its_turn = turns.is_body_ready() && (turns.is_body_due() || self.packet.is_empty());
-        if its_turn && key.is_none_or(is_fine) {
+        if its_turn && is_fine(key) {
             let has_packet = !self.packet.is_empty();
             if has_packet {
                 self.share_packet();
@@ -191,7 +200,7 @@ impl Window<'_> {
         }
         if let Some((header, key)) = self.packet.pop_front_with_key() {
             turns.take();
-            self.poll_beside(drain, Some(key), more, |this| {
+            self.poll_beside(drain, key, more, |this| {
                 if policy::is_known_short(key) {
                     this.poll(header);
                 } else {
@@ -210,24 +219,28 @@ impl Window<'_> {
     /// While draining: somebody is polled. With `more`, there are others who might be.
     fn poll_beside(
         &mut self,
-        drain: &Drain,
-        key: Option<usize>,
+        drain: &mut Drain,
+        key: usize,
         more: bool,
         poll: impl FnOnce(&mut Self),
     ) {
         let core = self.core;
-        let is_short = key.is_some_and(policy::is_known_short);
-        if !is_short {
+        let is_short = policy::is_known_short(key);
+        let goes = policy::may_be_very_big(policy::estimate(key));
+        if goes {
             // The poll of the scope ends no sooner, whoever comes back meanwhile.
             core.monitor.owner_goes(drain.from);
-            core.set_big(true);
         }
+        core.set_big(!is_short);
         if more || (!is_short && core.inbox.has_mail()) {
             core.ask();
         }
+        let from = Instant::now();
         poll(self);
-        if !is_short {
-            core.set_big(false);
+        // A model has no clock.
+        drain.surprised |= is_short && !cfg!(selvedge_loom) && from.elapsed() >= policy::LONG;
+        core.set_big(false);
+        if goes {
             core.monitor.owner_is_back();
         }
     }

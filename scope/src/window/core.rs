@@ -259,7 +259,7 @@ impl Core {
             self.acquire();
             // SAFETY: the reference was counted just now.
             let core = unsafe { CoreRef::adopt(self.as_ptr()) };
-            Arc::new(move |on_top| helper::help(&core, on_top))
+            Arc::new(helper::Asked(core))
         };
         if let Err(asked) = pool.ask(self.number(), help) {
             self.monitor.unask(asked);
@@ -395,6 +395,7 @@ impl Core {
             return unsafe { self.retire(header) };
         }
         head.word.finish(ended);
+        self.owner.came_back.set(true);
         // SAFETY: it is registered.
         unsafe { self.unlink(header.cast()) };
         self.set_live(self.live() - 1);

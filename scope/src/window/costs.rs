@@ -3,8 +3,8 @@
 
 use std::time::Instant;
 
-use super::policy::{BIG, HEAVY, nanos, pays};
-use crate::sync::plain::{AtomicU32, Ordering};
+use super::policy::{BIG, HEAVY, VERY_BIG, nanos, pays};
+use crate::sync::plain::{AtomicU16, AtomicU32, Ordering};
 
 /// A cost this many times what was known is strange, and needs a second look.
 pub(super) const OUTLIER: u64 = 4;
@@ -14,10 +14,41 @@ const FIRST: u64 = 10_000;
 /// Learnt costs by kind of future, in nanoseconds; zero is unknown. A collision costs a wrong guess.
 static SITES: [AtomicU32; 1024] = [const { AtomicU32::new(0) }; 1024];
 
-fn site(key: usize) -> &'static AtomicU32 {
+/// Kinds that are short, but some of whose polls were very long: for how many more looks that is kept in mind.
+static SURPRISES: [AtomicU16; 1024] = [const { AtomicU16::new(0) }; 1024];
+/// Some 60,000 polls: such a scope may have thousands of children, of which a few are long, in each of its rounds. The looks
+/// cost some nanoseconds a poll, if it was the system that put the thread aside.
+const KEPT_IN_MIND: u16 = 16 << 10;
+/// The same, where nobody knows whether it was one of them.
+const SUSPECTED: u16 = 16;
+
+fn place(key: usize) -> usize {
     // Fibonacci hashing: function addresses differ in their middle bits.
     let hash = (key as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    &SITES[(hash >> 54) as usize]
+    (hash >> 54) as usize
+}
+
+fn site(key: usize) -> &'static AtomicU32 {
+    &SITES[place(key)]
+}
+
+/// Whether some polls of this kind, which is short, were very long, not long ago.
+pub(super) fn has_surprised(key: usize) -> bool {
+    // Relaxed: a prediction. The same in `note_stretch`.
+    SURPRISES[place(key)].load(Ordering::Relaxed) != 0
+}
+
+/// Polls of this kind took this long together, which is `strange`, or as known.
+pub(super) fn note_stretch(key: usize, time: u64, strange: bool) {
+    let slot = &SURPRISES[place(key)];
+    if strange && time >= VERY_BIG {
+        slot.store(KEPT_IN_MIND, Ordering::Relaxed);
+    } else if has_surprised(key) {
+        slot.store(
+            slot.load(Ordering::Relaxed).saturating_sub(1),
+            Ordering::Relaxed,
+        );
+    }
 }
 
 /// What a poll of this kind is expected to cost: where nothing is known of later polls, a first poll that was big
@@ -53,6 +84,22 @@ pub(super) fn needs_no_help(key: usize, left: usize) -> bool {
     known != 0 && !pays(known, left, || true)
 }
 
+/// Polls of this kind, which is short, may have been very long: the next few are to be looked at.
+pub(super) fn suspect(key: usize) {
+    let slot = &SURPRISES[place(key)];
+    slot.fetch_max(SUSPECTED, Ordering::Relaxed);
+}
+
+/// Polls that were lent took this long together, all of one kind if that is given.
+pub(super) fn note_lent(key: Option<usize>, from: Instant, until: Instant) {
+    if let Some(key) = key.filter(|&key| is_known_short(key)) {
+        let time = nanos(from, until);
+        if time >= VERY_BIG {
+            note_stretch(key, time, true);
+        }
+    }
+}
+
 pub(super) fn learn(key: usize, sample: u64) {
     let slot = site(key);
     let old = u64::from(slot.load(Ordering::Relaxed));
@@ -69,10 +116,13 @@ pub(super) fn learn(key: usize, sample: u64) {
 
 /// The time that so many polls of one kind took, by the owner outside lending. `false`: it is hard to believe.
 pub(super) fn learn_stretch(key: usize, polls: usize, from: Instant, until: Instant) -> bool {
-    let mean = nanos(from, until) / (polls as u64).max(1);
+    let time = nanos(from, until);
+    let mean = time / (polls as u64).max(1);
     let known = estimate(key);
     learn(key, believable(known, mean));
-    known == 0 || mean <= known * OUTLIER + HEAVY
+    let strange = known != 0 && mean > known * OUTLIER + HEAVY;
+    note_stretch(key, time, strange);
+    !strange
 }
 
 /// What to make of a poll, or a stretch, that took strangely long: the first poll of a kind runs on cold

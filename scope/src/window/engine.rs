@@ -285,6 +285,10 @@ impl<F: Future, K: Family<F::Output>> owner::Body for Part<'_, F, K> {
         Some(<Self as owner::Body>::poll as *const () as usize)
     }
 
+    fn next_key(&self, core: &Core) -> usize {
+        core.body_key(<Self as owner::Body>::poll as *const () as usize)
+    }
+
     fn poll(&mut self, core: &Core) -> Turn {
         let turn = |ended| Turn {
             ended,

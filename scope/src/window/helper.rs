@@ -8,11 +8,13 @@ use selvedge_cancel::ambient::{self, Cancellations};
 
 use super::coop::{self, Runtime};
 use super::core::Core;
+use super::core_ref::CoreRef;
 use super::here::{self, Frame, Node};
 use super::monitor::{Monitor, Next, Visit};
 use super::policy;
 use super::stats;
 use super::step::{Side, Stepped, end, step};
+use crate::pool_queue::Helps;
 use crate::task::{Kind, List, Task, links_of, quietly};
 
 /// What a helper has gathered since its last exchange.
@@ -126,7 +128,7 @@ struct Load<'a> {
 }
 
 impl Load<'_> {
-    /// Whether to hand in what is left of the packet. Not at once: the rest of one that is as short as it should be is
+    /// Whether to put back what is left of the packet. Not at once: the rest of one that is as short as it should be is
     /// less than what it takes to come again.
     #[inline]
     fn is_called_back(&self) -> bool {
@@ -137,11 +139,16 @@ impl Load<'_> {
     fn has_been_called(&self) -> bool {
         if !self.inside.monitor.calls_all_back() {
             let next = self.packet.keys().next();
-            return next.is_some_and(|key| !policy::is_known_short(key));
+            if next.is_some_and(|key| !policy::is_known_short(key)) {
+                return true;
+            }
         }
         let now = Instant::now();
         match self.called.get() {
-            Some(since) => now.saturating_duration_since(since) >= policy::CALLED_BACK,
+            Some(since) => {
+                policy::note_lent(self.packet.keys().next(), since, now);
+                now.saturating_duration_since(since) >= policy::CALLED_BACK
+            }
             None => {
                 self.called.set(Some(now));
                 false
@@ -168,13 +175,31 @@ impl Drop for Inside<'_> {
     }
 }
 
-/// The job that a window hands to the pool.
-///
-/// `on_top`: the thread has other work on its stack already.
-pub(super) fn help(core: &Core, on_top: bool) {
-    // A job that starts on top of another poll just returns (rule L1).
-    let busy = here::in_window() || on_top || coop::in_runtime();
-    let Some((context, visit)) = core.monitor.enter(busy) else {
+/// What a window asks the pool for.
+pub(super) struct Asked(pub(super) CoreRef);
+
+impl Helps for Asked {
+    fn may_help(&self, on_top: bool) -> bool {
+        may_help(on_top)
+    }
+
+    fn help(&self) {
+        help(&self.0);
+    }
+
+    fn refuse(&self) {
+        self.0.monitor.unask(1);
+    }
+}
+
+/// Whether this thread may enter a window: not on top of another poll (rule L1), nor below other work of the pool's own.
+fn may_help(on_top: bool) -> bool {
+    !on_top && !here::in_window() && !coop::in_runtime()
+}
+
+/// What a helper does, one that was asked for, on a thread that may.
+pub(super) fn help(core: &Core) {
+    let Some((context, visit)) = core.monitor.enter(!may_help(false)) else {
         return;
     };
     let inside = Inside {
@@ -203,14 +228,15 @@ fn work(core: &Core, inside: &Inside<'_>, runtime: &Runtime) {
     drop(frame);
 }
 
-/// One turn: a packet, or one child of it, or the rest of one that was interrupted. `false`: nothing is left, or the
-/// window ends.
+/// One turn: a packet, or one child of it, or the rest of one that was interrupted, unless it is put back. `false`: nothing
+/// is left, or the window ends.
 fn turn(core: &Core, load: &Load<'_>, node: &Node, most: usize, one: bool) -> bool {
     let Load { haul, packet, .. } = load;
     if !packet.is_empty() && load.is_called_back() {
-        return false;
+        core.monitor.put_back(packet);
     }
     if packet.is_empty() {
+        load.called.set(None);
         // The owner may be busy with one child for long.
         haul.empty_inbox(core);
         match core

@@ -31,6 +31,12 @@ impl Taken {
             since: None,
         }
     }
+
+    /// Time has passed with something else than its polls.
+    #[inline]
+    pub(super) fn is_no_packet(&mut self) {
+        self.since = None;
+    }
 }
 
 impl Window<'_> {
@@ -80,6 +86,9 @@ impl Window<'_> {
         }
         let (local, mail) = (&core.owner.local, &core.owner.turns.mail);
         if core.owner.lent.get() {
+            if policy::may_be_very_big(known) {
+                self.lend_on();
+            }
             self.ask_for_shared(&self.share_packet());
             return core.expect_long_poll(0, known);
         }
@@ -131,6 +140,7 @@ impl Window<'_> {
         let polls = std::mem::take(&mut taken.polls);
         let key = (!taken.mixed).then_some(taken.key);
         if let (Some(since), true) = (since, polls > 0) {
+            policy::note_lent(key, since, now);
             // Children that turned out cheap are not left to helpers: those that are inside leave.
             if self.policy.lent(key, polls, since, now) && here::lending() != Lending::Forced {
                 self.core.monitor.drain();
@@ -162,12 +172,17 @@ impl Window<'_> {
         self.core.set_big(known >= policy::BIG);
         // A big one is a packet by itself.
         let mut others = self.core.owner.ahead().saturating_sub(1);
-        if policy::may_be_very_big(known) && std::mem::take(&mut self.withdraws) {
-            // The others are not to wait for it, however cheap they are.
-            others = self.core.monitor.reopen();
+        if policy::may_be_very_big(known) {
+            others = self.lend_on().unwrap_or(others);
         }
         self.core.ask_beside(known, others);
         Some(header)
+    }
+
+    /// A poll begins that may be very long. Should helpers have been sent away, since those who are ready are cheap: they are not
+    /// to wait for it, however cheap they are. How many there are then.
+    fn lend_on(&mut self) -> Option<usize> {
+        std::mem::take(&mut self.withdraws).then(|| self.core.monitor.reopen())
     }
 
     /// Exchanges with the helpers: what came up here goes behind what is shared, a packet and the news come back.
@@ -262,6 +277,7 @@ impl Window<'_> {
             let idle = self.packet.is_empty() && !core.owner.turns.is_body_ready();
             if idle && !core.hear_at_last() && !core.owner.noticed.get() {
                 self.wait(seen);
+                self.taken.is_no_packet();
             }
             return true;
         }

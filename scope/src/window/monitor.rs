@@ -192,6 +192,11 @@ impl Monitor {
         next
     }
 
+    /// A helper that is called back puts back what it has not polled, in front.
+    pub(crate) fn put_back(&self, packet: &List) {
+        lock(&self.shared).ready.prepend(packet);
+    }
+
     /// A helper's work has unwound: what it held is there for others. Usually it holds nothing any more.
     pub(crate) fn hand_in(&self, haul: &Haul, packet: &List) {
         if haul.is_empty() && packet.is_empty() {
@@ -255,6 +260,10 @@ impl Monitor {
         shared.draining = true;
         shared.drains = shared.drains.wrapping_add(1);
         shared.away = shared.inside;
+        #[cfg(all(test, selvedge_loom))]
+        {
+            shared.sent_away |= shared.inside > 0;
+        }
         shared.stop_admitting(&self.calls_back);
     }
 
@@ -378,6 +387,12 @@ impl Monitor {
         }
         shared.waiting = false;
         shared.inside == 0 || stirred()
+    }
+
+    /// Whether somebody was inside when helpers were sent away.
+    #[cfg(all(test, selvedge_loom))]
+    pub(crate) fn has_sent_away(&self) -> bool {
+        lock(&self.shared).sent_away
     }
 
     /// Somebody pushed into the inbox of a parked owner.

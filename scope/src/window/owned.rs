@@ -47,7 +47,7 @@ pub(crate) struct Owner {
     pub(super) doubted: Cell<usize>,
     /// In debug builds: the body is at rest and known to wait for one end.
     pub(super) body_waits: Cell<bool>,
-    /// In the last window somebody came to rest and was woken.
+    /// In the last window somebody came to rest and was woken, or a child ended: its polls have taken the task's time.
     pub(super) came_back: Cell<bool>,
     /// The time of that window, or of this one, if it has read the clock.
     pub(super) budget: Cell<Option<Budget>>,

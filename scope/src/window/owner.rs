@@ -18,6 +18,8 @@ pub(super) trait Body {
     fn poll(&mut self, core: &Core) -> Turn;
     /// What the cost of its later polls is kept under; `None` if it looks at the clock by itself.
     fn key(&self) -> Option<usize>;
+    /// What the cost of its next poll is kept under: a member's, if it polls that for the first time.
+    fn next_key(&self, core: &Core) -> usize;
 }
 
 /// What a poll of the body came to.
@@ -54,6 +56,8 @@ pub(super) struct Window<'a> {
     pub(super) polls: u32,
     /// Polls of the body.
     pub(super) bodies: u32,
+    /// When the clock was last read for them alone.
+    body_looked: Option<Instant>,
     pub(super) most_polls: u32,
     /// Notices taken.
     notices: u32,
@@ -111,6 +115,7 @@ impl<'a> Window<'a> {
             taken: Taken::new(),
             polls: 0,
             bodies: 0,
+            body_looked: None,
             most_polls: policy::BUDGET_POLLS,
             notices: 0,
             withdraws: false,
@@ -211,8 +216,11 @@ impl<'a> Window<'a> {
         if !is_short && !self.policy.is_said_short(key) {
             self.expect_long_body(policy::estimate(key));
         }
-        let from = (!is_short || self.policy.samples_body(self.bodies)).then(Instant::now);
+        let is_timed =
+            !is_short || policy::has_surprised(key) || self.policy.samples_body(self.bodies);
+        let from = is_timed.then(Instant::now);
         let mut turn = body.poll(self.core);
+        self.taken.is_no_packet();
         if let Some(from) = from {
             let until = Instant::now();
             policy::learn_stretch(key, 1, from, until);
@@ -221,6 +229,11 @@ impl<'a> Window<'a> {
         } else if self.bodies % policy::BODY_LOOK == policy::BODY_LOOK_FIRST {
             let now = Instant::now();
             turn.looked = Some((now, now));
+            let before = self.body_looked.replace(now);
+            if before.is_some_and(|before| now.saturating_duration_since(before) >= policy::LONG) {
+                // Its own polls, or those of others between them: the next ones tell.
+                policy::suspect(key);
+            }
         }
         self.after_body(turn);
         true

@@ -1,7 +1,7 @@
 //! What of a queue of ready children makes a packet for a thread, and what a queue is worth.
 
-use super::costs::expected;
-use super::policy::BIG;
+use super::costs::{expected, has_surprised};
+use super::policy::{BIG, LOOK_FIRST};
 use crate::task::List;
 
 /// Work in a packet: long against a lock, short against the window.
@@ -22,16 +22,22 @@ fn cost(key: usize, least: u64) -> Option<u64> {
 }
 
 /// Moves a packet from a queue: children that cost about as much as a packet should, and one at least. One whose
-/// kind is not known is a packet by itself, for it may be a big one.
+/// kind is not known is a packet by itself, for it may be a big one; of a kind that is short and now and then very long, there are
+/// a few.
 pub(super) fn split_packet(queue: &List, most: usize, least: u64, packet: &List) {
     let (mut goal, mut sum) = (0, 0);
     let (mut kind, mut known) = (0, None);
-    for taken in 0..most {
+    let mut most = most;
+    let mut taken = 0;
+    while taken < most {
         let Some(key) = queue.keys().next() else {
             return;
         };
         if key != kind {
             (kind, known) = (key, cost(key, least));
+            if has_surprised(key) {
+                most = most.min(LOOK_FIRST as usize);
+            }
         }
         if taken == 0 {
             let ready = known.unwrap_or(0).saturating_mul(queue.len() as u64);
@@ -42,6 +48,7 @@ pub(super) fn split_packet(queue: &List, most: usize, least: u64, packet: &List)
             return;
         }
         queue.split_to(1, packet);
+        taken += 1;
     }
 }
 

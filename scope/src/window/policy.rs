@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::costs::OUTLIER;
 pub(super) use super::costs::{
-    estimate, expected, is_known_short, learn, learn_stretch, needs_no_help, set_cost,
+    estimate, expected, has_surprised, is_known_short, learn, learn_stretch, needs_no_help,
+    note_lent, note_stretch, set_cost, suspect,
 };
 use super::hint::{HINTED_HEAVY, Hint};
 pub(super) use super::packets::{may_be_long, split_fitting, split_packet, worth};
@@ -26,7 +27,7 @@ pub(super) const PACKET_MOST: usize = 32;
 const LOOK: u32 = 16;
 /// A window first reads the clock after so many polls of kinds that are known to be cheap: the smallest windows do not
 /// pay for it; and looks again after twice as many, lest those kinds have become heavy.
-const LOOK_FIRST: u32 = 4;
+pub(super) const LOOK_FIRST: u32 = 4;
 /// The same among cheap children, whose polls a clock read would otherwise be felt in.
 const LOOK_CHEAP: u32 = 64;
 /// A child that costs this much is worth asking for help while it is polled.
@@ -212,21 +213,32 @@ impl Policy {
     /// Before a poll, if it is one of another kind or time to look at the clock.
     pub(super) fn pause(&mut self, key: usize) {
         self.run += 1;
-        if key != self.key {
-            self.single = self.run <= 1;
-            self.key = key;
-            self.site = expected(key);
-            self.look = look_for(self.site).min(self.ramp);
-            self.timed = self.samples > 0 || estimate(key) == 0 || self.doubted == key;
-            self.samples = self.samples.saturating_sub(1);
-        }
-        if self.probe > 0 {
+        let is_other = key != self.key;
+        let look = match is_other {
+            true => look_for(key).min(self.ramp),
+            false => self.look,
+        };
+        let probes = self.probe > 0;
+        if probes {
             // Every poll pauses until the probe is over.
             self.timed = true;
             self.run = 0;
             self.looked = None;
-        } else if self.run >= self.look {
+        } else if self.run >= look {
+            // At those before this one.
             self.look();
+        }
+        if is_other {
+            self.single = self.run == 0;
+            self.key = key;
+            self.site = expected(key);
+            self.timed = probes || self.samples > 0 || estimate(key) == 0 || self.doubted == key;
+            self.samples = self.samples.saturating_sub(1);
+            self.look = match self.probe {
+                // What the others were like says nothing of it.
+                0 => look_for(key).min(self.ramp),
+                _ => 0,
+            };
         }
     }
 
@@ -248,11 +260,11 @@ impl Policy {
             self.look = if self.probe > 0 {
                 0
             } else if mean >= BIG {
-                look_for(mean)
+                1
             } else if mean < HEAVY / 4 {
-                LOOK_CHEAP
+                look_after(self.key, LOOK_CHEAP)
             } else {
-                LOOK
+                look_after(self.key, LOOK)
             };
         }
         self.ramp = (self.ramp * 2).min(LOOK_CHEAP);
@@ -267,6 +279,9 @@ impl Policy {
         let known = if self.single { self.site } else { 0 };
         let known = known.max(self.time.checked_div(self.polls).unwrap_or(0));
         let strange = known != 0 && time / polls > known * OUTLIER + HEAVY;
+        if self.single {
+            note_stretch(self.key, time, strange);
+        }
         let before = std::mem::replace(&mut self.doubted, if strange { self.key } else { 0 });
         if strange && before == 0 {
             return polls * known;
@@ -325,7 +340,7 @@ impl Policy {
         if self.timed {
             self.look = 1;
         } else if self.probe == 0 {
-            self.look = look_for(self.site).min(self.look);
+            self.look = look_for(self.key).min(self.look);
         }
     }
 
@@ -414,10 +429,19 @@ impl Policy {
     }
 }
 
-/// Polls between two looks at the clock, for children of this cost: big ones are looked at one by one, so that a
+/// Polls between two looks at the clock, for children of this kind: big ones are looked at one by one, so that a
 /// window of them keeps its budget.
-fn look_for(cost: u64) -> u32 {
-    if cost >= BIG { 1 } else { LOOK }
+fn look_for(key: usize) -> u32 {
+    if expected(key) >= BIG {
+        1
+    } else {
+        look_after(key, LOOK)
+    }
+}
+
+/// So many polls at most, or a few if some of that kind are long.
+fn look_after(key: usize, most: u32) -> u32 {
+    if has_surprised(key) { LOOK_FIRST } else { most }
 }
 
 /// As [`Policy::pays`], with an estimate of the caller's.

@@ -9,6 +9,7 @@ use selvedge_cancel::CancelToken;
 use super::context::Carried;
 use super::handle::Handle;
 use super::helper::{self, Haul};
+use super::here::Role;
 pub(crate) use super::inbox::Pushed;
 use super::inbox::{Chain, Inbox};
 use super::monitor::{Monitor, Size};
@@ -42,9 +43,22 @@ impl Mark {
 pub(crate) fn help<K>(handle: &Handle<'_, K>) -> bool {
     let wanted = handle.core().monitor.ask(usize::MAX);
     if wanted {
-        helper::help(handle.core(), false);
+        helper::help(handle.core());
     }
     wanted
+}
+
+/// In a poll of the owner's: the budget of its window is spent.
+pub(crate) fn spend<K>(handle: &Handle<'_, K>) {
+    let core = handle.core();
+    if matches!(core.role(), Role::Owner) {
+        core.owner.ends_early.set(true);
+    }
+}
+
+/// Whether helpers were sent away while one was inside.
+pub(crate) fn drained<K>(handle: &Handle<'_, K>) -> bool {
+    handle.core().monitor.has_sent_away()
 }
 
 /// References to the core: the scope future, handles, chunks, and clones of the body's waker.

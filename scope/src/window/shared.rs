@@ -44,6 +44,9 @@ pub(super) struct Shared {
     pub(super) away: u32,
     /// Until they do, others may enter for what is short, and for what takes no longer than it is since then.
     pub(super) admits: Option<Instant>,
+    /// For the models: somebody was inside when helpers were sent away.
+    #[cfg(all(test, selvedge_loom))]
+    pub(super) sent_away: bool,
     /// The owner waits for the bell.
     pub(super) waiting: bool,
     /// What makes a packet.
@@ -84,6 +87,8 @@ impl Shared {
             drains: 0,
             away: 0,
             admits: None,
+            #[cfg(all(test, selvedge_loom))]
+            sent_away: false,
             waiting: false,
             size: Size { most: 1, least: 0 },
             context: None,

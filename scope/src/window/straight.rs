@@ -82,7 +82,8 @@ impl Straight<'_> {
         let is_due = owner.turns.is_body_due() || owner.local.is_empty();
         if owner.turns.is_body_ready() && is_due {
             let key = core.body_key(key);
-            if !policy::is_known_short(key) && !self.is_said_short(key) {
+            let is_fine = policy::is_known_short(key) || self.is_said_short(key);
+            if !is_fine || policy::has_surprised(key) {
                 return false;
             }
             owner.turns.take_body();
@@ -93,7 +94,9 @@ impl Straight<'_> {
         } else {
             let left = owner.local.len();
             let next = owner.local.pop_front_if(|head| {
-                policy::needs_no_help(head.key(), left) || self.is_said_short(head.key())
+                let key = head.key();
+                let is_fine = policy::needs_no_help(key, left) || self.is_said_short(key);
+                is_fine && !policy::has_surprised(key)
             });
             let Some(header) = next else {
                 return false;
