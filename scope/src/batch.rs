@@ -50,19 +50,19 @@ impl<F: Future> Batch<F> {
 
     /// Polls everything on the thread that polls the batch.
     pub fn inline(self) -> Self {
-        let _ = self.engine.settings().inline.set(());
+        self.engine.settings().said.inline();
         self
     }
 
     /// Its polls are long.
     pub fn heavy(self) -> Self {
-        let _ = self.engine.settings().hint.set(Hint::Heavy);
+        self.engine.settings().said.hint(Hint::Heavy);
         self
     }
 
     /// Its polls are short.
     pub fn cheap(self) -> Self {
-        let _ = self.engine.settings().hint.set(Hint::Cheap);
+        self.engine.settings().said.hint(Hint::Cheap);
         self
     }
 

@@ -12,7 +12,7 @@ macro_rules! knobs {
         /// Polls every child on the thread that polls the scope: for a body that holds a lock which children
         /// take, such as that of `stdout`. Children must be `Send` all the same.
         pub fn inline(self) -> Self {
-            let _ = self.engine.settings().inline.set(());
+            self.engine.settings().said.inline();
             self
         }
 
@@ -35,7 +35,7 @@ macro_rules! knobs {
         /// assert_eq!(sum, 499_999_500_000);
         /// ```
         pub fn heavy(self) -> Self {
-            let _ = self.engine.settings().hint.set(Hint::Heavy);
+            self.engine.settings().said.hint(Hint::Heavy);
             self
         }
 
@@ -45,7 +45,7 @@ macro_rules! knobs {
         /// that turn out to compute for long are shared as always. For a scope that opens for a moment in code where
         /// waking a thread of the pool, some 10 µs, would be felt.
         pub fn cheap(self) -> Self {
-            let _ = self.engine.settings().hint.set(Hint::Cheap);
+            self.engine.settings().said.hint(Hint::Cheap);
             self
         }
 

@@ -154,7 +154,7 @@ impl<'env, F: Future> Scoped<'env, F> {
     pub fn grace(self, after: Duration) -> Scoped<'env, F, state::Graced> {
         let settings = self.engine.settings();
         settings.limits().grace(after, Location::caller());
-        let _ = settings.graced.set(());
+        settings.said.graced();
         Scoped {
             engine: self.engine,
             following: self.following,

@@ -33,7 +33,9 @@ pub(crate) mod model {
 /// Counters and tables that no protocol depends on; they live in statics, which loom's types cannot.
 pub(crate) mod plain {
     pub(crate) use std::sync::Mutex;
-    pub(crate) use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+    pub(crate) use std::sync::atomic::{
+        AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+    };
 }
 
 /// Locks, whether or not a panic passed through the lock before: no code of this crate unwinds while it

@@ -169,7 +169,7 @@ impl<T, E, F: Future<Output = Result<T, E>>, P> TryScoped<'_, F, E, P> {
     {
         let settings = self.engine.settings();
         settings.limits().grace(after, Location::caller());
-        let _ = settings.graced.set(());
+        settings.said.graced();
         self.cut = Some(E::from);
         self
     }

@@ -338,6 +338,7 @@ impl<F: Future> BatchEngine<F> {
         let is_first = this.stage == Stage::Fresh;
         if is_first {
             this.core.begin();
+            this.core.owner.spawns.set(1);
             this.outputs.reserve_exact(this.len);
             this.stage = Stage::Running;
         }
@@ -362,7 +363,6 @@ impl<F: Future> BatchEngine<F> {
         drop(window);
         drop(ambient);
         // Its members' polls are the task's time, whether or not one of them had to wait.
-        this.core.owner.came_back.set(true);
         here::polled_in_a_row(&this.core, is_first && run != Run::Rest);
         if run == Run::Rest {
             circle::asks_for_scope(&this.core, cx.waker());

@@ -131,7 +131,7 @@ impl Core {
 
     /// Whether something has to happen once the grace is over.
     pub(super) fn minds_abort(&self) -> bool {
-        self.settings.graced.get().is_some()
+        self.settings.said.is_graced()
     }
 
     /// The scope's phase may have changed, or its limits: sets alarms. Runs code of the timer.

@@ -33,6 +33,11 @@ impl Budget {
         self.began + Duration::from_micros(self.lasts.into())
     }
 
+    /// When that was asked, which is when it had lasted for as long as each window may: when it began.
+    pub(super) fn began_long_ago(&self) -> Option<Instant> {
+        self.is_asked().then_some(self.began)
+    }
+
     fn is_asked(&self) -> bool {
         self.whole != 0
     }

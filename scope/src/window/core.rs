@@ -198,7 +198,7 @@ impl Core {
         if let Some(known) = self.owner.may_lend.get() {
             return known;
         }
-        let may = self.settings.inline.get().is_none()
+        let may = !self.settings.said.is_inline()
             && here::lending() != Lending::Never
             && self.has_pool()
             && self.is_sure_of_its_host();
@@ -210,7 +210,7 @@ impl Core {
     /// only.
     pub(crate) fn may_lend_now(&self, estimate: u64, left: usize) -> bool {
         let forced = here::lending() == Lending::Forced;
-        let hint = self.settings.hint.get().filter(|_| left > 1);
+        let hint = self.settings.said.hinted().filter(|_| left > 1);
         let estimate = hint::hinted(estimate, hint);
         let unknown = estimate == 0 && left > 1;
         let pays = || policy::pays(estimate, left, || self.pool().is_hot());
@@ -395,7 +395,6 @@ impl Core {
             return unsafe { self.retire(header) };
         }
         head.word.finish(ended);
-        self.owner.came_back.set(true);
         // SAFETY: it is registered.
         unsafe { self.unlink(header.cast()) };
         self.set_live(self.live() - 1);

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::policy::{BIG, HEAVY, VERY_BIG, nanos, pays};
-use crate::sync::plain::{AtomicU16, AtomicU32, Ordering};
+use crate::sync::plain::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 
 /// A cost this many times what was known is strange, and needs a second look.
 pub(super) const OUTLIER: u64 = 4;
@@ -16,6 +16,8 @@ static SITES: [AtomicU32; 1024] = [const { AtomicU32::new(0) }; 1024];
 
 /// Kinds that are short, but some of whose polls were very long: for how many more looks that is kept in mind.
 static SURPRISES: [AtomicU16; 1024] = [const { AtomicU16::new(0) }; 1024];
+/// Whether there ever was one: most programs need not look which kind it was.
+static ANY_SURPRISE: AtomicBool = AtomicBool::new(false);
 /// Some 60,000 polls: such a scope may have thousands of children, of which a few are long, in each of its rounds. The looks
 /// cost some nanoseconds a poll, if it was the system that put the thread aside.
 const KEPT_IN_MIND: u16 = 16 << 10;
@@ -33,21 +35,29 @@ fn site(key: usize) -> &'static AtomicU32 {
 }
 
 /// Whether some polls of this kind, which is short, were very long, not long ago.
+#[inline]
 pub(super) fn has_surprised(key: usize) -> bool {
-    // Relaxed: a prediction. The same in `note_stretch`.
-    SURPRISES[place(key)].load(Ordering::Relaxed) != 0
+    // Relaxed: a prediction. The same wherever these are used.
+    ANY_SURPRISE.load(Ordering::Relaxed) && SURPRISES[place(key)].load(Ordering::Relaxed) != 0
 }
 
 /// Polls of this kind took this long together, which is `strange`, or as known.
+#[inline]
 pub(super) fn note_stretch(key: usize, time: u64, strange: bool) {
+    if strange || has_surprised(key) {
+        keep_in_mind(key, time, strange);
+    }
+}
+
+#[cold]
+fn keep_in_mind(key: usize, time: u64, strange: bool) {
     let slot = &SURPRISES[place(key)];
     if strange && time >= VERY_BIG {
         slot.store(KEPT_IN_MIND, Ordering::Relaxed);
-    } else if has_surprised(key) {
-        slot.store(
-            slot.load(Ordering::Relaxed).saturating_sub(1),
-            Ordering::Relaxed,
-        );
+        ANY_SURPRISE.store(true, Ordering::Relaxed);
+    } else {
+        let left = slot.load(Ordering::Relaxed).saturating_sub(1);
+        slot.store(left, Ordering::Relaxed);
     }
 }
 
@@ -88,6 +98,7 @@ pub(super) fn needs_no_help(key: usize, left: usize) -> bool {
 pub(super) fn suspect(key: usize) {
     let slot = &SURPRISES[place(key)];
     slot.fetch_max(SUSPECTED, Ordering::Relaxed);
+    ANY_SURPRISE.store(true, Ordering::Relaxed);
 }
 
 /// Polls that were lent took this long together, all of one kind if that is given.

@@ -90,6 +90,8 @@ impl Core {
     pub(super) fn newborn_came(&self) {
         let taken_in = self.taken_in().wrapping_add(1);
         self.count.taken_in.store(taken_in, Ordering::Relaxed);
+        let spawns = &self.owner.spawns;
+        spawns.set(spawns.get().wrapping_add(1));
     }
 
     /// The owner retires one that ended so.

@@ -101,13 +101,18 @@ pub(super) fn side_by_side<R>(f: impl FnOnce(&SideBySide) -> R) -> R {
 /// A poll of this core's scope is over, its window closed. `at_once`: it was the scope's first, and its last.
 #[inline]
 pub(super) fn polled_in_a_row(core: &Core, at_once: bool) {
-    if core.owner.came_back.get() {
-        came_back(core, at_once);
+    if core.owner.came_back.get() | (core.owner.spawns.get() != 0) {
+        kept_its_thread(core, at_once);
     }
 }
 
-/// Somebody in there came back, so this scope has kept the one around it from coming to rest, or the task.
-fn came_back(core: &Core, at_once: bool) {
+/// Somebody in there came back, or there was a child that worked, so this scope has kept the one around it from coming to rest, or
+/// the task.
+fn kept_its_thread(core: &Core, at_once: bool) {
+    let came_back = core.owner.came_back.get();
+    if !came_back && !at_once {
+        return;
+    }
     HERE.with(|here| match here.top() {
         // What a helper's owner has is not this thread's.
         Some(node) => {
@@ -115,9 +120,11 @@ fn came_back(core: &Core, at_once: bool) {
                 around.owner.came_back.set(true);
             }
         }
-        None if at_once => here
-            .row
-            .came_back(core.owner.budget.get().map(|budget| budget.began)),
+        None if at_once => {
+            let budget = core.owner.budget.get();
+            let began = budget.and_then(|budget| budget.began_long_ago());
+            here.row.is_over_at_once(began, came_back);
+        }
         // One that has come to rest: so has its task, as a rule.
         None => {}
     });

@@ -16,7 +16,7 @@ pub(super) const HINTED_HEAVY: u64 = 100_000;
 const HINTED_CHEAP: u64 = 50;
 
 /// What is known of a cost, or said of it.
-pub(super) fn hinted(known: u64, hint: Option<&Hint>) -> u64 {
+pub(super) fn hinted(known: u64, hint: Option<Hint>) -> u64 {
     match hint {
         Some(Hint::Heavy) => known.max(HINTED_HEAVY),
         Some(Hint::Cheap) if known == 0 => HINTED_CHEAP,

@@ -85,7 +85,7 @@ pub(super) struct Row {
     gave_way: Cell<u32>,
     /// After so many the next one need not.
     enough: Cell<u32>,
-    /// Short ones that have ended since the clock was last read for them.
+    /// Short ones that have ended since the clock was last read for them, four for each.
     scopes: Cell<u32>,
     read_at: Cell<Option<Instant>>,
     /// Of the first wakes of scopes: somebody may block the worker of this thread.
@@ -94,6 +94,8 @@ pub(super) struct Row {
 
 /// For so many short scopes the clock is read once.
 const READ_EVERY: u32 = 4;
+/// So many of those in which nobody ever waited count as one: they are as short as any.
+const READY: u32 = 4;
 /// The time from one to the next counts up to here: for longer the task may have been at rest.
 const FROM_ONE_TO_THE_NEXT: Duration = Duration::from_millis(1);
 
@@ -141,14 +143,19 @@ impl Row {
         self.enough.set(GIVE_WAY);
     }
 
-    /// A scope is over with its first poll, in which somebody has come back. When its window began, if the clock was read in it.
-    #[cold]
-    pub(super) fn came_back(&self, began: Option<Instant>) {
-        let scopes = self.scopes.get() + 1;
+    /// A scope is over with its first poll, in which somebody has come back, or else worked. When its window began, if that has
+    /// lasted.
+    #[inline]
+    pub(super) fn is_over_at_once(&self, began: Option<Instant>, came_back: bool) {
+        let scopes = self.scopes.get() + if came_back { READY } else { 1 };
         self.scopes.set(scopes);
-        if began.is_none() && scopes < READ_EVERY {
-            return;
+        if began.is_some() || scopes >= READY * READ_EVERY {
+            self.read(began, scopes);
         }
+    }
+
+    #[cold]
+    fn read(&self, began: Option<Instant>, scopes: u32) {
         let now = Instant::now();
         let between = match began {
             Some(began) => {
@@ -159,7 +166,7 @@ impl Row {
         };
         if let Some(before) = self.read_at.replace(Some(now)) {
             let passed = between.saturating_duration_since(before);
-            self.add(passed.min(scopes * FROM_ONE_TO_THE_NEXT));
+            self.add(passed.min(scopes * FROM_ONE_TO_THE_NEXT / READY));
         }
         self.scopes.set(0);
     }

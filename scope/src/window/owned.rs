@@ -47,7 +47,7 @@ pub(crate) struct Owner {
     pub(super) doubted: Cell<usize>,
     /// In debug builds: the body is at rest and known to wait for one end.
     pub(super) body_waits: Cell<bool>,
-    /// In the last window somebody came to rest and was woken, or a child ended: its polls have taken the task's time.
+    /// In the last window somebody came to rest and was woken.
     pub(super) came_back: Cell<bool>,
     /// The time of that window, or of this one, if it has read the clock.
     pub(super) budget: Cell<Option<Budget>>,
@@ -71,6 +71,7 @@ pub(crate) struct Owner {
     pub(crate) lent: Cell<bool>,
     /// Whether this window may lend: asked once, when it first matters.
     pub(crate) may_lend: Cell<Option<bool>>,
+    /// Children that were spawned, modulo; a batch has been.
     pub(crate) spawns: Cell<u32>,
     /// The owner's place in the chain of its thread, while a window is open.
     pub(super) node: Node,

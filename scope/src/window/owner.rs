@@ -56,8 +56,6 @@ pub(super) struct Window<'a> {
     pub(super) polls: u32,
     /// Polls of the body.
     pub(super) bodies: u32,
-    /// When the clock was last read for them alone.
-    body_looked: Option<Instant>,
     pub(super) most_polls: u32,
     /// Notices taken.
     notices: u32,
@@ -108,14 +106,13 @@ impl<'a> Window<'a> {
             core,
             policy: Policy::new(
                 number,
-                core.settings.hint.get().copied(),
+                core.settings.said.hinted(),
                 core.owner.doubted.get(),
             ),
             packet: List::new(),
             taken: Taken::new(),
             polls: 0,
             bodies: 0,
-            body_looked: None,
             most_polls: policy::BUDGET_POLLS,
             notices: 0,
             withdraws: false,
@@ -229,8 +226,11 @@ impl<'a> Window<'a> {
         } else if self.bodies % policy::BODY_LOOK == policy::BODY_LOOK_FIRST {
             let now = Instant::now();
             turn.looked = Some((now, now));
-            let before = self.body_looked.replace(now);
-            if before.is_some_and(|before| now.saturating_duration_since(before) >= policy::LONG) {
+            let began = self.core.budget(now).began;
+            if self.bodies > policy::BODY_LOOK
+                && self.bodies < 2 * policy::BODY_LOOK
+                && now.saturating_duration_since(began) >= policy::LONG
+            {
                 // Its own polls, or those of others between them: the next ones tell.
                 policy::suspect(key);
             }

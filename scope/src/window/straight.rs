@@ -8,7 +8,6 @@ use std::task::Context;
 
 use super::core::Core;
 use super::here::{self, Frame, Lending};
-use super::hint::Hint;
 use super::owner::{Body, Run, Window};
 use super::{coop, policy};
 
@@ -34,7 +33,7 @@ pub(super) fn run(core: &Core, cx: &Context<'_>, body: &mut dyn Body) -> Run {
     };
     let mut straight = Straight {
         core,
-        hinted: core.settings.hint.get() == Some(&Hint::Cheap),
+        hinted: core.settings.said.is_cheap(),
         number: here::next_window(),
         frame: Some(Window::begin(core)),
         polls: 0,
@@ -62,7 +61,7 @@ fn may_begin(core: &Core) -> bool {
     !core.inbox.has_mail()
         && coop::has_budget()
         && here::lending() != Lending::Forced
-        && core.settings.hint.get() != Some(&Hint::Heavy)
+        && !core.settings.said.is_heavy()
 }
 
 impl Straight<'_> {
