@@ -56,6 +56,8 @@ pub(super) struct Window<'a> {
     pub(super) polls: u32,
     /// Polls of the body.
     pub(super) bodies: u32,
+    /// When the clock was last read for them alone.
+    body_looked: Option<Instant>,
     pub(super) most_polls: u32,
     /// Notices taken.
     notices: u32,
@@ -113,6 +115,7 @@ impl<'a> Window<'a> {
             taken: Taken::new(),
             polls: 0,
             bodies: 0,
+            body_looked: None,
             most_polls: policy::BUDGET_POLLS,
             notices: 0,
             withdraws: false,
@@ -226,11 +229,8 @@ impl<'a> Window<'a> {
         } else if self.bodies % policy::BODY_LOOK == policy::BODY_LOOK_FIRST {
             let now = Instant::now();
             turn.looked = Some((now, now));
-            let began = self.core.budget(now).began;
-            if self.bodies > policy::BODY_LOOK
-                && self.bodies < 2 * policy::BODY_LOOK
-                && now.saturating_duration_since(began) >= policy::LONG
-            {
+            let before = self.body_looked.replace(now);
+            if before.is_some_and(|before| now.saturating_duration_since(before) >= policy::LONG) {
                 // Its own polls, or those of others between them: the next ones tell.
                 policy::suspect(key);
             }
