@@ -18,9 +18,11 @@ static SITES: [AtomicU32; 1024] = [const { AtomicU32::new(0) }; 1024];
 static SURPRISES: [AtomicU16; 1024] = [const { AtomicU16::new(0) }; 1024];
 /// Whether there ever was one: most programs need not look which kind it was.
 static ANY_SURPRISE: AtomicBool = AtomicBool::new(false);
-/// Some 60,000 polls: such a scope may have thousands of children, of which a few are long, in each of its rounds. The looks
-/// cost some nanoseconds a poll, if it was the system that put the thread aside.
+/// Some 60,000 polls, from the second one on: such a scope may have thousands of children, of which a few are long, in each of
+/// its rounds.
 const KEPT_IN_MIND: u16 = 16 << 10;
+/// One alone: it may have been the system that put the thread aside.
+const ONCE: u16 = 1 << 10;
 /// The same, where nobody knows whether it was one of them.
 const SUSPECTED: u16 = 16;
 
@@ -52,12 +54,15 @@ pub(super) fn note_stretch(key: usize, time: u64, strange: bool) {
 #[cold]
 fn keep_in_mind(key: usize, time: u64, strange: bool) {
     let slot = &SURPRISES[place(key)];
-    if strange && time >= VERY_BIG {
-        slot.store(KEPT_IN_MIND, Ordering::Relaxed);
+    let left = slot.load(Ordering::Relaxed);
+    let left = match strange && time >= VERY_BIG {
+        true if left > SUSPECTED => KEPT_IN_MIND,
+        true => ONCE,
+        false => left.saturating_sub(1),
+    };
+    slot.store(left, Ordering::Relaxed);
+    if left > 0 {
         ANY_SURPRISE.store(true, Ordering::Relaxed);
-    } else {
-        let left = slot.load(Ordering::Relaxed).saturating_sub(1);
-        slot.store(left, Ordering::Relaxed);
     }
 }
 
