@@ -92,8 +92,8 @@ use crate::window::{Engine, Handle, Hint, Refusal};
 /// # Turns
 /// A scope gives way after 5 ms, also one whose tasks never have to wait. Those that are polled in one task have these 5 ms
 /// together, one inside the other or side by side, but 250 us each at least. Where several in a row have kept their thread for so
-/// long, the next ones give way in their first poll, until one of them is polled again: a scope that is polled by hand may be
-/// pending, and will be woken, before anything in it has begun. So do sets of futures, and parallel streams; a scope without
+/// long, the next ones give way in their first poll, until one of them is polled again or dropped: a scope that is polled by hand
+/// may be pending, and will be woken, before anything in it has begun. So do sets of futures, and parallel streams; a scope without
 /// children whose body never waits does not count, as no future does that never waits.
 ///
 /// Compares with `futures::future::join_all` (one core, one type) and `std::thread::scope` (threads).

@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::hosts::{current, multi};
-use common::{MODES, burn, guarded_for, on_a_thread};
+use common::{MODES, burn, guarded, guarded_for, on_a_thread};
 use futures::future::select_all;
 use futures::stream::FuturesUnordered;
-use futures::{SinkExt, StreamExt};
+use futures::{FutureExt, SinkExt, StreamExt};
 use futures_channel::oneshot;
 use selvedge_cancel::checkpoint;
 use selvedge_scope::{block_on, join, join_all, lending, scope, try_scope};
@@ -330,6 +330,41 @@ fn scopes_in_a_row_leave_turns_to_other_tasks() {
                     );
                 }
             }
+        }
+    });
+}
+
+/// Of scopes that are tried once and dropped, each in a poll of its own of the task, how many had not begun in a row at most.
+fn not_begun_in_a_row(inside: bool) -> usize {
+    let tries = async || {
+        let (mut row, mut most) = (0_usize, 0);
+        for _ in 0..5000 {
+            let begun = scope(async |s| drop(s.spawn(async { compute() })));
+            row = match begun.now_or_never() {
+                Some(()) => 0,
+                None => row + 1,
+            };
+            most = most.max(row);
+            checkpoint().await.unwrap();
+        }
+        most
+    };
+    let task = async move {
+        match inside {
+            true => scope(async |s| s.spawn(tries()).await).inline().await,
+            false => tries().await,
+        }
+    };
+    futures::executor::block_on(task)
+}
+
+// After each 5 ms of work sixteen were not begun, then thirty-two, and so on.
+#[test]
+fn scopes_that_are_tried_once_and_dropped_are_begun() {
+    guarded_for(Duration::from_secs(120), || {
+        for inside in [false, true] {
+            let most = guarded(move || not_begun_in_a_row(inside));
+            assert!(most <= 1, "{most} in a row, inside: {inside}");
         }
     });
 }

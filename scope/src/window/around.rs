@@ -141,10 +141,10 @@ impl Core {
     #[cold]
     fn give_way_first(&self, waker: &Waker) {
         self.polled_with(waker);
+        self.owner.gave_way.set(true);
         if here::in_window() {
             return wake_at_once(waker);
         }
-        self.owner.gave_way.set(true);
         self.look_around();
         self.wake_later(waker);
     }

@@ -184,6 +184,9 @@ impl Core {
     pub(crate) fn begin_dying(&self) {
         // Release: comes before the mark in the inbox that refuses spawns.
         self.dying.store(1, Ordering::Release);
+        if self.owner.gave_way.take() {
+            here::is_dropped_instead();
+        }
     }
 
     pub(crate) fn describe(&self) -> String {

@@ -80,7 +80,20 @@ pub(super) fn gives_way_first() -> bool {
 /// A scope that gave way in its first poll is polled again.
 #[cold]
 pub(super) fn has_given_way() {
-    HERE.with(|here| here.row.has_given_way());
+    HERE.with(|here| match here.top() {
+        // What is counted there goes by the polls of its members.
+        Some(_) => {}
+        None => here.row.has_given_way(),
+    });
+}
+
+/// It is dropped instead.
+#[cold]
+pub(super) fn is_dropped_instead() {
+    HERE.with(|here| match here.top() {
+        Some(node) => Nested::is_dropped(&node.nested),
+        None => here.row.is_dropped(),
+    });
 }
 
 /// Whether the first wake of a scope that gives way may be put off, as far as earlier ones on this thread say.

@@ -7,21 +7,11 @@ use std::time::{Duration, Instant};
 use super::policy;
 use super::put_off::Lateness;
 
-/// So many scopes give way one after the other. One is not enough: of several that a task waits for at once, the next would
-/// begin in the very poll that the first has given way in, and be over. Nor may it be all of them, since somebody may drop
-/// each that does not end at once, and never come to what it would have done. As long as none is polled again it is twice as many
-/// the next time: a task may wait for the first of still more.
-const GIVE_WAY: u32 = 16;
+/// So many scopes give way one after the other at most. One is not enough: of several that a task waits for at once, the next would
+/// begin in the very poll that the first has given way in, and be over. They are done with it when one of them is polled again or,
+/// since somebody may drop each that does not end at once, and never come to what it would have done, when one is dropped. Should
+/// neither be ever seen, it ends here.
 const GIVE_WAY_MOST: u32 = 1 << 16;
-
-/// Whether so many that gave way are enough, and how many are the next time.
-fn are_enough(gave_way: u32, enough: &mut u32) -> bool {
-    if gave_way < *enough {
-        return false;
-    }
-    *enough = (2 * *enough).min(GIVE_WAY_MOST);
-    true
-}
 
 /// Windows that were opened in one poll of a task in a window around.
 #[derive(Clone, Copy, Debug)]
@@ -31,8 +21,6 @@ pub(super) struct Nested {
     /// When it is enough, from the second one on.
     until: Option<Instant>,
     gave_way: u32,
-    /// After so many the next one need not.
-    enough: u32,
 }
 
 impl Nested {
@@ -44,7 +32,14 @@ impl Nested {
             windows: 0,
             until: None,
             gave_way: 0,
-            enough: GIVE_WAY,
+        }
+    }
+
+    /// One that gave way is dropped.
+    pub(super) fn is_dropped(this: &Cell<Self>) {
+        let nested = this.get();
+        if nested.gave_way > 0 {
+            this.set(Self::of(nested.poll));
         }
     }
 
@@ -62,11 +57,8 @@ impl Nested {
             is_over = now >= *nested.until.get_or_insert(now + policy::BUDGET_TIME);
         }
         nested.gave_way += u32::from(is_over);
-        if are_enough(nested.gave_way, &mut nested.enough) {
-            nested = Self {
-                enough: nested.enough,
-                ..Self::of(poll)
-            };
+        if nested.gave_way >= GIVE_WAY_MOST {
+            nested = Self::of(poll);
         }
         this.set(nested);
         is_over
@@ -75,7 +67,7 @@ impl Nested {
 
 /// Scopes in a thread's polls that no window is around. Whether two of them are in one poll of a task is known to nobody, so
 /// it is counted for how long they have kept the thread. Once they have for the time of a budget, those that are polled for
-/// the first time give way, until one of them is polled again: a task that has been polled anew in between, or another one,
+/// the first time give way, until one of them is polled again, or dropped: a task that has been polled anew in between, or another one,
 /// has a turn too many for it.
 #[derive(Debug)]
 pub(super) struct Row {
@@ -83,8 +75,6 @@ pub(super) struct Row {
     used: Cell<u64>,
     /// How many have given way since it was too much.
     gave_way: Cell<u32>,
-    /// After so many the next one need not.
-    enough: Cell<u32>,
     /// Short ones that have ended since the clock was last read for them, four for each.
     scopes: Cell<u32>,
     read_at: Cell<Option<Instant>>,
@@ -104,7 +94,6 @@ impl Row {
         Self {
             used: Cell::new(0),
             gave_way: Cell::new(0),
-            enough: Cell::new(GIVE_WAY),
             scopes: Cell::new(0),
             read_at: Cell::new(None),
             lateness: Lateness::new(),
@@ -125,10 +114,15 @@ impl Row {
     fn gives_way(&self) {
         let gave_way = self.gave_way.get() + 1;
         self.gave_way.set(gave_way);
-        let mut enough = self.enough.get();
-        if are_enough(gave_way, &mut enough) {
+        if gave_way >= GIVE_WAY_MOST {
             self.begin_anew();
-            self.enough.set(enough);
+        }
+    }
+
+    /// One that gave way is dropped, without ever having been polled again.
+    pub(super) fn is_dropped(&self) {
+        if self.gave_way.get() > 0 {
+            self.begin_anew();
         }
     }
 
@@ -140,7 +134,6 @@ impl Row {
     /// One that gave way is polled again: the task has left others a turn, as a rule. There is a new budget.
     pub(super) fn has_given_way(&self) {
         self.begin_anew();
-        self.enough.set(GIVE_WAY);
     }
 
     /// A scope is over with its first poll, in which somebody has come back, or else worked. When its window began, if that has
@@ -196,7 +189,6 @@ impl Row {
     pub(super) fn swap(&self, other: &Self) {
         self.used.swap(&other.used);
         self.gave_way.swap(&other.gave_way);
-        self.enough.swap(&other.enough);
         self.scopes.swap(&other.scopes);
         self.read_at.swap(&other.read_at);
         self.lateness.swap(&other.lateness);
