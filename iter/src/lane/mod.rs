@@ -201,6 +201,7 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
     // On a slow enough machine a slice is over before anything was done in it: that alone never ends a turn.
     let mut moved = false;
     loop {
+        let mut is_over = false;
         if let Some(waits) = flow.as_mut().as_pin_mut() {
             let (state, share) = desk.work.as_mut().expect("a lane at rest has its work");
             let from = desk.waits.again(S::FAILS);
@@ -216,6 +217,10 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
                     let came = Held::new(came);
                     put_down(flow.as_mut());
                     moved = true;
+                    if !P::WAITS_AT_ONCE {
+                        // One of few, as a rule; but should each item wait, the loop over items comes to no look.
+                        is_over = watch.as_mut().is_some_and(Watch::is_over);
+                    }
                     if let Some(item) = came.give() {
                         if shared.sink.feed(share, from, item) == Verdict::Fail {
                             shared.fail(from.at);
@@ -225,7 +230,7 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
             }
         }
         moved |= desk.next < desk.end;
-        if work_through(shared, desk, watch.as_mut(), flow.as_mut()) {
+        if !is_over && work_through(shared, desk, watch.as_mut(), flow.as_mut()) {
             continue;
         }
         if let (true, Some(watch)) = (desk.next < desk.end, &mut watch) {

@@ -1,11 +1,13 @@
-//! Pipelines that a task runs in a loop, each over in one poll: those beside the task have turns.
+//! Those beside a task that runs pipelines have turns, which are counted.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use selvedge_iter::IntoPar;
+use selvedge_scope::Pool;
 
 // Lanes that are over in one poll had their thread for as long as the loop went on.
 #[test]
@@ -35,4 +37,37 @@ fn pipelines_in_a_row_leave_turns_to_those_beside_them() {
     // Those of 5 ms are 250 at most, and the machine may be busy.
     let opened = opened.load(Ordering::SeqCst);
     assert!(opened <= TURNS * 1000, "{opened} for {TURNS} turns");
+}
+
+// Each error waited for the stage behind, and was ready at once; between them nobody looked at the clock.
+#[test]
+fn lane_whose_items_all_fail_leaves_turns() {
+    let alone = Pool::builder().threads(0).build();
+    let (items, made) = (1000, &AtomicUsize::new(0));
+    let run = (0..items)
+        .into_par()
+        .on(&alone)
+        .concurrency(items)
+        .batch(items)
+        .try_fold(
+            || 0,
+            |_, n| {
+                made.fetch_add(1, Ordering::SeqCst);
+                let from = Instant::now();
+                while from.elapsed() < Duration::from_micros(100) {}
+                Err::<usize, _>(n)
+            },
+        )
+        .then(async |failed| failed.unwrap_or_else(|n| n));
+    let mut run = pin!(run.count());
+    let mut most = 0;
+    let count = futures::executor::block_on(poll_fn(|cx| {
+        let before = made.load(Ordering::SeqCst);
+        let polled = run.as_mut().poll(cx);
+        most = most.max(made.load(Ordering::SeqCst) - before);
+        polled
+    }));
+    assert_eq!(count, items);
+    // 5 ms are 50 of them.
+    assert!(most <= 200, "{most} items in a poll");
 }
