@@ -5,7 +5,7 @@
 mod common;
 
 use std::future::{Future, pending};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use common::hosts::{current, multi};
 use common::{MODES, burn, guarded, guarded_for, on_a_thread};
 use futures::future::select_all;
 use futures::stream::FuturesUnordered;
-use futures::{FutureExt, SinkExt, StreamExt};
+use futures::{FutureExt, SinkExt, StreamExt, poll};
 use futures_channel::oneshot;
 use selvedge_cancel::checkpoint;
 use selvedge_scope::{block_on, join, join_all, lending, scope, try_scope};
@@ -61,9 +61,11 @@ enum Inner {
     Ready,
     /// Some futures that never wait.
     JoinReady,
+    /// A scope that is polled once by hand, and then waited for.
+    Tried,
 }
 
-const INNER: [Inner; 22] = [
+const INNER: [Inner; 23] = [
     Inner::Child,
     Inner::Body,
     Inner::Handle,
@@ -86,6 +88,7 @@ const INNER: [Inner; 22] = [
     Inner::First(40),
     Inner::Ready,
     Inner::JoinReady,
+    Inner::Tried,
 ];
 
 fn compute() {
@@ -139,6 +142,12 @@ impl Inner {
                 done.await.unwrap();
             }
             Self::Ready => scope(async |s| drop(s.spawn(async { compute() }))).await,
+            Self::Tried => {
+                let mut tried = pin!(child());
+                if poll!(tried.as_mut()).is_pending() {
+                    tried.await;
+                }
+            }
             Self::JoinReady => drop(join_all((0..2).map(async |_| compute())).await),
             Self::Join => drop(join((work(), work())).await),
             Self::JoinAll => drop(join_all((0..3).map(|_| work())).await),

@@ -5,6 +5,7 @@ use std::task::Waker;
 use super::coop;
 use super::core::Core;
 use super::here::{self, Around, PollId};
+use super::in_a_row::GaveWay;
 use super::parent::Seen;
 use super::put_off::{Due, PutOff};
 use crate::task::quietly;
@@ -125,10 +126,8 @@ impl Core {
     #[inline]
     pub(super) fn puts_off_poll(&self, is_first: bool, waker: &Waker) -> bool {
         if !is_first {
-            if self.owner.gave_way.take() {
-                here::has_given_way();
-            }
-            return self.polled_early(waker);
+            let again = self.owner.gave_way.get() != GaveWay::Never && self.gives_way_again(waker);
+            return again || self.polled_early(waker);
         }
         // Should it go on, the waker is noted when it comes to closing.
         let gives_way = here::gives_way_first();
@@ -140,8 +139,28 @@ impl Core {
 
     #[cold]
     fn give_way_first(&self, waker: &Waker) {
+        self.owner.gave_way.set(GaveWay::First);
+        self.wake_for_another(waker);
+        here::has_told();
+    }
+
+    /// It gave way in its first poll. In the same poll of its task it may be polled again, where it was tried once and is waited
+    /// for then: once more. But not for ever, for somebody may poll it in a loop.
+    #[cold]
+    fn gives_way_again(&self, waker: &Waker) -> bool {
+        let before = self.owner.gave_way.replace(GaveWay::Never);
+        let again = before == GaveWay::First && here::gave_way_just_now();
+        if again {
+            self.owner.gave_way.set(GaveWay::Twice);
+            self.wake_for_another(waker);
+        } else {
+            here::has_given_way();
+        }
+        again
+    }
+
+    fn wake_for_another(&self, waker: &Waker) {
         self.polled_with(waker);
-        self.owner.gave_way.set(true);
         if here::in_window() {
             return wake_at_once(waker);
         }

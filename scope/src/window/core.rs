@@ -14,6 +14,7 @@ use super::body::BODY;
 use super::core_ref::CoreRef;
 use super::count::Count;
 use super::here::{self, Lending, Role};
+use super::in_a_row::GaveWay;
 use super::inbox::{Chain, Inbox, Pushed};
 use super::monitor::{LazyMonitor, Size};
 use super::notice::Notice;
@@ -184,7 +185,7 @@ impl Core {
     pub(crate) fn begin_dying(&self) {
         // Release: comes before the mark in the inbox that refuses spawns.
         self.dying.store(1, Ordering::Release);
-        if self.owner.gave_way.take() {
+        if self.owner.gave_way.replace(GaveWay::Never) != GaveWay::Never {
             here::is_dropped_instead();
         }
     }

@@ -77,6 +77,21 @@ pub(super) fn gives_way_first() -> bool {
     })
 }
 
+/// A scope has given way in its first poll, and its task is woken.
+#[cold]
+pub(super) fn has_told() {
+    HERE.with(|here| here.row.has_told());
+}
+
+/// Whether this is the same poll of the task, perhaps, in which a scope has given way before.
+#[cold]
+pub(super) fn gave_way_just_now() -> bool {
+    HERE.with(|here| match here.top() {
+        Some(node) => Nested::gave_way_in(&node.nested, node.polls.get()),
+        None => here.row.gave_way_just_now(),
+    })
+}
+
 /// A scope that gave way in its first poll is polled again.
 #[cold]
 pub(super) fn has_given_way() {

@@ -13,6 +13,17 @@ use super::put_off::Lateness;
 /// neither be ever seen, it ends here.
 const GIVE_WAY_MOST: u32 = 1 << 16;
 
+/// Whether a scope has given way before anybody in it was polled, and was not polled since, or once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GaveWay {
+    Never,
+    First,
+    Twice,
+}
+
+/// So soon after a scope gave way it is the same poll of its task that comes to it again, perhaps.
+const JUST_NOW: Duration = Duration::from_micros(50);
+
 /// Windows that were opened in one poll of a task in a window around.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Nested {
@@ -33,6 +44,12 @@ impl Nested {
             until: None,
             gave_way: 0,
         }
+    }
+
+    /// Whether one gave way in this poll.
+    pub(super) fn gave_way_in(this: &Cell<Self>, poll: u32) -> bool {
+        let nested = this.get();
+        nested.poll == poll && nested.gave_way > 0
     }
 
     /// One that gave way is dropped.
@@ -75,6 +92,8 @@ pub(super) struct Row {
     used: Cell<u64>,
     /// How many have given way since it was too much.
     gave_way: Cell<u32>,
+    /// When the last one did.
+    gave_way_at: Cell<Option<Instant>>,
     /// Short ones that have ended since the clock was last read for them, four for each.
     scopes: Cell<u32>,
     read_at: Cell<Option<Instant>>,
@@ -94,6 +113,7 @@ impl Row {
         Self {
             used: Cell::new(0),
             gave_way: Cell::new(0),
+            gave_way_at: Cell::new(None),
             scopes: Cell::new(0),
             read_at: Cell::new(None),
             lateness: Lateness::new(),
@@ -129,6 +149,17 @@ impl Row {
     fn begin_anew(&self) {
         self.used.set(0);
         self.gave_way.set(0);
+    }
+
+    /// One has given way, and its task is woken.
+    pub(super) fn has_told(&self) {
+        self.gave_way_at.set(Some(Instant::now()));
+    }
+
+    /// Whether one gave way just now.
+    pub(super) fn gave_way_just_now(&self) -> bool {
+        let at = self.gave_way_at.get();
+        at.is_some_and(|at| at.elapsed() < JUST_NOW)
     }
 
     /// One that gave way is polled again: the task has left others a turn, as a rule. There is a new budget.
@@ -189,6 +220,7 @@ impl Row {
     pub(super) fn swap(&self, other: &Self) {
         self.used.swap(&other.used);
         self.gave_way.swap(&other.gave_way);
+        self.gave_way_at.swap(&other.gave_way_at);
         self.scopes.swap(&other.scopes);
         self.read_at.swap(&other.read_at);
         self.lateness.swap(&other.lateness);

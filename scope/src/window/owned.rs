@@ -6,6 +6,7 @@ use super::around::FirstPutOff;
 use super::budget::Budget;
 use super::coop;
 use super::here::{Node, PollId};
+use super::in_a_row::GaveWay;
 use super::put_off::{Lateness, PutOff};
 use super::turns::Turns;
 use crate::task::{AllList, Arena, List};
@@ -56,7 +57,7 @@ pub(crate) struct Owner {
     /// Among how many the time was divided then.
     pub(super) share: Cell<u32>,
     /// It gave way in its first poll, to others than those of a window around, and was not polled again yet.
-    pub(super) gave_way: Cell<bool>,
+    pub(super) gave_way: Cell<GaveWay>,
     /// What became of the first wake that was put off.
     pub(super) first_put_off: Cell<FirstPutOff>,
     /// There is a notice to take.
@@ -102,7 +103,7 @@ impl Owner {
             doubted: Cell::new(0),
             body_waits: Cell::new(false),
             came_back: Cell::new(false),
-            gave_way: Cell::new(false),
+            gave_way: Cell::new(GaveWay::Never),
             first_put_off: Cell::new(FirstPutOff::NotYet),
             budget: Cell::new(None),
             round: Cell::new(0),
@@ -185,7 +186,7 @@ impl Owner {
         *doubted = Cell::new(0);
         *body_waits = Cell::new(false);
         *came_back = Cell::new(false);
-        *gave_way = Cell::new(false);
+        *gave_way = Cell::new(GaveWay::Never);
         *first_put_off = Cell::new(FirstPutOff::NotYet);
         *budget = Cell::new(None);
         *round = Cell::new(0);
