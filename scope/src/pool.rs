@@ -10,7 +10,7 @@ use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use crate::pool_builder::{PoolBuilder, Threads};
-use crate::pool_queue::{HandedOn, Help, Queue};
+use crate::pool_queue::{Help, Queue};
 use crate::sync::plain::{AtomicU64, AtomicUsize, Mutex, Ordering};
 use crate::task::quietly;
 
@@ -280,22 +280,10 @@ fn job(queue: Arc<Queue>, threads: usize) -> Box<dyn FnOnce() + Send> {
         if more {
             rayon_core::spawn(job(queue, threads));
         }
-        match help {
-            Some(help) if help.may_help(on_top) => help.help(),
-            Some(help) => hand_on(help),
-            None => {}
+        if let Some(help) = help {
+            help(on_top);
         }
     })
-}
-
-/// This thread may not help, in the midst of a poll, say, in which it waits inside rayon. Others are idle, perhaps. A job in its
-/// own queue it would take again itself.
-#[cold]
-fn hand_on(help: Help) {
-    let handed = HandedOn::new(help);
-    // Dropped with the last of these jobs.
-    let offer = move |_: rayon_core::BroadcastContext<'_>| handed.offer(is_on_top());
-    let _ = catch_unwind(AssertUnwindSafe(|| rayon_core::spawn_broadcast(offer)));
 }
 
 /// Lets this thread of a rayon pool run a job, in `yields`, while its owner waits.

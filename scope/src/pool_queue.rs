@@ -5,8 +5,7 @@
 //! piled up behind threads that were busy for long.
 //!
 //! A job is nobody's own: it helps whoever stands first. One that a thread takes while it waits for helpers itself, and may
-//! not help, is handed on, once each time. One whose thread may not help at all, since it is in the midst of a poll, say, is
-//! offered to each thread of the pool.
+//! not help, is handed on, once each time.
 //!
 //! While there are entries there is a job to come: who enters one hands a job over unless enough are on their way, and a
 //! job that starts and leaves entries behind hands the next one over before it helps.
@@ -16,53 +15,8 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use crate::sync::plain::Mutex;
 
-/// What a job does for somebody who wants help.
-pub(crate) trait Helps: Send + Sync {
-    /// Whether this thread may, which has other work below it on its stack or not.
-    fn may_help(&self, on_top: bool) -> bool;
-    /// Helps once, on a thread that may.
-    fn help(&self);
-    /// Nobody comes, this time.
-    fn refuse(&self);
-}
-
-pub(crate) type Help = Arc<dyn Helps>;
-
-/// A job's help, which that thread may not give: for whichever thread is the first that may.
-pub(crate) struct HandedOn(Mutex<Option<Help>>);
-
-impl HandedOn {
-    pub(crate) fn new(help: Help) -> Self {
-        Self(Mutex::new(Some(help)))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Help>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// On each thread of the pool, once.
-    pub(crate) fn offer(&self, on_top: bool) {
-        let help = {
-            let mut left = self.lock();
-            match &*left {
-                Some(help) if help.may_help(on_top) => left.take(),
-                _ => None,
-            }
-        };
-        if let Some(help) = help {
-            help.help();
-        }
-    }
-}
-
-impl Drop for HandedOn {
-    fn drop(&mut self) {
-        let left = self.lock().take();
-        if let Some(help) = left {
-            help.refuse();
-        }
-    }
-}
+/// Helps once; it is told whether the thread has other work below it on its stack.
+pub(crate) type Help = Arc<dyn Fn(bool) + Send + Sync>;
 
 /// Those who want help.
 #[derive(Default)]
@@ -157,55 +111,10 @@ impl State {
 mod tests {
     use std::sync::Arc;
 
-    use super::{HandedOn, Help, Helps, Queue};
-    use crate::sync::plain::{AtomicUsize, Ordering};
-
-    #[derive(Default)]
-    struct Counts {
-        helped: AtomicUsize,
-        refused: AtomicUsize,
-    }
-
-    impl Helps for Counts {
-        fn may_help(&self, on_top: bool) -> bool {
-            !on_top
-        }
-
-        fn help(&self) {
-            self.helped.fetch_add(1, Ordering::Relaxed);
-        }
-
-        fn refuse(&self) {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    impl Counts {
-        fn counted(&self) -> (usize, usize) {
-            let count = |of: &AtomicUsize| of.load(Ordering::Relaxed);
-            (count(&self.helped), count(&self.refused))
-        }
-    }
+    use super::{Help, Queue};
 
     fn help() -> Help {
-        Arc::new(Counts::default())
-    }
-
-    #[test]
-    fn what_is_handed_on_helps_once_or_is_refused_once() {
-        let counts = Arc::new(Counts::default());
-        let handed = HandedOn::new(counts.clone());
-        handed.offer(true);
-        assert_eq!(counts.counted(), (0, 0));
-        handed.offer(false);
-        handed.offer(false);
-        drop(handed);
-        assert_eq!(counts.counted(), (1, 0));
-        let handed = HandedOn::new(counts.clone());
-        handed.offer(true);
-        drop(handed);
-        assert_eq!(counts.counted(), (1, 1));
-        assert_eq!(Arc::strong_count(&counts), 1);
+        Arc::new(|_| ())
     }
 
     #[test]

@@ -263,7 +263,7 @@ impl Core {
             self.acquire();
             // SAFETY: the reference was counted just now.
             let core = unsafe { CoreRef::adopt(self.as_ptr()) };
-            Arc::new(helper::Asked(core))
+            Arc::new(move |on_top| helper::help(&core, on_top))
         };
         if let Err(asked) = pool.ask(self.number(), help) {
             self.monitor.unask(asked);

@@ -14,15 +14,14 @@ const FIRST: u64 = 10_000;
 /// Learnt costs by kind of future, in nanoseconds; zero is unknown. A collision costs a wrong guess.
 static SITES: [AtomicU32; 1024] = [const { AtomicU32::new(0) }; 1024];
 
-/// Kinds that are short, but some of whose polls were very long: for how many more looks that is kept in mind.
+/// Kinds that are short, but some of whose polls were very long: for how many more polls that is kept in mind.
 static SURPRISES: [AtomicU16; 1024] = [const { AtomicU16::new(0) }; 1024];
 /// Whether there ever was one: most programs need not look which kind it was.
 static ANY_SURPRISE: AtomicBool = AtomicBool::new(false);
-/// Some 60,000 polls, from the second one on: such a scope may have thousands of children, of which a few are long, in each of
-/// its rounds.
-const KEPT_IN_MIND: u16 = 16 << 10;
+/// From the second one on: a scope may have thousands of children, of which a few are long, in each of its rounds.
+const KEPT_IN_MIND: u16 = 60_000;
 /// One alone: it may have been the system that put the thread aside.
-const ONCE: u16 = 1 << 10;
+const ONCE: u16 = 4096;
 /// The same, where nobody knows whether it was one of them.
 const SUSPECTED: u16 = 16;
 
@@ -43,22 +42,22 @@ pub(super) fn has_surprised(key: usize) -> bool {
     ANY_SURPRISE.load(Ordering::Relaxed) && SURPRISES[place(key)].load(Ordering::Relaxed) != 0
 }
 
-/// Polls of this kind took this long together, which is `strange`, or as known.
+/// So many polls of this kind took this long together, which is `strange`, or as known.
 #[inline]
-pub(super) fn note_stretch(key: usize, time: u64, strange: bool) {
+pub(super) fn note_stretch(key: usize, polls: u64, time: u64, strange: bool) {
     if strange || has_surprised(key) {
-        keep_in_mind(key, time, strange);
+        keep_in_mind(key, polls, time, strange);
     }
 }
 
 #[cold]
-fn keep_in_mind(key: usize, time: u64, strange: bool) {
+fn keep_in_mind(key: usize, polls: u64, time: u64, strange: bool) {
     let slot = &SURPRISES[place(key)];
     let left = slot.load(Ordering::Relaxed);
     let left = match strange && time >= VERY_BIG {
         true if left > SUSPECTED => KEPT_IN_MIND,
         true => ONCE,
-        false => left.saturating_sub(1),
+        false => left.saturating_sub(u16::try_from(polls).unwrap_or(u16::MAX)),
     };
     slot.store(left, Ordering::Relaxed);
     if left > 0 {
@@ -111,7 +110,7 @@ pub(super) fn note_lent(key: Option<usize>, from: Instant, until: Instant) {
     if let Some(key) = key.filter(|&key| is_known_short(key)) {
         let time = nanos(from, until);
         if time >= VERY_BIG {
-            note_stretch(key, time, true);
+            note_stretch(key, 1, time, true);
         }
     }
 }
@@ -137,7 +136,7 @@ pub(super) fn learn_stretch(key: usize, polls: usize, from: Instant, until: Inst
     let known = estimate(key);
     learn(key, believable(known, mean));
     let strange = known != 0 && mean > known * OUTLIER + HEAVY;
-    note_stretch(key, time, strange);
+    note_stretch(key, polls as u64, time, strange);
     !strange
 }
 

@@ -8,13 +8,11 @@ use selvedge_cancel::ambient::{self, Cancellations};
 
 use super::coop::{self, Runtime};
 use super::core::Core;
-use super::core_ref::CoreRef;
 use super::here::{self, Frame, Node};
 use super::monitor::{Monitor, Next, Visit};
 use super::policy;
 use super::stats;
 use super::step::{Side, Stepped, end, step};
-use crate::pool_queue::Helps;
 use crate::task::{Kind, List, Task, links_of, quietly};
 
 /// What a helper has gathered since its last exchange.
@@ -175,31 +173,13 @@ impl Drop for Inside<'_> {
     }
 }
 
-/// What a window asks the pool for.
-pub(super) struct Asked(pub(super) CoreRef);
-
-impl Helps for Asked {
-    fn may_help(&self, on_top: bool) -> bool {
-        may_help(on_top)
-    }
-
-    fn help(&self) {
-        help(&self.0);
-    }
-
-    fn refuse(&self) {
-        self.0.monitor.unask(1);
-    }
-}
-
-/// Whether this thread may enter a window: not on top of another poll (rule L1), nor below other work of the pool's own.
-fn may_help(on_top: bool) -> bool {
-    !on_top && !here::in_window() && !coop::in_runtime()
-}
-
-/// What a helper does, one that was asked for, on a thread that may.
-pub(super) fn help(core: &Core) {
-    let Some((context, visit)) = core.monitor.enter(!may_help(false)) else {
+/// The job that a window hands to the pool.
+///
+/// `on_top`: the thread has other work on its stack already.
+pub(super) fn help(core: &Core, on_top: bool) {
+    // A job that starts on top of another poll just returns (rule L1).
+    let busy = here::in_window() || on_top || coop::in_runtime();
+    let Some((context, visit)) = core.monitor.enter(busy) else {
         return;
     };
     let inside = Inside {

@@ -280,7 +280,7 @@ impl Policy {
         let known = known.max(self.time.checked_div(self.polls).unwrap_or(0));
         let strange = known != 0 && time / polls > known * OUTLIER + HEAVY;
         if self.single {
-            note_stretch(self.key, time, strange);
+            note_stretch(self.key, polls, time, strange);
         }
         let before = std::mem::replace(&mut self.doubted, if strange { self.key } else { 0 });
         if strange && before == 0 {

@@ -43,7 +43,7 @@ impl Mark {
 pub(crate) fn help<K>(handle: &Handle<'_, K>) -> bool {
     let wanted = handle.core().monitor.ask(usize::MAX);
     if wanted {
-        helper::help(handle.core());
+        helper::help(handle.core(), false);
     }
     wanted
 }
