@@ -377,3 +377,20 @@ fn scopes_that_are_tried_once_and_dropped_are_begun() {
         }
     });
 }
+
+// Each loop had 5 ms in each poll of the task.
+#[test]
+fn loops_of_scopes_side_by_side_in_a_task_have_the_time_of_one() {
+    const LOOPS: usize = 16;
+    guarded_for(Duration::from_secs(120), || {
+        let (opened, other) = (&AtomicUsize::new(0), &AtomicUsize::new(0));
+        let loops = (0..LOOPS).map(|_| opens(Inner::Child, opened, other));
+        let all = async { futures::join!(turns(other), futures::future::join_all(loops)) };
+        let ((), _) = futures::executor::block_on(all);
+        let opened = opened.load(Ordering::SeqCst);
+        assert!(
+            opened <= TURNS * BUDGET * 4,
+            "{opened} scopes for {TURNS} turns"
+        );
+    });
+}

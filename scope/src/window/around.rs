@@ -141,7 +141,7 @@ impl Core {
     fn give_way_first(&self, waker: &Waker) {
         self.owner.gave_way.set(GaveWay::First);
         self.wake_for_another(waker);
-        here::has_told();
+        self.owner.gave_way_in.set(here::has_told());
     }
 
     /// It gave way in its first poll. In the same poll of its task it may be polled again, where it was tried once and is waited
@@ -154,7 +154,7 @@ impl Core {
             self.owner.gave_way.set(GaveWay::Twice);
             self.wake_for_another(waker);
         } else {
-            here::has_given_way();
+            here::has_given_way(self.owner.gave_way_in.get());
         }
         again
     }

@@ -226,8 +226,7 @@ impl Window<'_> {
     ) {
         let core = self.core;
         let is_short = policy::is_known_short(key);
-        let goes = policy::may_be_very_big(policy::estimate(key));
-        if goes {
+        if !is_short {
             // The poll of the scope ends no sooner, whoever comes back meanwhile.
             core.monitor.owner_goes(drain.from);
         }
@@ -240,7 +239,7 @@ impl Window<'_> {
         // A model has no clock.
         drain.surprised |= is_short && !cfg!(selvedge_loom) && from.elapsed() >= policy::LONG;
         core.set_big(false);
-        if goes {
+        if !is_short {
             core.monitor.owner_is_back();
         }
     }

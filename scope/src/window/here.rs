@@ -77,10 +77,13 @@ pub(super) fn gives_way_first() -> bool {
     })
 }
 
-/// A scope has given way in its first poll, and its task is woken.
+/// A scope has given way in its first poll, and its task is woken. In which round of them that was.
 #[cold]
-pub(super) fn has_told() {
-    HERE.with(|here| here.row.has_told());
+pub(super) fn has_told() -> u32 {
+    HERE.with(|here| {
+        here.row.has_told();
+        here.row.round()
+    })
 }
 
 /// Whether this is the same poll of the task, perhaps, in which a scope has given way before.
@@ -94,11 +97,11 @@ pub(super) fn gave_way_just_now() -> bool {
 
 /// A scope that gave way in its first poll is polled again.
 #[cold]
-pub(super) fn has_given_way() {
+pub(super) fn has_given_way(round: u32) {
     HERE.with(|here| match here.top() {
         // What is counted there goes by the polls of its members.
         Some(_) => {}
-        None => here.row.has_given_way(),
+        None => here.row.has_given_way(round),
     });
 }
 

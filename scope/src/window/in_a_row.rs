@@ -90,8 +90,15 @@ impl Nested {
 pub(super) struct Row {
     /// In nanoseconds.
     used: Cell<u64>,
+    /// So much is too much.
+    most: Cell<u64>,
     /// How many have given way since it was too much.
     gave_way: Cell<u32>,
+    /// How many had, when they began anew: one task may have them side by side, in loops, and polls all of them at once. So each of
+    /// them has a part of the time, as windows side by side have.
+    share: Cell<u32>,
+    /// How often they began anew, modulo.
+    round: Cell<u32>,
     /// When the last one did.
     gave_way_at: Cell<Option<Instant>>,
     /// Short ones that have ended since the clock was last read for them, four for each.
@@ -112,7 +119,10 @@ impl Row {
     pub(super) const fn new() -> Self {
         Self {
             used: Cell::new(0),
+            most: Cell::new(nanos(policy::BUDGET_TIME)),
             gave_way: Cell::new(0),
+            share: Cell::new(1),
+            round: Cell::new(0),
             gave_way_at: Cell::new(None),
             scopes: Cell::new(0),
             read_at: Cell::new(None),
@@ -123,7 +133,7 @@ impl Row {
     /// A scope is polled for the first time. `true`: it has to give way first.
     #[inline]
     pub(super) fn is_over(&self) -> bool {
-        let is_over = self.used.get() >= nanos(policy::BUDGET_TIME);
+        let is_over = self.used.get() >= self.most.get();
         if is_over {
             self.gives_way();
         }
@@ -147,8 +157,15 @@ impl Row {
     }
 
     fn begin_anew(&self) {
+        self.share.set(self.gave_way.replace(0).max(1));
+        self.round.set(self.round.get().wrapping_add(1));
         self.used.set(0);
-        self.gave_way.set(0);
+        self.most.set(nanos(policy::BUDGET_TIME));
+    }
+
+    /// Whoever gives way now notes this.
+    pub(super) fn round(&self) -> u32 {
+        self.round.get()
     }
 
     /// One has given way, and its task is woken.
@@ -163,8 +180,15 @@ impl Row {
     }
 
     /// One that gave way is polled again: the task has left others a turn, as a rule. There is a new budget.
-    pub(super) fn has_given_way(&self) {
-        self.begin_anew();
+    ///
+    /// If others have come back since then, which gave way in the same `round`, its task may be in the same poll.
+    pub(super) fn has_given_way(&self, round: u32) {
+        if round == self.round.get() {
+            self.begin_anew();
+        }
+        let part = policy::BUDGET_TIME / self.share.get();
+        self.used.set(0);
+        self.most.set(nanos(part.max(policy::BUDGET_LEAST)));
     }
 
     /// A scope is over with its first poll, in which somebody has come back, or else worked. When its window began, if that has
@@ -219,7 +243,10 @@ impl Row {
 
     pub(super) fn swap(&self, other: &Self) {
         self.used.swap(&other.used);
+        self.most.swap(&other.most);
         self.gave_way.swap(&other.gave_way);
+        self.share.swap(&other.share);
+        self.round.swap(&other.round);
         self.gave_way_at.swap(&other.gave_way_at);
         self.scopes.swap(&other.scopes);
         self.read_at.swap(&other.read_at);

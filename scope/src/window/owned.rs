@@ -56,8 +56,10 @@ pub(crate) struct Owner {
     pub(super) round: Cell<u32>,
     /// Among how many the time was divided then.
     pub(super) share: Cell<u32>,
-    /// It gave way in its first poll, to others than those of a window around, and was not polled again yet.
+    /// It gave way in its first poll, and was not polled again yet.
     pub(super) gave_way: Cell<GaveWay>,
+    /// In which round of them.
+    pub(super) gave_way_in: Cell<u32>,
     /// What became of the first wake that was put off.
     pub(super) first_put_off: Cell<FirstPutOff>,
     /// There is a notice to take.
@@ -104,6 +106,7 @@ impl Owner {
             body_waits: Cell::new(false),
             came_back: Cell::new(false),
             gave_way: Cell::new(GaveWay::Never),
+            gave_way_in: Cell::new(0),
             first_put_off: Cell::new(FirstPutOff::NotYet),
             budget: Cell::new(None),
             round: Cell::new(0),
@@ -152,6 +155,7 @@ impl Owner {
             body_waits,
             came_back,
             gave_way,
+            gave_way_in: _,
             first_put_off,
             budget,
             round,

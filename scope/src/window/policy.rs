@@ -232,7 +232,11 @@ impl Policy {
             self.single = self.run == 0;
             self.key = key;
             self.site = expected(key);
-            self.timed = probes || self.samples > 0 || estimate(key) == 0 || self.doubted == key;
+            self.timed = probes
+                || self.samples > 0
+                || estimate(key) == 0
+                || self.doubted == key
+                || has_surprised(key);
             self.samples = self.samples.saturating_sub(1);
             self.look = match self.probe {
                 // What the others were like says nothing of it.
