@@ -35,6 +35,11 @@ fn site(key: usize) -> &'static AtomicU32 {
     &SITES[place(key)]
 }
 
+/// Whether there ever was a kind of which the below is true.
+pub(super) fn were_surprises() -> bool {
+    ANY_SURPRISE.load(Ordering::Relaxed)
+}
+
 /// Whether some polls of this kind, which is short, were very long, not long ago.
 #[inline]
 pub(super) fn has_surprised(key: usize) -> bool {

@@ -10,6 +10,7 @@ use super::circle::Asked;
 use super::core::Core;
 use super::helper::Haul;
 use super::in_a_row::{Nested, Row};
+use super::policy;
 use super::side_by_side::{SideBySide, Task};
 use crate::task::Header;
 
@@ -153,7 +154,11 @@ fn kept_its_thread(core: &Core, at_once: bool) {
         }
         None if at_once => {
             let budget = core.owner.budget.get();
-            let began = budget.and_then(|budget| budget.began_long_ago());
+            // What was not looked at may have been long.
+            let began = match policy::were_surprises() {
+                true => budget.map(|budget| budget.began),
+                false => budget.and_then(|budget| budget.began_long_ago()),
+            };
             here.row.is_over_at_once(began, came_back);
         }
         // One that has come to rest: so has its task, as a rule.

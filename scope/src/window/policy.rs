@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::costs::OUTLIER;
 pub(super) use super::costs::{
     estimate, expected, has_surprised, is_known_short, learn, learn_stretch, needs_no_help,
-    note_lent, note_stretch, set_cost, suspect,
+    note_lent, note_stretch, set_cost, suspect, were_surprises,
 };
 use super::hint::{HINTED_HEAVY, Hint};
 pub(super) use super::packets::{may_be_long, split_fitting, split_packet, worth};
@@ -215,7 +215,7 @@ impl Policy {
         self.run += 1;
         let is_other = key != self.key;
         let look = match is_other {
-            true => look_for(key).min(self.ramp),
+            true => look_at(key).min(self.ramp),
             false => self.look,
         };
         let probes = self.probe > 0;
@@ -232,15 +232,11 @@ impl Policy {
             self.single = self.run == 0;
             self.key = key;
             self.site = expected(key);
-            self.timed = probes
-                || self.samples > 0
-                || estimate(key) == 0
-                || self.doubted == key
-                || has_surprised(key);
+            self.timed = probes || self.samples > 0 || estimate(key) == 0 || self.doubted == key;
             self.samples = self.samples.saturating_sub(1);
             self.look = match self.probe {
                 // What the others were like says nothing of it.
-                0 => look_for(key).min(self.ramp),
+                0 => look_at(key).min(self.ramp),
                 _ => 0,
             };
         }
@@ -440,6 +436,15 @@ fn look_for(key: usize) -> u32 {
         1
     } else {
         look_after(key, LOOK)
+    }
+}
+
+/// The same for the first of them. The clock is read soon where some were very long, so that those beside the scope are told of
+/// the time that it takes; but none of them is timed by itself, or it would always be the first one that is learnt.
+fn look_at(key: usize) -> u32 {
+    match has_surprised(key) {
+        true => 1,
+        false => look_for(key),
     }
 }
 
