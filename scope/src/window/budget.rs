@@ -33,9 +33,10 @@ impl Budget {
         self.began + Duration::from_micros(self.lasts.into())
     }
 
-    /// When that was asked, which is when it had lasted for as long as each window may: when it began.
+    /// When that was asked, which is when it had lasted for as long as each window may: when it began. Where there were surprises
+    /// what was not looked at may have been long.
     pub(super) fn began_long_ago(&self) -> Option<Instant> {
-        self.is_asked().then_some(self.began)
+        (self.is_asked() || policy::were_surprises()).then_some(self.began)
     }
 
     fn is_asked(&self) -> bool {

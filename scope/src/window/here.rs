@@ -10,7 +10,6 @@ use super::circle::Asked;
 use super::core::Core;
 use super::helper::Haul;
 use super::in_a_row::{Nested, Row};
-use super::policy;
 use super::side_by_side::{SideBySide, Task};
 use crate::task::Header;
 
@@ -99,10 +98,11 @@ pub(super) fn gave_way_just_now() -> bool {
 /// A scope that gave way in its first poll is polled again.
 #[cold]
 pub(super) fn has_given_way(round: u32) {
-    HERE.with(|here| match here.top() {
-        // What is counted there goes by the polls of its members.
-        Some(_) => {}
-        None => here.row.has_given_way(round),
+    HERE.with(|here| {
+        // What is counted in a window goes by the polls of its members.
+        if here.top().is_none() {
+            here.row.has_given_way(round);
+        }
     });
 }
 
@@ -154,11 +154,7 @@ fn kept_its_thread(core: &Core, at_once: bool) {
         }
         None if at_once => {
             let budget = core.owner.budget.get();
-            // What was not looked at may have been long.
-            let began = match policy::were_surprises() {
-                true => budget.map(|budget| budget.began),
-                false => budget.and_then(|budget| budget.began_long_ago()),
-            };
+            let began = budget.and_then(|budget| budget.began_long_ago());
             here.row.is_over_at_once(began, came_back);
         }
         // One that has come to rest: so has its task, as a rule.
