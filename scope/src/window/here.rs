@@ -80,10 +80,7 @@ pub(super) fn gives_way_first() -> bool {
 /// A scope has given way in its first poll, and its task is woken. In which round of them that was.
 #[cold]
 pub(super) fn has_told() -> u32 {
-    HERE.with(|here| {
-        here.row.has_told();
-        here.row.round()
-    })
+    HERE.with(|here| here.row.has_told())
 }
 
 /// Whether this is the same poll of the task, perhaps, in which a scope has given way before.

@@ -163,14 +163,10 @@ impl Row {
         self.most.set(nanos(policy::BUDGET_TIME));
     }
 
-    /// Whoever gives way now notes this.
-    pub(super) fn round(&self) -> u32 {
-        self.round.get()
-    }
-
-    /// One has given way, and its task is woken.
-    pub(super) fn has_told(&self) {
+    /// One has given way, and its task is woken. In which round that was.
+    pub(super) fn has_told(&self) -> u32 {
         self.gave_way_at.set(Some(Instant::now()));
+        self.round.get()
     }
 
     /// Whether one gave way just now.
