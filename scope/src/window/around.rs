@@ -123,11 +123,10 @@ impl Core {
     }
 
     /// A poll begins, with this waker. `true`: nobody is to be polled in it, and the task around is woken for another one.
-    #[inline]
+    #[inline(always)]
     pub(super) fn puts_off_poll(&self, is_first: bool, waker: &Waker) -> bool {
         if !is_first {
-            let again = self.owner.gave_way.get() != GaveWay::Never && self.gives_way_again(waker);
-            return again || self.polled_early(waker);
+            return self.puts_off_again(waker);
         }
         // Should it go on, the waker is noted when it comes to closing.
         let gives_way = here::gives_way_first();
@@ -135,6 +134,11 @@ impl Core {
             self.give_way_first(waker);
         }
         gives_way
+    }
+
+    fn puts_off_again(&self, waker: &Waker) -> bool {
+        let again = self.owner.gave_way.get() != GaveWay::Never && self.gives_way_again(waker);
+        again || self.polled_early(waker)
     }
 
     #[cold]

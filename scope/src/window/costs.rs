@@ -18,6 +18,8 @@ static SITES: [AtomicU32; 1024] = [const { AtomicU32::new(0) }; 1024];
 static SURPRISES: [AtomicU16; 1024] = [const { AtomicU16::new(0) }; 1024];
 /// Whether there ever was one: most programs need not look which kind it was.
 static ANY_SURPRISE: AtomicBool = AtomicBool::new(false);
+/// So many windows in a row look at the clock at their end.
+static RECENT: AtomicU16 = AtomicU16::new(0);
 /// From the second one on: a scope may have thousands of children, of which a few are long, in each of its rounds.
 const KEPT_IN_MIND: u16 = 60_000;
 /// One alone: it may have been the system that put the thread aside.
@@ -35,9 +37,13 @@ fn site(key: usize) -> &'static AtomicU32 {
     &SITES[place(key)]
 }
 
-/// Whether there ever was a kind of which the below is true.
+/// Whether there was a surprise of any kind, not long ago: not any more after so many questions.
 pub(super) fn were_surprises() -> bool {
-    ANY_SURPRISE.load(Ordering::Relaxed)
+    let left = RECENT.load(Ordering::Relaxed);
+    if left > 0 {
+        RECENT.store(left - 1, Ordering::Relaxed);
+    }
+    left > 0
 }
 
 /// Whether some polls of this kind, which is short, were very long, not long ago.
@@ -67,6 +73,9 @@ fn keep_in_mind(key: usize, polls: u64, time: u64, strange: bool) {
     slot.store(left, Ordering::Relaxed);
     if left > 0 {
         ANY_SURPRISE.store(true, Ordering::Relaxed);
+    }
+    if strange && left > ONCE {
+        RECENT.store(left, Ordering::Relaxed);
     }
 }
 
