@@ -208,6 +208,27 @@ fn nothing_long_is_begun_while_helpers_are_about_to_leave() {
     });
 }
 
+/// So many such rounds at most, in a task of a runtime with one worker, until a helper has taken part in four of them. It does so
+/// in one at least.
+#[cfg(feature = "tokio")]
+fn helped_in_rounds<F>(most: usize, round: impl Fn(Pool) -> F + Send + 'static)
+where
+    F: Future<Output = bool> + Send + 'static,
+{
+    guarded_for(Duration::from_secs(240), move || {
+        let (pool, runtime) = (pool(1), multi(1));
+        let mut helped = 0;
+        for _ in 0..most {
+            let round = runtime.spawn(round(pool.clone()));
+            helped += u32::from(runtime.block_on(round).unwrap());
+            if helped == 4 {
+                break;
+            }
+        }
+        assert!(helped > 0, "never on a helper");
+    });
+}
+
 /// Children that yield, and one in a poll on a helper that lasts until a task beside the scope has had a turn. Whether it was on
 /// a helper.
 #[cfg(feature = "tokio")]
@@ -268,18 +289,7 @@ async fn waits_for_a_neighbour(pool: Pool) -> bool {
 #[cfg(feature = "tokio")]
 #[test]
 fn tasks_beside_a_scope_that_waits_for_a_helper_and_is_busy_have_turns() {
-    guarded_for(Duration::from_secs(240), || {
-        let (pool, runtime) = (pool(1), multi(1));
-        let mut helped = 0;
-        for _ in 0..100 {
-            let round = runtime.spawn(waits_for_a_neighbour(pool.clone()));
-            helped += u32::from(runtime.block_on(round).unwrap());
-            if helped == 4 {
-                break;
-            }
-        }
-        assert!(helped > 0, "never on a helper");
-    });
+    helped_in_rounds(100, waits_for_a_neighbour);
 }
 
 /// Two children that are known to take long, one of them in a poll on a helper that lasts until a task beside the scope has had a
@@ -346,16 +356,5 @@ async fn waits_for_a_neighbour_beside_a_long_one(pool: Pool) -> bool {
 #[cfg(feature = "tokio")]
 #[test]
 fn tasks_beside_a_scope_that_waits_for_a_helper_before_it_begins_something_long_have_turns() {
-    guarded_for(Duration::from_secs(240), || {
-        let (pool, runtime) = (pool(1), multi(1));
-        let mut helped = 0;
-        for _ in 0..40 {
-            let round = runtime.spawn(waits_for_a_neighbour_beside_a_long_one(pool.clone()));
-            helped += u32::from(runtime.block_on(round).unwrap());
-            if helped == 4 {
-                break;
-            }
-        }
-        assert!(helped > 0, "never on a helper");
-    });
+    helped_in_rounds(40, waits_for_a_neighbour_beside_a_long_one);
 }

@@ -214,8 +214,9 @@ impl Policy {
     pub(super) fn pause(&mut self, key: usize) {
         self.run += 1;
         let is_other = key != self.key;
+        let first = if is_other { look_at(key) } else { 0 };
         let look = match is_other {
-            true => look_at(key).min(self.ramp),
+            true => first.min(self.ramp),
             false => self.look,
         };
         let probes = self.probe > 0;
@@ -236,7 +237,7 @@ impl Policy {
             self.samples = self.samples.saturating_sub(1);
             self.look = match self.probe {
                 // What the others were like says nothing of it.
-                0 => look_at(key).min(self.ramp),
+                0 => first.min(self.ramp),
                 _ => 0,
             };
         }
