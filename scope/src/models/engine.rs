@@ -83,6 +83,15 @@ impl Event {
     }
 }
 
+/// After the scope: this handle has the only reference that is left.
+fn assert_freed(handle: &Scope<'static>) {
+    assert_eq!(
+        seam::references(handle.handle()),
+        1,
+        "a chunk was not freed, or twice"
+    );
+}
+
 type Handed = Arc<Mutex<Option<Scope<'static>>>>;
 
 #[test]
@@ -139,11 +148,7 @@ fn scope_dropped_while_its_child_is_woken_leaves_nothing() {
         SEEN.note(usize::from(waker.join().unwrap()));
         drop(lock(&event.state).1.take());
         let handle = lock(&kept).take().expect("handed out by the body");
-        assert_eq!(
-            seam::references(handle.handle()),
-            1,
-            "a chunk was not freed, or twice"
-        );
+        assert_freed(&handle);
     });
 }
 
@@ -211,11 +216,7 @@ fn children_polled_by_owner_and_helper_end_before_their_scope() {
         lending::with(Lending::Forced, || run(scoped));
         assert_eq!(lent.reclaim(), 2);
         SEEN.note(usize::from(helper.join().unwrap()));
-        assert_eq!(
-            seam::references(handle.handle()),
-            1,
-            "a chunk was not freed, or twice"
-        );
+        assert_freed(&handle);
     });
     SEEN.assert_all();
 }
@@ -265,11 +266,7 @@ fn child_woken_from_outside_while_a_helper_is_inside_is_polled_again() {
         assert_eq!(lent.reclaim(), 1);
         SEEN.note(usize::from(helper.join().unwrap()));
         waker.join().unwrap();
-        assert_eq!(
-            seam::references(handle.handle()),
-            1,
-            "a chunk was not freed, or twice"
-        );
+        assert_freed(&handle);
     });
     SEEN.assert_all();
 }
@@ -294,11 +291,7 @@ fn spawn_from_outside_against_the_end_runs_or_comes_back() {
         );
         assert_eq!(Arc::strong_count(&lent), 1, "the future was not dropped");
         SEEN.note(usize::from(accepted));
-        assert_eq!(
-            seam::references(handle.handle()),
-            1,
-            "a chunk was not freed, or twice"
-        );
+        assert_freed(&handle);
     });
     SEEN.assert_all();
 }
@@ -318,11 +311,7 @@ fn spawn_from_outside_against_the_drop_is_dropped_or_comes_back() {
         assert_eq!(lent.reclaim(), 0, "a child of a dropped scope ran");
         assert_eq!(Arc::strong_count(&lent), 1, "the future was not dropped");
         SEEN.note(usize::from(accepted));
-        assert_eq!(
-            seam::references(handle.handle()),
-            1,
-            "a chunk was not freed, or twice"
-        );
+        assert_freed(&handle);
     });
     SEEN.assert_all();
 }
@@ -346,11 +335,7 @@ fn handle_dropped_elsewhere_while_its_child_ends_drops_the_output_once() {
         SEEN.note(usize::from(dropper.join().unwrap()));
         assert_eq!(Arc::strong_count(&lent), 1, "the output was not dropped");
         drop(scoped);
-        assert_eq!(
-            seam::references(handle.handle()),
-            1,
-            "a chunk was not freed, or twice"
-        );
+        assert_freed(&handle);
     });
     SEEN.assert_all();
 }
@@ -378,11 +363,7 @@ fn waker_dropped_elsewhere_while_the_scope_ends_frees_its_chunk_once() {
         drop(scoped);
         // If the waker came too late for the thread, it went with the event, which the thread held.
         SEEN.note(usize::from(keeper.join().unwrap()));
-        assert_eq!(
-            seam::references(handle.handle()),
-            1,
-            "a chunk was not freed, or twice"
-        );
+        assert_freed(&handle);
     });
     SEEN.assert_all();
 }
@@ -428,11 +409,7 @@ fn window_that_gives_way_while_a_helper_comes_and_goes_loses_nobody() {
         assert_eq!(lent.reclaim(), 4);
         let helped = helper.join().unwrap();
         SEEN.note(usize::from(helped) + usize::from(seam::drained(handle.handle())));
-        assert_eq!(
-            seam::references(handle.handle()),
-            1,
-            "a chunk was not freed, or twice"
-        );
+        assert_freed(&handle);
     });
     SEEN.assert_all();
 }
@@ -465,11 +442,7 @@ fn child_woken_from_outside_while_the_window_gives_way_is_polled_again() {
         let helped = helper.join().unwrap();
         SEEN.note(usize::from(helped) + usize::from(seam::drained(handle.handle())));
         waker.join().unwrap();
-        assert_eq!(
-            seam::references(handle.handle()),
-            1,
-            "a chunk was not freed, or twice"
-        );
+        assert_freed(&handle);
     });
     SEEN.assert_all();
 }
