@@ -27,7 +27,9 @@ mod sink;
 mod source;
 mod stage;
 mod sync;
-#[cfg(test)]
+#[cfg(all(test, selvedge_loom))]
+mod models;
+#[cfg(all(test, not(selvedge_loom)))]
 mod tests;
 
 pub use drive::Drive;

@@ -10,7 +10,7 @@ use selvedge_cancel::quietly;
 
 use super::Ask;
 use super::queue::Queue;
-use crate::sync::{AtomicUsize, Mutex, Ordering, lock, spin_loop, yield_now};
+use crate::sync::{AtomicUsize, Mutex, Ordering, SPINS, lock, spin_loop, yield_now};
 
 /// A lane has the turn.
 const TAKEN: usize = 1;
@@ -23,12 +23,13 @@ const LONG: usize = 8;
 /// The source is at its end, or the intake is.
 const CLOSED: usize = 16;
 
-/// Tries before a lane that spins offers its core to others.
-const SPINS: u32 = 128;
-
 /// How long a lane spins for the turn. A lane that rests instead may need a thread that
 /// sleeps by then, and waking one takes about as long as this.
-const PATIENCE: Duration = Duration::from_micros(50);
+const PATIENCE: Duration = if cfg!(selvedge_loom) {
+    Duration::ZERO
+} else {
+    Duration::from_micros(50)
+};
 
 /// How a lane stands to the gate between two of its questions.
 #[doc(hidden)]

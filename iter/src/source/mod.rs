@@ -2,7 +2,7 @@
 //! the items it took. The sources themselves are in the files beside this one; which
 //! collection becomes which source is said in `into`. Stages know nothing of all this.
 
-mod gate;
+pub(crate) mod gate;
 pub(crate) mod into;
 pub(crate) mod iter;
 pub(crate) mod owned;

@@ -71,10 +71,21 @@ mod seal {
         reason = "sealing needs a public trait that nobody can name"
     )]
     pub trait Sealed<T, M> {}
+    #[allow(unnameable_types, reason = "as above")]
+    pub trait Returns {
+        type Output;
+    }
+    impl<R> Returns for fn() -> R {
+        type Output = R;
+    }
     impl Sealed<(), super::mark::Now> for () {}
+    impl Sealed<(), super::mark::Now> for super::Diverges {}
     impl<T, E> Sealed<Result<T, E>, super::mark::Now> for Result<T, E> {}
     impl<F: std::future::Future> Sealed<F::Output, super::mark::Later> for F {}
 }
+
+/// The type `!`, of a closure that never returns (`|_| todo!()`). It may be named like this only, so far.
+type Diverges = <fn() -> ! as seal::Returns>::Output;
 
 /// The future of a result that is there already: it has no values.
 #[doc(hidden)]
@@ -98,6 +109,14 @@ impl Step<(), mark::Now> for () {
     #[inline]
     fn step(self) -> Stepped<(), Nothing<()>> {
         Stepped::Now(())
+    }
+}
+
+impl Step<(), mark::Now> for Diverges {
+    const SUSPENDS: bool = false;
+
+    fn step(self) -> Stepped<(), Nothing<()>> {
+        self
     }
 }
 

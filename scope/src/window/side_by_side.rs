@@ -18,6 +18,8 @@ pub(super) struct SideBySide {
 }
 
 const TASKS: usize = 32;
+/// A task has one of so many places: with one only, two tasks that came to the same forgot each other in each round.
+const PLACES: usize = 4;
 
 /// Who polls a window.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -62,10 +64,19 @@ impl SideBySide {
         }
     }
 
+    /// Where this task is known or, if it is not, whom it is known instead of: who has been polled least lately.
     fn place(&self, task: Task) -> &Known {
         let mut hasher = DefaultHasher::new();
         task.hash(&mut hasher);
-        &self.tasks[hasher.finish() as usize % TASKS]
+        let first = hasher.finish() as usize;
+        let places = (0..PLACES).map(|n| &self.tasks[(first + n) % TASKS]);
+        let age = |known: &&Known| self.rounds.get().wrapping_sub(known.round.get());
+        let is_known = |known: &&Known| known.task.get() == Some(task);
+        places
+            .clone()
+            .find(is_known)
+            .or_else(|| places.max_by_key(age))
+            .unwrap_or(&self.tasks[0])
     }
 
     /// Among how many windows the time of one is divided. `seen`: the round in which this scope was last polled.
@@ -85,8 +96,40 @@ impl SideBySide {
     /// A window of this task has used up what it had.
     pub(super) fn is_spent(&self, task: Task) {
         let known = self.place(task);
+        // Somebody else's windows inside of this one may have been known instead.
         if known.task.get() == Some(task) {
             known.spent.set(known.spent.get() + 1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::num::NonZeroUsize;
+
+    use super::{PLACES, SideBySide, Task};
+
+    // Two that came to one place forgot each other by turns: the first scope of each had half of all time.
+    #[test]
+    fn few_tasks_do_not_forget_each_other() {
+        const SCOPES: usize = 8;
+        for first in 1..100 {
+            let known = SideBySide::new();
+            let tasks: Vec<Task> = (first..first + PLACES)
+                .map(|n| Task::Other(NonZeroUsize::new(n).unwrap()))
+                .collect();
+            let seen = [const { [const { Cell::new(0) }; SCOPES] }; PLACES];
+            for round in 0..4 {
+                for (&task, seen) in tasks.iter().zip(&seen) {
+                    for (n, seen) in seen.iter().enumerate() {
+                        let share = known.share(task, seen) as usize;
+                        let of = if round == 0 { n + 1 } else { SCOPES };
+                        assert_eq!(share, of, "round {round}, {task:?}");
+                        known.is_spent(task);
+                    }
+                }
+            }
         }
     }
 }
