@@ -16,6 +16,8 @@ mod biting;
 mod drive;
 mod held;
 mod lane;
+#[cfg(all(test, selvedge_loom))]
+mod models;
 mod one_by_one;
 mod pace;
 mod par;
@@ -27,8 +29,6 @@ mod sink;
 mod source;
 mod stage;
 mod sync;
-#[cfg(all(test, selvedge_loom))]
-mod models;
 #[cfg(all(test, not(selvedge_loom)))]
 mod tests;
 

@@ -104,7 +104,13 @@ enum Does {
 }
 
 /// A lane that has so many turns; whether the gate was closed before. Notes that it has had to wait.
-fn lane(source: &Source, turns: usize, does: Does, wakes: &Mutex<Option<Waker>>, waits: &Seen<2>) -> bool {
+fn lane(
+    source: &Source,
+    turns: usize,
+    does: Does,
+    wakes: &Mutex<Option<Waker>>,
+    waits: &Seen<2>,
+) -> bool {
     let task = Task::new();
     let waker = Waker::from(Arc::clone(&task));
     let mut waiting = Waiting::No;

@@ -34,7 +34,7 @@ pub(crate) mod model {
 pub(crate) mod plain {
     pub(crate) use std::sync::Mutex;
     pub(crate) use std::sync::atomic::{
-        AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+        AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
     };
 }
 

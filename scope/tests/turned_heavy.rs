@@ -256,3 +256,73 @@ fn body_whose_polls_become_long_has_a_few_of_them_in_a_poll_of_the_scope() {
         assert!(few, "so many long polls in one: {many:?}");
     });
 }
+
+// What was learnt of a burst was forgotten before the next one: 61, 57, 49 ... of 200 long polls in one poll of the scope.
+#[test]
+fn kind_that_is_long_in_bursts_is_kept_in_mind() {
+    const CHILDREN: usize = 200;
+    const BETWEEN: usize = 6000 / CHILDREN;
+    guarded_for(Duration::from_secs(120), || {
+        let polls = &AtomicUsize::new(0);
+        let bursts = |bursts: usize| {
+            let whole = scope(async |s: Scope<'_>| {
+                for _ in 0..CHILDREN {
+                    drop(s.spawn(async move {
+                        for _ in 0..bursts {
+                            yields(BETWEEN).await;
+                            polls.fetch_add(1, Ordering::SeqCst);
+                            burn(Duration::from_millis(2));
+                            yields(1).await;
+                        }
+                    }));
+                }
+            });
+            most_between(whole.inline(), polls)
+        };
+        bursts(2);
+        let most = bursts(4);
+        assert!(most <= UNKNOWING, "{most} polls of 2 ms between two turns");
+    });
+}
+
+// None of those stretches was of one kind, so nothing was learnt of them: six long polls in each of a dozen polls of the scope.
+#[test]
+fn one_of_two_kinds_in_turns_that_becomes_heavy_is_found_out() {
+    guarded_for(Duration::from_secs(120), || {
+        let (polls, heavy) = (&AtomicUsize::new(0), &AtomicBool::new(false));
+        let over = &AtomicBool::new(false);
+        let whole = scope(async |s: Scope<'_>| {
+            for _ in 0..100 {
+                drop(s.spawn(async {
+                    while !over.load(Ordering::SeqCst) {
+                        yields(1).await;
+                    }
+                }));
+                drop(s.spawn(async {
+                    while !over.load(Ordering::SeqCst) {
+                        if heavy.load(Ordering::SeqCst) {
+                            polls.fetch_add(1, Ordering::SeqCst);
+                            burn(Duration::from_millis(6));
+                        }
+                        yields(1).await;
+                    }
+                }));
+            }
+        });
+        let mut whole = pin!(whole.inline());
+        let (mut made, mut many) = (0, Vec::new());
+        futures::executor::block_on(poll_fn(|cx| {
+            let before = polls.load(Ordering::SeqCst);
+            heavy.store(made >= 40, Ordering::SeqCst);
+            let polled = whole.as_mut().poll(cx);
+            made += 1;
+            if made > 41 {
+                many.push(polls.load(Ordering::SeqCst) - before);
+            }
+            over.store(made >= 90, Ordering::SeqCst);
+            polled
+        }));
+        let late = many.iter().skip(4).take(40).filter(|polls| **polls > 2);
+        assert!(late.count() == 0, "long polls in each poll: {many:?}");
+    });
+}

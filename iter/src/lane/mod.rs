@@ -283,7 +283,7 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
             }
             return Poll::Ready(share.give());
         }
-        desk.rounds += 1;
+        desk.rounds = desk.rounds.saturating_add(1);
         if goes_on {
             // No look at the clock.
         } else if P::WAITS_AT_ONCE {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::core::Core;
 use super::here::{self, Around};
+use super::side_by_side::Task;
 use super::{coop, policy};
 
 /// The time of an open window, from when the clock is first read in it. In microseconds, since it is a part of each core.
@@ -90,44 +91,28 @@ impl Core {
         if budget.is_asked() {
             return budget;
         }
-        let task = match &around {
-            Some(around) => Some(around.task()),
-            None => coop::task_around(self),
-        };
         let share = |task| here::side_by_side(|known| known.share(task, &self.owner.round));
-        self.owner.share.set(task.map_or(1, share));
-        let budget = self.foreseen_budget(around, budget);
+        let share = self.task_around(around.as_ref()).map(share);
+        self.owner.share.set(share.map_or(1, |share| share.among));
+        let used = share.map_or(0, |share| micros(share.used));
+        let budget = self.foreseen_budget(around, budget, used);
         self.owner.budget.set(Some(budget));
         budget
     }
 
     /// The same for a window around that has not asked yet, as far as it can be told in the midst of a member's poll: whose
-    /// polls that window's are is not asked there.
+    /// polls that window's are is not asked there. `used`: by others in the same poll of the task.
     #[cold]
-    fn foreseen_budget(&self, around: Option<Around<'_>>, budget: Budget) -> Budget {
+    fn foreseen_budget(&self, around: Option<Around<'_>>, budget: Budget, used: u32) -> Budget {
         if budget.is_asked() {
             return budget;
         }
-        let all = micros(policy::BUDGET_TIME);
         let share = self.owner.share.get();
-        let whole = match around {
-            Some(around) => {
-                let (whole, left, others) = match around.owned() {
-                    Some(outer) => {
-                        let its = outer.budget(budget.began);
-                        let its = outer.foreseen_budget(around.next(), its);
-                        let left = its.until().saturating_duration_since(budget.began);
-                        (its.whole, micros(left), outer.owner.who_wait())
-                    }
-                    None => (all, all, around.left()),
-                };
-                // Those who are ready in there wait for this window as well.
-                let others = u32::try_from(others).unwrap_or(u32::MAX - 1);
-                (whole / share.max(others + 1)).min(left)
-            }
-            None => all / share,
-        };
-        let whole = whole.max(micros(policy::BUDGET_LEAST));
+        let time = around.map_or(Time::ALL, |around| around.time_in_there(budget.began));
+        let whole = (time.whole / share.max(time.among))
+            .min((time.whole / time.among).saturating_sub(used))
+            .min(time.left)
+            .max(micros(policy::BUDGET_LEAST));
         Budget {
             lasts: whole,
             whole,
@@ -135,15 +120,86 @@ impl Core {
         }
     }
 
+    /// Who polls this window, as far as that is known.
+    fn task_around(&self, around: Option<&Around<'_>>) -> Option<Task> {
+        match around {
+            Some(around) => Some(around.task()),
+            None => coop::task_around(self),
+        }
+    }
+
     /// The window has had what it has, which others beside it are to know.
     #[cold]
     pub(super) fn budget_is_spent(&self) {
-        let task = match Around::of(self) {
-            Some(around) => Some(around.task()),
-            None => coop::task_around(self),
-        };
-        if let Some(task) = task {
+        if let Some(task) = self.task_around(Around::of(self).as_ref()) {
             here::side_by_side(|known| known.is_spent(task));
         }
+    }
+
+    /// The window is over. Those beside it are to know for how long they have waited for it, if it was long. Owner only.
+    #[inline]
+    pub(super) fn budget_ends(&self) {
+        if let Some(budget) = self.owner.budget.get().filter(Budget::is_asked) {
+            self.has_lasted(budget.began.elapsed());
+        }
+    }
+
+    #[cold]
+    fn has_lasted(&self, time: Duration) {
+        if let Some(task) = self.task_around(Around::of(self).as_ref()) {
+            here::side_by_side(|known| known.is_over(task, time));
+        }
+    }
+}
+
+/// The time of those who are polled in one poll of a task, in microseconds.
+#[derive(Clone, Copy, Debug)]
+struct Time {
+    /// What they have together.
+    whole: u32,
+    /// What is left of it.
+    left: u32,
+    /// How many wait for it.
+    among: u32,
+}
+
+impl Time {
+    /// Nobody is around.
+    const ALL: Self = {
+        let all = policy::BUDGET_TIME.as_micros() as u32;
+        Self {
+            whole: all,
+            left: all,
+            among: 1,
+        }
+    };
+}
+
+impl Around<'_> {
+    /// What the window around has for this poll of a member.
+    fn time_in_there(self, began: Instant) -> Time {
+        let (whole, left, others) = match self.owned() {
+            Some(outer) => {
+                let its = outer.budget(began);
+                let its = outer.foreseen_budget(self.next(), its, 0);
+                let left = its.until().saturating_duration_since(began);
+                (its.whole, micros(left), outer.owner.who_wait())
+            }
+            None => (Time::ALL.whole, Time::ALL.left, self.left()),
+        };
+        Time {
+            whole,
+            left,
+            // Those who are ready in there wait for this one as well.
+            among: u32::try_from(others).unwrap_or(u32::MAX - 1) + 1,
+        }
+    }
+
+    /// For how long scopes that one poll of a member in there opens one after the other may go on together.
+    #[cold]
+    pub(super) fn time_for_scopes(self, now: Instant) -> Duration {
+        let time = self.time_in_there(now);
+        let mine = (time.whole / time.among).min(time.left);
+        Duration::from_micros(mine.into()).max(policy::BUDGET_LEAST)
     }
 }

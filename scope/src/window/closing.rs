@@ -97,6 +97,8 @@ impl Window<'_> {
         // There is no new one before the next poll: whoever is polled below and lacks it must wait.
         self.budgeted = false;
         if core.owner.lent.get() {
+            // They all leave, and nobody is to come back for it.
+            self.withdraws = false;
             core.monitor.drain();
             let from = Instant::now();
             let mut drain = Drain {

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::policy::{BIG, HEAVY, VERY_BIG, nanos, pays};
-use crate::sync::plain::{AtomicBool, AtomicU16, AtomicU32, Ordering};
+use crate::sync::plain::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, Ordering};
 
 /// A cost this many times what was known is strange, and needs a second look.
 pub(super) const OUTLIER: u64 = 4;
@@ -15,17 +15,21 @@ const FIRST: u64 = 10_000;
 static SITES: [AtomicU32; 1024] = [const { AtomicU32::new(0) }; 1024];
 
 /// Kinds that are short, but some of whose polls were very long: for how many more polls that is kept in mind.
-static SURPRISES: [AtomicU16; 1024] = [const { AtomicU16::new(0) }; 1024];
+static SURPRISES: [AtomicU32; 1024] = [const { AtomicU32::new(0) }; 1024];
+/// How often it was forgotten meanwhile.
+static FORGOTTEN: [AtomicU8; 1024] = [const { AtomicU8::new(0) }; 1024];
 /// Whether there ever was one: most programs need not look which kind it was.
 static ANY_SURPRISE: AtomicBool = AtomicBool::new(false);
 /// So many windows in a row look at the clock at their end.
 static RECENT: AtomicU16 = AtomicU16::new(0);
-/// From the second one on: a scope may have thousands of children, of which a few are long, in each of its rounds.
-const KEPT_IN_MIND: u16 = 60_000;
+/// From the second one on: a scope may have thousands of children, of which a few are long, in each of its rounds. If they are
+/// long all at once and then not for long, it is kept for eight times as many, and once more.
+const KEPT_IN_MIND: u32 = 60_000;
+const FORGOTTEN_MOST: u8 = 2;
 /// One alone: it may have been the system that put the thread aside.
-const ONCE: u16 = 4096;
+const ONCE: u32 = 4096;
 /// The same, where nobody knows whether it was one of them.
-const SUSPECTED: u16 = 16;
+const SUSPECTED: u32 = 16;
 
 fn place(key: usize) -> usize {
     // Fibonacci hashing: function addresses differ in their middle bits.
@@ -65,18 +69,38 @@ pub(super) fn note_stretch(key: usize, polls: u64, time: u64, strange: bool) {
 fn keep_in_mind(key: usize, polls: u64, time: u64, strange: bool) {
     let slot = &SURPRISES[place(key)];
     let left = slot.load(Ordering::Relaxed);
-    let left = match strange && time >= VERY_BIG {
-        true if left > SUSPECTED => KEPT_IN_MIND,
+    // What is long by now is not strange any more, but of the same burst.
+    let is_long = match strange {
+        true => time >= VERY_BIG,
+        false => time / polls.max(1) >= VERY_BIG,
+    };
+    let left = match is_long {
+        true if left > SUSPECTED => kept_for(key, left <= ONCE),
         true => ONCE,
-        false => left.saturating_sub(u16::try_from(polls).unwrap_or(u16::MAX)),
+        false => left.saturating_sub(u32::try_from(polls).unwrap_or(u32::MAX)),
     };
     slot.store(left, Ordering::Relaxed);
     if left > 0 {
         ANY_SURPRISE.store(true, Ordering::Relaxed);
     }
     if strange && left > ONCE {
-        RECENT.store(left, Ordering::Relaxed);
+        RECENT.store(KEPT_IN_MIND as u16, Ordering::Relaxed);
     }
+}
+
+/// For how many polls a kind is kept in mind of which several were long. `anew`: it was not, before.
+fn kept_for(key: usize, anew: bool) -> u32 {
+    let times = &FORGOTTEN[place(key)];
+    let before = times.load(Ordering::Relaxed);
+    if anew && before <= FORGOTTEN_MOST {
+        times.store(before + 1, Ordering::Relaxed);
+    }
+    let before = if anew {
+        before
+    } else {
+        before.saturating_sub(1)
+    };
+    KEPT_IN_MIND << (3 * before.min(FORGOTTEN_MOST))
 }
 
 /// What a poll of this kind is expected to cost: where nothing is known of later polls, a first poll that was big

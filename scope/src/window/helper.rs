@@ -128,13 +128,15 @@ struct Load<'a> {
 impl Load<'_> {
     /// Whether to put back what is left of the packet. Not at once: the rest of one that is as short as it should be is
     /// less than what it takes to come again.
+    ///
+    /// `polled`: the kind of whom was polled just now.
     #[inline]
-    fn is_called_back(&self) -> bool {
-        self.inside.monitor.calls_back() && self.has_been_called()
+    fn is_called_back(&self, polled: Option<usize>) -> bool {
+        self.inside.monitor.calls_back() && self.has_been_called(polled)
     }
 
     #[cold]
-    fn has_been_called(&self) -> bool {
+    fn has_been_called(&self, polled: Option<usize>) -> bool {
         if !self.inside.monitor.calls_all_back() {
             let next = self.packet.keys().next();
             if next.is_some_and(|key| !policy::is_known_short(key)) {
@@ -144,7 +146,7 @@ impl Load<'_> {
         let now = Instant::now();
         match self.called.get() {
             Some(since) => {
-                policy::note_lent(self.packet.keys().next(), since, now);
+                policy::note_lent(polled, since, now);
                 now.saturating_duration_since(since) >= policy::CALLED_BACK
             }
             None => {
@@ -212,7 +214,7 @@ fn work(core: &Core, inside: &Inside<'_>, runtime: &Runtime) {
 /// is left, or the window ends.
 fn turn(core: &Core, load: &Load<'_>, node: &Node, most: usize, one: bool) -> bool {
     let Load { haul, packet, .. } = load;
-    if !packet.is_empty() && load.is_called_back() {
+    if !packet.is_empty() && load.is_called_back(None) {
         core.monitor.put_back(packet);
     }
     if packet.is_empty() {
@@ -260,7 +262,7 @@ fn turn(core: &Core, load: &Load<'_>, node: &Node, most: usize, one: bool) -> bo
         }
         // Inside a runtime each child has a budget of its own, as a task has. It would not do to go on until it is spent:
         // a child that blocks in place takes it away from whoever comes after it in the same poll.
-        if one || !coop::has_budget() || load.is_called_back() {
+        if one || !coop::has_budget() || load.is_called_back(Some(key)) {
             break;
         }
     }

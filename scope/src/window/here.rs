@@ -72,7 +72,9 @@ impl Node {
 #[inline]
 pub(super) fn gives_way_first() -> bool {
     HERE.with(|here| match here.top() {
-        Some(node) => Nested::opens(&node.nested, node.polls.get()),
+        Some(node) => Nested::opens(&node.nested, node.polls.get(), |now| {
+            Around { node }.time_for_scopes(now)
+        }),
         None => here.row.is_over(),
     })
 }

@@ -60,9 +60,13 @@ impl Nested {
         }
     }
 
-    /// One more, in this poll. `true`: they have used up a budget.
+    /// One more, in this poll. `true`: they have used up what they have, which is `most`, from the second one on.
     #[cold]
-    pub(super) fn opens(this: &Cell<Self>, poll: u32) -> bool {
+    pub(super) fn opens(
+        this: &Cell<Self>,
+        poll: u32,
+        most: impl FnOnce(Instant) -> Duration,
+    ) -> bool {
         let mut nested = this.get();
         if nested.poll != poll {
             nested = Self::of(poll);
@@ -71,7 +75,7 @@ impl Nested {
         let mut is_over = false;
         if nested.windows > 1 {
             let now = Instant::now();
-            is_over = now >= *nested.until.get_or_insert(now + policy::BUDGET_TIME);
+            is_over = now >= *nested.until.get_or_insert_with(|| now + most(now));
         }
         nested.gave_way += u32::from(is_over);
         if nested.gave_way >= GIVE_WAY_MOST {

@@ -303,15 +303,18 @@ impl<'a> Window<'a> {
         if self.polls >= self.most_polls {
             if self.may_go_on() {
                 self.most_polls += policy::BUDGET_POLLS;
-            } else {
+            } else if self.budgeted {
                 self.use_up();
+            } else {
+                // Nobody has more than a poll in it, however long those were.
+                self.spent = true;
             }
         }
     }
 
     /// The window has had what it has, which others in the same task are to know.
     fn use_up(&mut self) {
-        if !std::mem::replace(&mut self.spent, true) && self.budgeted {
+        if !std::mem::replace(&mut self.spent, true) {
             self.core.budget_is_spent();
         }
     }
@@ -461,6 +464,7 @@ impl Drop for Window<'_> {
     fn drop(&mut self) {
         self.core.owner.doubted.set(self.policy.doubted());
         self.close();
+        self.core.budget_ends();
         drop(self.frame.take());
     }
 }

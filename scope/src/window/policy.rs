@@ -72,8 +72,10 @@ pub(super) const BODY_WAIT: Duration = Duration::from_millis(1);
 pub(super) const MAIL_EVERY: u32 = 32;
 /// Of those that came through the inbox, so many at a time are put in front: no more than others were polled.
 pub(super) const MAIL_MOST: u64 = 16;
-/// Polls timed one by one after a mixed stretch turned out heavy.
+/// Polls timed one by one after a mixed stretch turned out heavy, or far longer than those before.
 const PROBE: u32 = 64;
+/// Not a kind that was doubted: so many are still to be timed, added to this.
+const PROBES: usize = usize::MAX - PROBE as usize;
 /// One window in this many takes samples.
 const SAMPLE_EVERY: u32 = 16;
 /// The golden ratio, as a part of `2^32`.
@@ -170,15 +172,18 @@ pub(super) struct Policy {
 impl Policy {
     /// `doubted`: what the last window of the scope [could not believe](Self::doubted).
     pub(super) fn new(window: u32, hint: Option<Hint>, doubted: usize) -> Self {
+        let probe = doubted.checked_sub(PROBES);
+        let doubted = if probe.is_some() { 0 } else { doubted };
+        let probe = probe.map_or(0, |probe| probe as u32);
         Self {
             hint,
             key: 0,
             site: 0,
             run: 0,
-            look: LOOK_FIRST,
+            look: if probe > 0 { 0 } else { LOOK_FIRST },
             single: true,
             looked: None,
-            probe: 0,
+            probe,
             timed: false,
             samples: if takes_sample(window) { SAMPLES } else { 0 },
             doubted,
@@ -282,6 +287,11 @@ impl Policy {
         let strange = known != 0 && time / polls > known * OUTLIER + HEAVY;
         if self.single {
             note_stretch(self.key, polls, time, strange);
+        } else if strange {
+            // Whichever of these kinds it was. The last one is no more likely than others.
+            self.probe = PROBE;
+            self.doubted = 0;
+            return polls * known;
         }
         let before = std::mem::replace(&mut self.doubted, if strange { self.key } else { 0 });
         if strange && before == 0 {
@@ -291,9 +301,12 @@ impl Policy {
     }
 
     /// The kind whose last stretch took far longer than was known, and was not believed: a window that is over with it
-    /// leaves the second look to the next.
+    /// leaves the second look to the next. Or how many polls of whatever kinds it has left to time.
     pub(super) fn doubted(&self) -> usize {
-        self.doubted
+        match (self.doubted, self.probe) {
+            (0, 1..) => PROBES + self.probe as usize,
+            (doubted, _) => doubted,
+        }
     }
 
     /// So many polls were made before the window began to count.

@@ -4,15 +4,18 @@
 use std::cell::Cell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use crate::task::Header;
 
 /// Scopes that are polled by turns in each poll of one task, of a `join_all`, say, or a `FuturesUnordered`. Each has windows of
 /// its own, and those beside the task wait for all of them: so together they have the time of one. A thread knows this of
-/// some of the tasks that it polls, and may forget one for another.
+/// some of the tasks that it polls, and may forget one for another; but not for members of the windows in them, of which there
+/// may be many.
 #[derive(Debug)]
 pub(super) struct SideBySide {
     tasks: [Known; TASKS],
+    members: [Known; TASKS],
     /// How many rounds there were, of all tasks.
     rounds: Cell<u32>,
 }
@@ -43,6 +46,17 @@ struct Known {
     /// How many windows have used up what they had in this round, and in the last.
     spent: Cell<u32>,
     before: Cell<u32>,
+    /// How long windows have lasted in this round. Short ones, which each may have in any case, do not count.
+    used: Cell<Duration>,
+}
+
+/// What a window has of the time of those beside it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share {
+    /// Among how many that is divided.
+    pub(super) among: u32,
+    /// How much of it they have used in this round.
+    pub(super) used: Duration,
 }
 
 impl Known {
@@ -52,6 +66,7 @@ impl Known {
             round: Cell::new(0),
             spent: Cell::new(0),
             before: Cell::new(0),
+            used: Cell::new(Duration::ZERO),
         }
     }
 }
@@ -60,45 +75,61 @@ impl SideBySide {
     pub(super) const fn new() -> Self {
         Self {
             tasks: [const { Known::nobody() }; TASKS],
+            members: [const { Known::nobody() }; TASKS],
             rounds: Cell::new(0),
         }
     }
 
     /// Where this task is known or, if it is not, whom it is known instead of: who has been polled least lately.
     fn place(&self, task: Task) -> &Known {
+        let all = match task {
+            Task::Member(_) => &self.members,
+            _ => &self.tasks,
+        };
         let mut hasher = DefaultHasher::new();
         task.hash(&mut hasher);
-        let first = hasher.finish() as usize;
-        let places = (0..PLACES).map(|n| &self.tasks[(first + n) % TASKS]);
+        let first = hasher.finish() as usize % TASKS;
+        let places = (0..PLACES).map(|n| &all[(first + n) % TASKS]);
         let age = |known: &&Known| self.rounds.get().wrapping_sub(known.round.get());
-        let is_known = |known: &&Known| known.task.get() == Some(task);
         places
             .clone()
-            .find(is_known)
+            .find(|known| known.task.get() == Some(task))
             .or_else(|| places.max_by_key(age))
-            .unwrap_or(&self.tasks[0])
+            .unwrap_or(&all[first])
     }
 
-    /// Among how many windows the time of one is divided. `seen`: the round in which this scope was last polled.
-    pub(super) fn share(&self, task: Task, seen: &Cell<u32>) -> u32 {
+    /// What a window has. `seen`: the round in which this scope was last polled.
+    pub(super) fn share(&self, task: Task, seen: &Cell<u32>) -> Share {
         let known = self.place(task);
         let is_other = known.task.replace(Some(task)) != Some(task);
         if is_other || seen.get() == known.round.get() {
             let spent = known.spent.replace(0);
             known.before.set(if is_other { 0 } else { spent });
+            known.used.set(Duration::ZERO);
             self.rounds.set(self.rounds.get().wrapping_add(1));
             known.round.set(self.rounds.get());
         }
         seen.set(known.round.get());
-        known.before.get().max(known.spent.get() + 1)
+        Share {
+            among: known.before.get().max(known.spent.get().saturating_add(1)),
+            used: known.used.get(),
+        }
     }
 
     /// A window of this task has used up what it had.
     pub(super) fn is_spent(&self, task: Task) {
+        // Somebody else's windows inside of this one may be known there by now. The same below.
         let known = self.place(task);
-        // Somebody else's windows inside of this one may have been known instead.
         if known.task.get() == Some(task) {
-            known.spent.set(known.spent.get() + 1);
+            known.spent.set(known.spent.get().saturating_add(1));
+        }
+    }
+
+    /// A window of this task is over, and has lasted so long.
+    pub(super) fn is_over(&self, task: Task, lasted: Duration) {
+        let known = self.place(task);
+        if known.task.get() == Some(task) {
+            known.used.set(known.used.get().saturating_add(lasted));
         }
     }
 }
@@ -123,7 +154,7 @@ mod tests {
             for round in 0..4 {
                 for (&task, seen) in tasks.iter().zip(&seen) {
                     for (n, seen) in seen.iter().enumerate() {
-                        let share = known.share(task, seen) as usize;
+                        let share = known.share(task, seen).among as usize;
                         let of = if round == 0 { n + 1 } else { SCOPES };
                         assert_eq!(share, of, "round {round}, {task:?}");
                         known.is_spent(task);

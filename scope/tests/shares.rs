@@ -1,0 +1,240 @@
+//! Scopes in one task that are not busy for ever: each works for less than a budget, or is in a loop, or has scopes of its own.
+//! Together they leave turns to those beside. Counted in polls that take 100 us.
+#![cfg(all(feature = "tokio", not(selvedge_loom)))]
+
+mod common;
+
+use std::future::{Future, pending, poll_fn};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use common::hosts::{current, multi};
+use common::{Between, burn, guarded_for, yields};
+use futures::future::join_all;
+use selvedge_scope::{Scope, scope};
+use tokio::task::coop;
+
+const POLL: Duration = Duration::from_micros(100);
+/// Such polls in a budget of 5 ms, and in what each window has in any case.
+const BUDGET: usize = 50;
+const LEAST: usize = 3;
+
+#[derive(Default)]
+struct Counts {
+    polls: AtomicUsize,
+    over: AtomicBool,
+}
+
+impl Counts {
+    fn poll(&self) {
+        self.polls.fetch_add(1, Ordering::SeqCst);
+        burn(POLL);
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::SeqCst)
+    }
+}
+
+/// A scope with so many polls of work.
+async fn works(counts: &Counts, polls: usize) {
+    scope(async |s: Scope<'_>| {
+        drop(s.spawn(async {
+            for _ in 0..polls {
+                counts.poll();
+                yields(1).await;
+            }
+        }));
+    })
+    .inline()
+    .await;
+}
+
+/// Runs `busy` as a task beside another one that has `turns`: the most polls between two of these.
+fn most_between<F: Future<Output = ()> + Send>(
+    turns: usize,
+    busy: impl Fn(Arc<Counts>) -> F,
+) -> usize
+where
+    F: 'static,
+{
+    let mut most = 0;
+    for runtime in [current(), multi(1)] {
+        let counts = Arc::new(Counts::default());
+        let busy = runtime.spawn(busy(Arc::clone(&counts)));
+        let beside = Arc::clone(&counts);
+        let gap = runtime.block_on(runtime.spawn(async move {
+            let mut between = Between::of(&beside.polls);
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+                between.turn();
+            }
+            beside.over.store(true, Ordering::SeqCst);
+            between.most()
+        }));
+        most = most.max(gap.unwrap());
+        busy.abort();
+    }
+    most
+}
+
+fn assert_shared(what: &str, scopes: usize, most: usize) {
+    // Twice, since it is not known before the first round how many there are.
+    let may = 2 * (BUDGET + scopes * LEAST) + 16;
+    assert!(
+        most <= may,
+        "{what}: {most} polls between two turns, may be {may}"
+    );
+}
+
+// None of them used up its window, and so nobody counted them: 54 ms in one poll.
+#[test]
+fn scopes_that_work_for_less_than_a_budget_share_one() {
+    guarded_for(Duration::from_secs(120), || {
+        const SCOPES: usize = 20;
+        let most = most_between(60, |counts| async move {
+            join_all((0..SCOPES).map(|_| works(&counts, 30))).await;
+        });
+        assert_shared("once", SCOPES, most);
+        let most = most_between(60, |counts| async move {
+            let rounds = async |_| {
+                scope(async |s: Scope<'_>| {
+                    drop(s.spawn(async {
+                        while !counts.is_over() {
+                            tokio::time::sleep(Duration::from_millis(20)).await;
+                            for _ in 0..40 {
+                                counts.poll();
+                                yields(1).await;
+                            }
+                        }
+                    }));
+                })
+                .inline()
+                .await;
+            };
+            join_all((0..SCOPES).map(rounds)).await;
+        });
+        assert_shared("by a timer", SCOPES, most);
+    });
+}
+
+// A scope that had given way was not counted when it ended in its next poll: two of them for each loop.
+#[test]
+fn loops_of_scopes_of_some_milliseconds_share_a_budget() {
+    guarded_for(Duration::from_secs(120), || {
+        const LOOPS: usize = 16;
+        let most = most_between(60, |counts| async move {
+            let one = async |_| {
+                while !counts.is_over() {
+                    works(&counts, 30).await;
+                }
+            };
+            join_all((0..LOOPS).map(one)).await;
+        });
+        assert_shared("loops", LOOPS, most);
+    });
+}
+
+// Windows that open without a budget of tokio's had all of their time each, in each poll.
+#[test]
+fn scopes_without_a_budget_of_tokios_share_the_time_as_well() {
+    guarded_for(Duration::from_secs(120), || {
+        const SCOPES: usize = 20;
+        let most = most_between(40, |counts| async move {
+            // As receiving from a full channel does.
+            let drains = poll_fn(|cx| {
+                while let Poll::Ready(step) = coop::poll_proceed(cx) {
+                    step.made_progress();
+                    if !coop::has_budget_remaining() {
+                        break;
+                    }
+                }
+                Poll::<()>::Pending
+            });
+            let busy = async |_| {
+                scope(async |s: Scope<'_>| {
+                    for _ in 0..100 {
+                        drop(s.spawn(async {
+                            while !counts.is_over() {
+                                counts.poll();
+                                yields(1).await;
+                            }
+                        }));
+                    }
+                    pending::<()>().await;
+                })
+                .inline()
+                .await;
+            };
+            futures::join!(drains, join_all((0..SCOPES).map(busy)));
+        });
+        assert_shared("without a budget", SCOPES, most);
+    });
+}
+
+// For each member's scope the thread forgot one of those in the task, which had the whole time then.
+#[test]
+fn scopes_whose_members_have_scopes_are_known_in_their_task() {
+    guarded_for(Duration::from_secs(120), || {
+        const SCOPES: usize = 32;
+        let most = most_between(60, |counts| async move {
+            let counts = &counts;
+            let whole = async |_| {
+                scope(async |s: Scope<'_>| {
+                    for _ in 0..64 {
+                        drop(s.spawn(async {
+                            scope(async |s: Scope<'_>| {
+                                for _ in 0..20 {
+                                    drop(s.spawn(async {
+                                        while !counts.is_over() {
+                                            counts.poll();
+                                            yields(1).await;
+                                        }
+                                    }));
+                                }
+                            })
+                            .inline()
+                            .await;
+                        }));
+                    }
+                })
+                .inline()
+                .await;
+            };
+            join_all((0..SCOPES).map(whole)).await;
+        });
+        assert_shared("scopes in scopes", SCOPES, most);
+    });
+}
+
+// Each member had the time of a whole budget for its loop.
+#[test]
+fn members_that_open_scopes_in_loops_share_the_time_of_their_window() {
+    guarded_for(Duration::from_secs(120), || {
+        const LOOPS: usize = 64;
+        let counts = &Counts::default();
+        let most = current().block_on(async {
+            scope(async |s: Scope<'_>| {
+                for _ in 0..LOOPS {
+                    drop(s.spawn(async {
+                        while !counts.is_over() {
+                            works(counts, 1).await;
+                        }
+                    }));
+                }
+                let mut between = Between::of(&counts.polls);
+                for _ in 0..20 {
+                    yields(1).await;
+                    between.turn();
+                }
+                counts.over.store(true, Ordering::SeqCst);
+                between.most()
+            })
+            .inline()
+            .await
+        });
+        assert_shared("loops of members", LOOPS, most);
+    });
+}
