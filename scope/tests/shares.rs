@@ -124,7 +124,7 @@ fn scopes_that_work_for_less_than_a_budget_share_one() {
 #[test]
 fn loops_of_scopes_of_some_milliseconds_share_a_budget() {
     guarded_for(Duration::from_secs(120), || {
-        const LOOPS: usize = 16;
+        const LOOPS: usize = 40;
         let most = most_between(60, |counts| async move {
             let one = async |_| {
                 while !counts.is_over() {
@@ -224,13 +224,16 @@ fn members_that_open_scopes_in_loops_share_the_time_of_their_window() {
                         }
                     }));
                 }
-                let mut between = Between::of(&counts.polls);
-                for _ in 0..20 {
-                    yields(1).await;
-                    between.turn();
-                }
-                counts.over.store(true, Ordering::SeqCst);
-                between.most()
+                s.spawn(async {
+                    let mut between = Between::of(&counts.polls);
+                    for _ in 0..20 {
+                        yields(1).await;
+                        between.turn();
+                    }
+                    counts.over.store(true, Ordering::SeqCst);
+                    between.most()
+                })
+                .await
             })
             .inline()
             .await

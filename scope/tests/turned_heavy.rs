@@ -257,11 +257,11 @@ fn body_whose_polls_become_long_has_a_few_of_them_in_a_poll_of_the_scope() {
     });
 }
 
-// What was learnt of a burst was forgotten before the next one: 61, 57, 49 ... of 200 long polls in one poll of the scope.
+// What was learnt of a burst was forgotten before the next one: up to 62 of 200 long polls in one poll of the scope (release).
 #[test]
 fn kind_that_is_long_in_bursts_is_kept_in_mind() {
     const CHILDREN: usize = 200;
-    const BETWEEN: usize = 6000 / CHILDREN;
+    const BETWEEN: usize = 20_000 / CHILDREN;
     guarded_for(Duration::from_secs(120), || {
         let polls = &AtomicUsize::new(0);
         let bursts = |bursts: usize| {
@@ -280,12 +280,13 @@ fn kind_that_is_long_in_bursts_is_kept_in_mind() {
             most_between(whole.inline(), polls)
         };
         bursts(2);
-        let most = bursts(4);
+        let most = bursts(8);
         assert!(most <= UNKNOWING, "{most} polls of 2 ms between two turns");
     });
 }
 
-// None of those stretches was of one kind, so nothing was learnt of them: six long polls in each of a dozen polls of the scope.
+// None of those stretches was of one kind, so nothing was learnt of them: six long polls in each of the first polls of the scope
+// (release).
 #[test]
 fn one_of_two_kinds_in_turns_that_becomes_heavy_is_found_out() {
     guarded_for(Duration::from_secs(120), || {
