@@ -254,3 +254,45 @@ fn member_that_is_woken_from_outside_does_not_wait_until_all_have_begun() {
         }
     });
 }
+
+// Each poll of the one that computes let one of the others have its turn: 184 of its polls before the last one had.
+#[test]
+fn one_that_computes_has_a_turn_for_several_of_those_that_are_woken_from_outside() {
+    guarded(|| {
+        const MANY: usize = 200;
+        let (long, got) = (&AtomicUsize::new(0), &AtomicUsize::new(0));
+        let (send, receive): (Vec<_>, Vec<_>) = (0..MANY)
+            .map(|_| futures::channel::oneshot::channel())
+            .unzip();
+        let whole = scope(async |s| {
+            for receive in receive {
+                drop(s.spawn(async {
+                    receive.await.unwrap();
+                    got.fetch_add(1, Ordering::SeqCst);
+                }));
+            }
+            drop(s.spawn(async {
+                while got.load(Ordering::SeqCst) < MANY {
+                    long.fetch_add(1, Ordering::SeqCst);
+                    burn(Duration::from_micros(500));
+                    yields(1).await;
+                }
+            }));
+        });
+        let beside = async {
+            yields(20).await;
+            let before = long.load(Ordering::SeqCst);
+            for send in send {
+                send.send(()).unwrap();
+            }
+            while got.load(Ordering::SeqCst) < MANY {
+                yields(1).await;
+            }
+            long.load(Ordering::SeqCst) - before
+        };
+        let both = async { futures::join!(whole.inline(), beside).1 };
+        let polls = futures::executor::block_on(both);
+        // One for each sixteen, and a few before the scope is told.
+        assert!(polls <= MANY / 16 + 4, "{polls} long polls before the last");
+    });
+}

@@ -4,7 +4,7 @@
 //! Ready children are a queue, first in, first out. The body has its place in that queue, as a number: it is not a
 //! node, because helpers must not find it (rule L7). Children that come through the inbox go in front, a few at a
 //! time, so that a wake from another thread does not wait behind everything that wakes itself; as many others are
-//! polled in between, so that they do not displace those either.
+//! polled in between, or all of them once, so that they do not displace those either.
 
 use std::cell::Cell;
 use std::time::Instant;
@@ -186,14 +186,18 @@ impl Turns {
 
     /// Somebody else is ready too: a child, or the body, which may be the members of a batch that have not begun.
     fn place_some_mail(&self, queue: &List) {
-        let (taken, due) = (self.taken.get(), self.mail_due.get());
-        // No more than others were polled since the last ones from here.
-        let others = taken.saturating_sub(due).min(MAIL_MOST);
+        let taken = self.taken.get();
+        if taken < self.mail_due.get() {
+            return;
+        }
+        let others = queue.len() as u64 + u64::from(self.is_body_ready());
         let some = List::new();
-        self.mail.split_to(others as usize, &some);
+        self.mail.split_to(MAIL_MOST as usize, &some);
         let placed = some.len() as u64;
         queue.prepend(&some);
-        self.mail_due.set(taken.max(due) + placed);
+        // As many others come before the next ones, but none of them twice: one that computes would go on and on, while many are
+        // ready who have not had a turn.
+        self.mail_due.set(taken + placed + placed.min(others));
         self.in_front.set(self.in_front.get() + placed);
         if self.is_body_ready() {
             self.set_body_due(self.body_due.get() + placed);
