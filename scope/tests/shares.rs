@@ -5,6 +5,7 @@
 mod common;
 
 use std::future::{Future, pending, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use common::hosts::{current, multi};
 use common::{Between, burn, guarded_for, yields};
 use futures::future::join_all;
-use selvedge_scope::{Scope, scope};
+use selvedge_scope::{Scope, join, scope};
 use tokio::task::coop;
 
 const POLL: Duration = Duration::from_micros(100);
@@ -239,5 +240,65 @@ fn members_that_open_scopes_in_loops_share_the_time_of_their_window() {
             .await
         });
         assert_shared("loops of members", LOOPS, most);
+    });
+}
+
+/// Computes for 1.5 ms.
+fn leaf(counts: &Counts) {
+    for _ in 0..LEAF {
+        counts.poll();
+    }
+}
+
+const LEAF: usize = 15;
+
+/// A walk that opens two scopes at each step, one after the other.
+fn walk(
+    counts: Arc<Counts>,
+    leaves: usize,
+    joins: bool,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        if leaves < 2 {
+            return leaf(&counts);
+        }
+        for some in [leaves / 2, leaves - leaves / 2] {
+            let next = walk(Arc::clone(&counts), some, joins);
+            if joins {
+                join((next,)).await;
+            } else {
+                scope(async |s: Scope<'_>| drop(s.spawn(next))).await;
+            }
+        }
+    })
+}
+
+// The time of those in a row began with the second, and no level has a third: all of it was one poll.
+#[test]
+fn recursion_with_two_scopes_at_each_level_leaves_turns() {
+    guarded_for(Duration::from_secs(120), || {
+        for joins in [false, true] {
+            for _ in 0..2 {
+                let most = most_between(40, |counts| walk(counts, 96, joins));
+                // A level may begin its first one.
+                let may = 2 * (BUDGET + LEAF * 7) + 16;
+                assert!(most <= may, "{most} polls between two turns, may be {may}");
+            }
+        }
+    });
+}
+
+// A poll that was known to be long was not looked at when it was the last one, and counted as short: 29 of these.
+#[test]
+fn joins_of_a_long_one_in_a_row_leave_turns() {
+    guarded_for(Duration::from_secs(120), || {
+        for _ in 0..2 {
+            let most = most_between(40, |counts| async move {
+                for _ in 0..96 {
+                    join((async { leaf(&counts) },)).await;
+                }
+            });
+            assert_shared("joins", LEAF / LEAST, most);
+        }
     });
 }

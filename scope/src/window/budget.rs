@@ -136,9 +136,13 @@ impl Core {
         }
     }
 
-    /// The window is over. Those beside it are to know for how long they have waited for it, if it was long. Owner only.
+    /// The window is over. Those beside it are to know for how long they have waited for it, if it was long. `was_big`: the
+    /// last poll was, and nobody has looked at the clock since. Owner only, still in it.
     #[inline]
-    pub(super) fn budget_ends(&self) {
+    pub(super) fn budget_ends(&self, was_big: bool) {
+        if was_big {
+            self.time_is_over(Instant::now());
+        }
         if let Some(budget) = self.owner.budget.get().filter(Budget::is_asked) {
             self.has_lasted(budget.began.elapsed());
         }
@@ -195,11 +199,15 @@ impl Around<'_> {
         }
     }
 
-    /// For how long scopes that one poll of a member in there opens one after the other may go on together.
+    /// For how long scopes that one poll of a member in there opens one after the other may go on together. Not at all, once the
+    /// window there is over: where each has but two in it, as in a recursion, nobody else would ever look.
     #[cold]
     pub(super) fn time_for_scopes(self, now: Instant) -> Duration {
         let time = self.time_in_there(now);
-        let mine = (time.whole / time.among).min(time.left);
+        if time.left == 0 {
+            return Duration::ZERO;
+        }
+        let mine = time.whole / time.among;
         Duration::from_micros(mine.into()).max(policy::BUDGET_LEAST)
     }
 }

@@ -138,7 +138,7 @@ impl Window<'_> {
         core.owner.came_back.set(false);
         // The thread is no owner any more when the parent is told: what `wake` does is any stranger's doing,
         // and on another thread the next poll may have begun.
-        drop(self.frame.take());
+        self.leave();
         core.wake_later(cx.waker());
         Run::Rest
     }

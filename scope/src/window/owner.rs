@@ -405,6 +405,14 @@ impl<'a> Window<'a> {
         self.core.set_big(false);
     }
 
+    /// The window is closed: the thread is no owner any more.
+    pub(super) fn leave(&mut self) {
+        if let Some(frame) = self.frame.take() {
+            self.core.budget_ends(self.policy.is_big());
+            drop(frame);
+        }
+    }
+
     pub(super) fn check_time(&mut self, now: Instant) {
         if self.core.time_is_over(now) {
             if self.may_go_on() {
@@ -464,7 +472,6 @@ impl Drop for Window<'_> {
     fn drop(&mut self) {
         self.core.owner.doubted.set(self.policy.doubted());
         self.close();
-        self.core.budget_ends();
-        drop(self.frame.take());
+        self.leave();
     }
 }

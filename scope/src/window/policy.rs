@@ -314,6 +314,11 @@ impl Policy {
         self.run = polls;
     }
 
+    /// Whether the last poll was of a kind that is looked at one by one.
+    pub(super) fn is_big(&self) -> bool {
+        self.site >= BIG
+    }
+
     /// Whether the next poll is to be timed by itself.
     #[inline]
     pub(super) fn wants_time(&self) -> bool {
