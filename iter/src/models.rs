@@ -5,14 +5,13 @@
 //! so that it cannot pass by never reaching its subject.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Wake, Waker};
 
 use crate::roster::Roster;
 use crate::source::gate::{Entry, Gate};
 use crate::source::{Ask, Waiting};
-use crate::sync::model::{Builder, Condvar, thread};
-use crate::sync::{AtomicU64, Mutex, lock};
+use crate::sync::model::{AtomicU32, Builder, Condvar, thread};
+use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
 /// Every execution with `least` preemptions, or `LOOM_MAX_PREEMPTIONS` of them if that is more.
 fn check(least: usize, model: impl Fn() + Send + Sync + 'static) {

@@ -21,6 +21,7 @@ pub(crate) use loom::{
 #[cfg(all(test, selvedge_loom))]
 pub(crate) mod model {
     pub(crate) use loom::{model::Builder, sync::Condvar, thread};
+    pub(crate) use std::sync::atomic::AtomicU32;
 }
 
 // Same under the model: set once before lanes run; an error type without state.

@@ -54,12 +54,9 @@ async fn works(counts: &Counts, polls: usize) {
 }
 
 /// Runs `busy` as a task beside another one that has `turns`: the most polls between two of these.
-fn most_between<F: Future<Output = ()> + Send>(
-    turns: usize,
-    busy: impl Fn(Arc<Counts>) -> F,
-) -> usize
+fn most_between<F>(turns: usize, busy: impl Fn(Arc<Counts>) -> F) -> usize
 where
-    F: 'static,
+    F: Future<Output = ()> + Send + 'static,
 {
     let mut most = 0;
     for runtime in [current(), multi(1)] {

@@ -84,7 +84,7 @@ mod seal {
     impl<F: std::future::Future> Sealed<F::Output, super::mark::Later> for F {}
 }
 
-/// The type `!`, of a closure that never returns (`|_| todo!()`). It may be named like this only, so far.
+/// The type `!`, of a closure that never returns (`|_| panic!()`). It may be named like this only, so far.
 type Diverges = <fn() -> ! as seal::Returns>::Output;
 
 /// The future of a result that is there already: it has no values.
