@@ -289,12 +289,19 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
         } else if P::WAITS_AT_ONCE {
             if desk.rounds >= desk.look {
                 desk.rounds = 0;
-                if watch.get_or_insert_with(Watch::start).over() && moved {
-                    desk.look = 1;
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
+                match &mut watch {
+                    // It tells nothing of those before.
+                    None => watch = Some(Watch::start()),
+                    Some(watch) if moved => {
+                        if watch.over() {
+                            desk.look = 1;
+                            cx.waker().wake_by_ref();
+                            return Poll::Pending;
+                        }
+                        desk.look = (desk.look * 2).min(ROUNDS);
+                    }
+                    Some(_) => {}
                 }
-                desk.look = (desk.look * 2).min(ROUNDS);
             }
         } else if let Some(watch) = &mut watch {
             let lap = watch.lap();

@@ -21,6 +21,9 @@ thread_local! {
     static INSIDE: Cell<u32> = const { Cell::new(0) };
     /// When what goes on in the poll under way has to end: set when this is first asked.
     static UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// The number of that poll, and of the last one.
+    static POLL: Cell<u32> = const { Cell::new(0) };
+    static POLLS: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Whether this thread is inside [`block_on`], where no tasks wait beside the one that is polled.
@@ -31,6 +34,11 @@ pub(crate) fn in_block_on() -> bool {
 /// How many calls of [`block_on`] this thread is in.
 pub(crate) fn calls_of_block_on() -> u32 {
     INSIDE.get()
+}
+
+/// The number of the poll under way, in the innermost of those.
+pub(crate) fn poll_of_block_on() -> u32 {
+    POLL.get()
 }
 
 /// Whether a scope that this thread polls inside [`block_on`] may go on, though its budget is spent: all scopes in one poll
@@ -74,6 +82,8 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut unlimited = pin!(unlimited(poll_fn(|cx| future.as_mut().poll(cx))));
     loop {
         UNTIL.set(None);
+        POLLS.set(POLLS.get().wrapping_add(1));
+        POLL.set(POLLS.get());
         if let Poll::Ready(output) = unlimited.as_mut().poll(&mut cx) {
             return output;
         }
@@ -140,6 +150,7 @@ struct Inside {
     _row: RowAside,
     /// Of the poll that this call is in, if it is nested.
     until: Option<Instant>,
+    poll: u32,
 }
 
 impl Inside {
@@ -148,6 +159,7 @@ impl Inside {
         Self {
             _row: RowAside::put(),
             until: UNTIL.get(),
+            poll: POLL.get(),
         }
     }
 }
@@ -155,6 +167,7 @@ impl Inside {
 impl Drop for Inside {
     fn drop(&mut self) {
         UNTIL.set(self.until);
+        POLL.set(self.poll);
         INSIDE.set(INSIDE.get().saturating_sub(1));
     }
 }

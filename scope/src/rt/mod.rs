@@ -11,5 +11,5 @@ mod timer;
 pub use block_on::block_on;
 #[cfg(feature = "tokio")]
 pub(crate) use block_on::in_block_on;
-pub(crate) use block_on::{calls_of_block_on, may_go_on};
+pub(crate) use block_on::{calls_of_block_on, may_go_on, poll_of_block_on};
 pub(crate) use timer::embedded;

@@ -4,8 +4,9 @@ use std::task::Waker;
 
 use super::coop;
 use super::core::Core;
-use super::here::{self, Around, PollId};
+use super::here;
 use super::in_a_row::GaveWay;
+use super::outer::{Around, PollId};
 use super::parent::Seen;
 use super::put_off::{Due, PutOff};
 use crate::task::quietly;
@@ -158,7 +159,9 @@ impl Core {
             self.owner.gave_way.set(GaveWay::Twice);
             self.wake_for_another(waker);
         } else {
-            here::has_given_way(self.owner.gave_way_in.get());
+            if here::has_given_way(self.owner.gave_way_in.get()) {
+                self.task_is_polled_anew(None);
+            }
         }
         again
     }

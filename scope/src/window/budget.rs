@@ -4,8 +4,9 @@
 use std::time::{Duration, Instant};
 
 use super::core::Core;
-use super::here::{self, Around};
-use super::side_by_side::Task;
+use super::here;
+use super::outer::{self, Around};
+use super::side_by_side::{Asks, Round, Share, Task};
 use super::{coop, policy};
 
 /// The time of an open window, from when the clock is first read in it. In microseconds, since it is a part of each core.
@@ -17,15 +18,17 @@ pub(super) struct Budget {
     lasts: u32,
     /// What it has in all; zero before that was asked.
     whole: u32,
+    /// What it may be expected to have; zero before somebody inside wanted to know.
+    foreseen: u32,
 }
 
 impl Budget {
     fn begin(began: Instant) -> Self {
-        let (lasts, whole) = (micros(policy::BUDGET_LEAST), 0);
         Self {
             began,
-            lasts,
-            whole,
+            lasts: micros(policy::BUDGET_LEAST),
+            whole: 0,
+            foreseen: 0,
         }
     }
 
@@ -50,6 +53,15 @@ fn micros(time: Duration) -> u32 {
 }
 
 impl Core {
+    /// A window is about to open.
+    #[inline]
+    pub(super) fn budget_begins(&self) {
+        if self.owner.budget.take().is_some_and(|last| last.is_asked()) {
+            // It is another poll of the task than that of the last one.
+            self.leaves_task();
+        }
+    }
+
     /// The budget of the open window, which begins with the first poll that is timed, for it may be a long one. Owner only.
     pub(super) fn budget(&self, from: Instant) -> Budget {
         self.owner.budget.get().unwrap_or_else(|| {
@@ -66,8 +78,8 @@ impl Core {
             return false;
         }
         let around = Around::of(self);
-        let calls_back = around.as_ref().is_some_and(Around::calls_back);
-        calls_back || now >= self.whole_budget(around, budget).until()
+        let is_called_back = around.is_some() && outer::calls_back();
+        is_called_back || now >= self.whole_budget(around, budget).until()
     }
 
     /// Whether it has all of that time, beside nobody.
@@ -91,28 +103,52 @@ impl Core {
         if budget.is_asked() {
             return budget;
         }
-        let share = |task| here::side_by_side(|known| known.share(task, &self.owner.round));
+        let share = |(task, poll)| {
+            let asks = Asks {
+                task,
+                poll,
+                seen: &self.owner.round,
+                before: self.owner.share.get(),
+                began: budget.began,
+            };
+            here::side_by_side(|known| known.share(asks))
+        };
         let share = self.task_around(around.as_ref()).map(share);
-        self.owner.share.set(share.map_or(1, |share| share.among));
-        let used = share.map_or(0, |share| micros(share.used));
-        let budget = self.foreseen_budget(around, budget, used);
+        let share = share.unwrap_or(Share::ALONE);
+        self.owner.share.set(share.among);
+        let whole = whole_of(around, budget.began, share);
+        let budget = Budget {
+            lasts: whole,
+            whole,
+            ..budget
+        };
         self.owner.budget.set(Some(budget));
         budget
     }
 
     /// The same for a window around that has not asked yet, as far as it can be told in the midst of a member's poll: whose
-    /// polls that window's are is not asked there. `used`: by others in the same poll of the task.
+    /// polls that window's are is not asked there. It is kept for the others who are inside of it.
     #[cold]
-    fn foreseen_budget(&self, around: Option<Around<'_>>, budget: Budget, used: u32) -> Budget {
+    fn foreseen_budget(&self, around: Option<Around<'_>>, budget: Budget) -> Budget {
         if budget.is_asked() {
             return budget;
         }
-        let share = self.owner.share.get();
-        let time = around.map_or(Time::ALL, |around| around.time_in_there(budget.began));
-        let whole = (time.whole / share.max(time.among))
-            .min((time.whole / time.among).saturating_sub(used))
-            .min(time.left)
-            .max(micros(policy::BUDGET_LEAST));
+        let mut whole = budget.foreseen;
+        if whole == 0 {
+            let guess = match &around {
+                Some(_) => Share::ALONE,
+                None => here::side_by_side(|known| known.guess(budget.began)),
+            };
+            let among = match self.owner.round.get() == Round::default() {
+                true => guess.among,
+                false => self.owner.share.get(),
+            };
+            whole = whole_of(around, budget.began, Share { among, ..guess });
+            self.owner.budget.set(Some(Budget {
+                foreseen: whole,
+                ..budget
+            }));
+        }
         Budget {
             lasts: whole,
             whole,
@@ -120,18 +156,20 @@ impl Core {
         }
     }
 
-    /// Who polls this window, as far as that is known.
-    fn task_around(&self, around: Option<&Around<'_>>) -> Option<Task> {
-        match around {
-            Some(around) => Some(around.task()),
-            None => coop::task_around(self),
+    /// Who polls this window, as far as that is known, and in which poll of his.
+    fn task_around(&self, around: Option<&Around<'_>>) -> Option<(Task, Option<u32>)> {
+        if let Some(around) = around {
+            return Some((around.task(), Some(around.number())));
         }
+        let task = coop::task_around(self)?;
+        let is_ours = matches!(task, Task::BlockOn(_));
+        Some((task, is_ours.then(crate::rt::poll_of_block_on)))
     }
 
     /// The window has had what it has, which others beside it are to know.
     #[cold]
     pub(super) fn budget_is_spent(&self) {
-        if let Some(task) = self.task_around(Around::of(self).as_ref()) {
+        if let Some((task, _)) = self.task_around(Around::of(self).as_ref()) {
             here::side_by_side(|known| known.is_spent(task));
         }
     }
@@ -144,16 +182,42 @@ impl Core {
             self.time_is_over(Instant::now());
         }
         if let Some(budget) = self.owner.budget.get().filter(Budget::is_asked) {
-            self.has_lasted(budget.began.elapsed());
+            self.has_lasted(budget.began);
         }
     }
 
     #[cold]
-    fn has_lasted(&self, time: Duration) {
-        if let Some(task) = self.task_around(Around::of(self).as_ref()) {
-            here::side_by_side(|known| known.is_over(task, time));
+    fn has_lasted(&self, began: Instant) {
+        if let Some((task, _)) = self.task_around(Around::of(self).as_ref()) {
+            here::side_by_side(|known| known.is_over(task, began, Instant::now()));
         }
     }
+
+    /// The scope is dropped before its end, or polled again, outside of a window: those that come up next in the task are not beside
+    /// what was last polled there.
+    pub(super) fn leaves_task(&self) {
+        let seen = self.owner.round.get();
+        if seen != Round::default() {
+            self.task_is_polled_anew(Some(seen));
+        }
+    }
+
+    /// The task around has let others have a turn, since it polled the scopes of that round, or the last one.
+    #[cold]
+    pub(super) fn task_is_polled_anew(&self, seen: Option<Round>) {
+        if let Some((task, _)) = self.task_around(Around::innermost().as_ref()) {
+            here::side_by_side(|known| known.is_polled_anew(task, seen));
+        }
+    }
+}
+
+/// What a window has in all, with that share of it, in microseconds.
+fn whole_of(around: Option<Around<'_>>, began: Instant, share: Share) -> u32 {
+    let time = around.map_or(Time::ALL, |around| around.time_in_there(began));
+    (time.whole / share.among.max(time.among))
+        .min((time.whole / time.among).saturating_sub(micros(share.used)))
+        .min(time.left)
+        .max(micros(policy::BUDGET_LEAST))
 }
 
 /// The time of those who are polled in one poll of a task, in microseconds.
@@ -185,7 +249,7 @@ impl Around<'_> {
         let (whole, left, others) = match self.owned() {
             Some(outer) => {
                 let its = outer.budget(began);
-                let its = outer.foreseen_budget(self.next(), its, 0);
+                let its = outer.foreseen_budget(self.next(), its);
                 let left = its.until().saturating_duration_since(began);
                 (its.whole, micros(left), outer.owner.who_wait())
             }
@@ -207,7 +271,7 @@ impl Around<'_> {
         if time.left == 0 {
             return Duration::ZERO;
         }
-        let mine = time.whole / time.among;
+        let mine = (time.whole / time.among).min(time.left);
         Duration::from_micros(mine.into()).max(policy::BUDGET_LEAST)
     }
 }

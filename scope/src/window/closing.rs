@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::context::{in_the_open, long_wait};
 use super::core::Core;
-use super::here::Around;
+use super::outer::Around;
 use super::owner::{Body, Run, Window};
 use super::{policy, stats};
 use crate::pool::{Worker, run_a_job};

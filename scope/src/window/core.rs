@@ -188,6 +188,7 @@ impl Core {
         if self.owner.gave_way.replace(GaveWay::Never) != GaveWay::Never {
             here::is_dropped_instead();
         }
+        self.leaves_task();
     }
 
     pub(crate) fn describe(&self) -> String {
@@ -287,6 +288,16 @@ impl Core {
     pub(crate) fn set_big(&self, big: bool) {
         // Relaxed: a hint.
         self.big.store(u32::from(big), Ordering::Relaxed);
+    }
+
+    /// A big child, or the body, is about to be polled: mail is worth a helper, also what came before that was said.
+    pub(crate) fn begins_big(&self) {
+        // SeqCst: an exchange, after which the inbox is looked at; who pushes exchanges there and looks here after it. So one of
+        // both sees the other. A hint only, should the system order it otherwise.
+        self.big.swap(1, Ordering::SeqCst);
+        if self.inbox.has_mail() {
+            self.ask();
+        }
     }
 
     /// Pushes from a thread that is not in this scope's window, and tells whom it concerns.

@@ -10,7 +10,9 @@ use super::circle::Asked;
 use super::core::Core;
 use super::helper::Haul;
 use super::in_a_row::{Nested, Row};
-use super::side_by_side::{SideBySide, Task};
+pub use super::lends_to::Lending;
+use super::outer::Around;
+use super::side_by_side::SideBySide;
 use crate::task::Header;
 
 /// One window that a thread is in: a node of the thread's chain, which leads from the innermost to the outermost.
@@ -20,19 +22,19 @@ use crate::task::Header;
 /// inside a window leave them in any.
 #[derive(Debug)]
 pub(crate) struct Node {
-    core: Cell<*const Core>,
+    pub(super) core: Cell<*const Core>,
     /// Null: the owner. Otherwise what the helper has gathered.
-    haul: Cell<*const Haul>,
+    pub(super) haul: Cell<*const Haul>,
     /// The task that is polled in this window, null when none is.
-    task: Cell<*const Header>,
+    pub(super) task: Cell<*const Header>,
     /// In debug builds: what that task has asked for.
     pub(super) asked: Cell<Asked>,
     /// Changes with each poll of a task in this window.
-    polls: Cell<u32>,
+    pub(super) polls: Cell<u32>,
     /// The scopes that poll has opened one after the other.
     nested: Cell<Nested>,
     /// The window around this one.
-    before: Cell<*const Node>,
+    pub(super) before: Cell<*const Node>,
     /// It is in the chain of a thread.
     entered: Cell<bool>,
 }
@@ -73,7 +75,7 @@ impl Node {
 pub(super) fn gives_way_first() -> bool {
     HERE.with(|here| match here.top() {
         Some(node) => Nested::opens(&node.nested, node.polls.get(), |now| {
-            Around { node }.time_for_scopes(now)
+            Around::at(node).time_for_scopes(now)
         }),
         None => here.row.is_over(),
     })
@@ -94,15 +96,11 @@ pub(super) fn gave_way_just_now() -> bool {
     })
 }
 
-/// A scope that gave way in its first poll is polled again.
+/// A scope that gave way in its first poll is polled again. Whether that tells of a new poll of its task: what is counted in a
+/// window goes by the polls of its members.
 #[cold]
-pub(super) fn has_given_way(round: u32) {
-    HERE.with(|here| {
-        // What is counted in a window goes by the polls of its members.
-        if here.top().is_none() {
-            here.row.has_given_way(round);
-        }
-    });
+pub(super) fn has_given_way(round: u32) -> bool {
+    HERE.with(|here| here.top().is_none() && here.row.has_given_way(round))
 }
 
 /// It is dropped instead.
@@ -147,7 +145,7 @@ fn kept_its_thread(core: &Core, at_once: bool) {
     HERE.with(|here| match here.top() {
         // What a helper's owner has is not this thread's.
         Some(node) => {
-            if let Some(around) = (Around { node }).owned() {
+            if let Some(around) = Around::at(node).owned() {
                 around.owner.came_back.set(true);
             }
         }
@@ -178,11 +176,13 @@ impl Drop for RowAside {
     }
 }
 
-struct Here {
+pub(super) struct Here {
     /// The innermost window.
-    top: Cell<*const Node>,
+    pub(super) top: Cell<*const Node>,
     lending: Cell<Lending>,
     windows: Cell<u32>,
+    /// Where this thread helps: its outermost window then, since no helper begins in another one.
+    pub(super) helps: Cell<*const Node>,
     /// Scopes that no window was around.
     row: Row,
     side_by_side: SideBySide,
@@ -191,22 +191,16 @@ struct Here {
 impl Here {
     /// The innermost window that this thread is in.
     #[inline]
-    fn top(&self) -> Option<&Node> {
+    pub(super) fn top(&self) -> Option<&Node> {
         // SAFETY: a node leaves the chain of its thread before it goes, see `Frame`.
         unsafe { self.top.get().as_ref() }
     }
 }
 
-/// Whether scopes polled on this thread lend their children to the pool.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Lending {
-    /// When the learnt cost of the children says that help pays.
-    #[default]
-    Adaptive,
-    /// Never: children are polled by the thread that polls the scope.
-    Never,
-    /// Always, whatever it costs: to test that children do not depend on their thread.
-    Forced,
+/// What is known of this thread.
+#[inline]
+pub(super) fn with<R>(f: impl FnOnce(&Here) -> R) -> R {
+    HERE.with(f)
 }
 
 #[cfg(not(selvedge_loom))]
@@ -216,6 +210,7 @@ thread_local! {
             top: Cell::new(ptr::null()),
             lending: Cell::new(Lending::Adaptive),
             windows: Cell::new(0),
+            helps: Cell::new(ptr::null()),
             row: Row::new(),
             side_by_side: SideBySide::new(),
         }
@@ -228,6 +223,7 @@ crate::sync::thread_local! {
         top: Cell::new(ptr::null()),
         lending: Cell::new(Lending::Adaptive),
         windows: Cell::new(0),
+        helps: Cell::new(ptr::null()),
         row: Row::new(),
         side_by_side: SideBySide::new(),
     };
@@ -238,6 +234,8 @@ crate::sync::thread_local! {
 pub(crate) struct Frame {
     /// Null: the core's node was in use, and the thread is a stranger in this window.
     node: *const Node,
+    /// A helper's: where the thread helped before, in the midst of which it does so here.
+    helped: Option<*const Node>,
 }
 
 impl Frame {
@@ -255,7 +253,9 @@ impl Frame {
     #[inline]
     pub(crate) unsafe fn helper(core: &Core, node: *const Node, haul: *const Haul) -> Self {
         // SAFETY: handed on from the caller.
-        unsafe { Self::enter(node, core.as_ptr(), haul) }
+        let mut frame = unsafe { Self::enter(node, core.as_ptr(), haul) };
+        frame.helped = Some(HERE.with(|here| here.helps.replace(node)));
+        frame
     }
 
     /// # Safety
@@ -266,13 +266,16 @@ impl Frame {
         let this = unsafe { &*node };
         if this.entered.replace(true) {
             // A stack with a window on it was moved to another thread, see `leave`.
-            return Self { node: ptr::null() };
+            return Self {
+                node: ptr::null(),
+                helped: None,
+            };
         }
         this.core.set(core);
         this.haul.set(haul);
         this.task.set(ptr::null());
         HERE.with(|here| this.before.set(here.top.replace(node)));
-        Self { node }
+        Self { node, helped: None }
     }
 
     /// Takes a node that is not the innermost one out of this thread's chain.
@@ -306,6 +309,9 @@ impl Drop for Frame {
         let Some(node) = (unsafe { self.node.as_ref() }) else {
             return;
         };
+        if let Some(helped) = self.helped {
+            HERE.with(|here| here.helps.set(helped));
+        }
         let is_top = HERE.with(|here| {
             let is_top = here.top.get() == self.node;
             if is_top {
@@ -351,100 +357,6 @@ pub(crate) fn owned_here(core: &Core) -> bool {
 /// Whether this thread is inside a window of any scope, so that a helper job must not start (rule L1).
 pub(crate) fn in_window() -> bool {
     HERE.with(|here| !here.top.get().is_null())
-}
-
-/// Whether somebody in a window around the innermost one waits for this thread. As far as can be seen without a lock: a
-/// helper does not know what its owner has.
-#[cold]
-pub(super) fn others_wait() -> bool {
-    HERE.with(|here| {
-        let mut around = here.top().and_then(|node| Around { node }.next());
-        while let Some(window) = around {
-            let Some(core) = window.owned() else {
-                return true;
-            };
-            let owner = &core.owner;
-            let lent = owner.lent.get() && owner.ahead() > 0;
-            if lent || owner.has_work() || core.inbox.has_mail() {
-                return true;
-            }
-            around = window.next();
-        }
-        false
-    })
-}
-
-/// The window around the one of this core, which is the innermost.
-pub(super) struct Around<'a> {
-    node: &'a Node,
-}
-
-/// A poll of a task in some window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct PollId {
-    node: usize,
-    polls: u32,
-}
-
-impl<'a> Around<'a> {
-    #[inline]
-    pub(super) fn of(core: &'a Core) -> Option<Self> {
-        HERE.with(|here| {
-            let top = here.top().filter(|top| top.core.get() == core.as_ptr())?;
-            // SAFETY: nodes of the chain are alive, and the one around stays there while the caller's window is open.
-            let node = unsafe { top.before.get().as_ref() }?;
-            Some(Self { node })
-        })
-    }
-
-    /// The poll there that this one is a part of.
-    #[inline]
-    pub(super) fn poll(&self) -> PollId {
-        PollId {
-            node: std::ptr::from_ref(self.node).addr(),
-            polls: self.node.polls.get(),
-        }
-    }
-
-    /// The window around that one.
-    pub(super) fn next(&self) -> Option<Self> {
-        // SAFETY: as in `of`: all that are around stay while the innermost one is open.
-        let node = unsafe { self.node.before.get().as_ref() }?;
-        Some(Self { node })
-    }
-
-    /// The task that is polled there.
-    pub(super) fn task(&self) -> Task {
-        Task::Member(self.node.task.get())
-    }
-
-    /// Whether the owner of one of these windows waits for this thread, which helps there: the first one that it does not
-    /// own itself.
-    #[cold]
-    pub(super) fn calls_back(&self) -> bool {
-        let mut at = Self { node: self.node };
-        while at.owned().is_some() {
-            let Some(next) = at.next() else { return false };
-            at = next;
-        }
-        at.core().monitor.calls_back()
-    }
-
-    /// How many are shared there and ready.
-    #[cold]
-    pub(super) fn left(&self) -> usize {
-        self.core().monitor.count_left()
-    }
-
-    /// The core there, if this thread is its owner.
-    pub(super) fn owned(&self) -> Option<&'a Core> {
-        self.node.haul.get().is_null().then(|| self.core())
-    }
-
-    fn core(&self) -> &'a Core {
-        // SAFETY: a core outlives its windows, of which this is one, around the one that the caller is in.
-        unsafe { &*self.node.core.get() }
-    }
 }
 
 /// The core of the innermost window that this thread is in.

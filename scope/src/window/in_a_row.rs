@@ -181,14 +181,17 @@ impl Row {
 
     /// One that gave way is polled again: the task has left others a turn, as a rule. There is a new budget.
     ///
-    /// If others have come back since then, which gave way in the same `round`, its task may be in the same poll.
-    pub(super) fn has_given_way(&self, round: u32) {
-        if round == self.round.get() {
+    /// If others have come back since then, which gave way in the same `round`, its task may be in the same poll; whether it is
+    /// the first of these.
+    pub(super) fn has_given_way(&self, round: u32) -> bool {
+        let is_first = round == self.round.get();
+        if is_first {
             self.begin_anew();
         }
         let part = policy::BUDGET_TIME / self.share.get();
         self.used.set(0);
         self.most.set(nanos(part.max(policy::BUDGET_LEAST)));
+        is_first
     }
 
     /// A scope is over with its first poll, in which somebody has come back, or else worked. When its window began, if that has

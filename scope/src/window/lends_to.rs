@@ -1,4 +1,4 @@
-//! Which pool a scope lends to, for as long as the scope lasts. Not when it lends, nor the pool itself.
+//! Which pool a scope lends to, for as long as the scope lasts, and whether tests want it to. Not when it lends, nor the pool itself.
 //!
 //! A core outlives its scope while somebody keeps a waker. The pool must not: with the last reference to it goes what
 //! its handlers hold of a user's, and that is no business of whatever thread drops the last waker, a timer's perhaps.
@@ -70,4 +70,16 @@ impl Core {
         let pool = self.pool();
         pool.threads() > 0 && (self.settings.pool.is_set() || !pool.on_foreign_worker())
     }
+}
+
+/// Whether scopes polled on this thread lend their children to the pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lending {
+    /// When the learnt cost of the children says that help pays.
+    #[default]
+    Adaptive,
+    /// Never: children are polled by the thread that polls the scope.
+    Never,
+    /// Always, whatever it costs: to test that children do not depend on their thread.
+    Forced,
 }

@@ -62,6 +62,9 @@ impl Window<'_> {
             && policy::is_worth(self.worth(local).saturating_add(self.worth(mail)), is_hot);
         if pays && core.may_lend() {
             core.lend(self.policy.least());
+            if self.policy.estimate() >= policy::BIG {
+                core.begins_big();
+            }
         } else if self.policy.is_unknown()
             && (policy::may_be_long(local) || policy::may_be_long(mail))
             && core.may_lend()
@@ -69,6 +72,7 @@ impl Window<'_> {
             // Who knows how long this takes: the others shall not wait for it. Once a kind; if it is over soon, they
             // are taken back.
             core.lend(0);
+            core.begins_big();
             self.guessed = true;
         } else if self.policy.estimate() >= policy::BIG {
             core.expect_long_poll(1, self.policy.estimate());
@@ -169,7 +173,10 @@ impl Window<'_> {
         taken.polls += 1;
         // While a big one is polled mail is worth a helper, also when those that were here have gone.
         let known = policy::estimate(key);
-        self.core.set_big(known >= policy::BIG);
+        match known >= policy::BIG {
+            true => self.core.begins_big(),
+            false => self.core.set_big(false),
+        }
         // A big one is a packet by itself.
         let mut others = self.core.owner.ahead().saturating_sub(1);
         if policy::may_be_very_big(known) {
@@ -304,11 +311,7 @@ impl Core {
             self.share(0);
             owner.lent.set(true);
         }
-        self.set_big(true);
-        if self.inbox.has_mail() {
-            // It came before that was said.
-            self.ask();
-        }
+        self.begins_big();
         self.ask_beside(known, owner.ahead());
     }
 

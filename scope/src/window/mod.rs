@@ -35,6 +35,7 @@ mod lent;
 mod midway;
 mod monitor;
 mod notice;
+mod outer;
 mod owned;
 mod owner;
 mod packets;

@@ -5,9 +5,11 @@ use std::cell::{Cell, RefCell};
 use super::around::FirstPutOff;
 use super::budget::Budget;
 use super::coop;
-use super::here::{Node, PollId};
+use super::here::Node;
 use super::in_a_row::GaveWay;
+use super::outer::PollId;
 use super::put_off::{Lateness, PutOff};
+use super::side_by_side::Round;
 use super::turns::Turns;
 use crate::task::{AllList, Arena, List};
 
@@ -53,7 +55,7 @@ pub(crate) struct Owner {
     /// The time of that window, or of this one, if it has read the clock.
     pub(super) budget: Cell<Option<Budget>>,
     /// The last round of scopes in one task that it was polled in.
-    pub(super) round: Cell<u32>,
+    pub(super) round: Cell<Round>,
     /// Among how many the time was divided then.
     pub(super) share: Cell<u32>,
     /// It gave way in its first poll, and was not polled again yet.
@@ -109,7 +111,7 @@ impl Owner {
             gave_way_in: Cell::new(0),
             first_put_off: Cell::new(FirstPutOff::NotYet),
             budget: Cell::new(None),
-            round: Cell::new(0),
+            round: Cell::new(Round::default()),
             share: Cell::new(1),
             noticed: Cell::new(false),
             aborted: Cell::new(false),
@@ -193,7 +195,7 @@ impl Owner {
         *gave_way = Cell::new(GaveWay::Never);
         *first_put_off = Cell::new(FirstPutOff::NotYet);
         *budget = Cell::new(None);
-        *round = Cell::new(0);
+        *round = Cell::new(Round::default());
         *share = Cell::new(1);
         *noticed = Cell::new(false);
         *aborted = Cell::new(false);

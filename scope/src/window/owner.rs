@@ -90,6 +90,7 @@ impl<'a> Window<'a> {
     /// The thread becomes the owner, and takes in what came so far.
     #[inline]
     pub(super) fn begin(core: &Core) -> Frame {
+        core.budget_begins();
         let frame = Frame::owner(core);
         core.owner.may_lend.set(None);
         core.look_around();
@@ -97,7 +98,6 @@ impl<'a> Window<'a> {
         core.sort(mail);
         // Whoever was woken before has not kept anybody waiting.
         core.owner.came_back.set(false);
-        core.owner.budget.set(None);
         frame
     }
 
@@ -326,7 +326,7 @@ impl<'a> Window<'a> {
         self.budgeted
             && self.core.has_all_the_time()
             && !self.core.is_polled_by_tokio()
-            && !here::others_wait()
+            && !super::outer::others_wait()
             && crate::rt::may_go_on(policy::TIME_ALONE)
     }
 
