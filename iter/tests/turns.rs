@@ -71,3 +71,43 @@ fn lane_whose_items_all_fail_leaves_turns() {
     // 5 ms are 50 of them.
     assert!(most <= 200, "{most} items in a poll");
 }
+
+// The clock was started anew behind each item that waited, and what it said at once counted for the items behind it: twelve
+// to forty of 4 ms in a poll.
+#[test]
+fn lane_some_of_whose_items_wait_leaves_turns() {
+    const ITEM: Duration = Duration::from_millis(2);
+    let alone = Pool::builder().threads(0).build();
+    for every in [3, 12] {
+        for concurrency in [1, 8] {
+            let made = &AtomicUsize::new(0);
+            let work = async |n: usize| {
+                if n % every == 0 {
+                    let mut waits = true;
+                    poll_fn(|cx| {
+                        if std::mem::take(&mut waits) {
+                            cx.waker().wake_by_ref();
+                            return Poll::Pending;
+                        }
+                        Poll::Ready(())
+                    })
+                    .await;
+                }
+                made.fetch_add(1, Ordering::SeqCst);
+                let from = Instant::now();
+                while from.elapsed() < ITEM {}
+            };
+            let items = (0..120).into_par().on(&alone).concurrency(concurrency);
+            let mut run = pin!(items.unordered().then(work).count());
+            let mut many = Vec::new();
+            futures::executor::block_on(poll_fn(|cx| {
+                let before = made.load(Ordering::SeqCst);
+                let polled = run.as_mut().poll(cx);
+                many.push(made.load(Ordering::SeqCst) - before);
+                polled
+            }));
+            let late = many.iter().skip(6).filter(|items| **items > 5).count();
+            assert!(late <= 1, "1 in {every}, {concurrency} at once: {many:?}");
+        }
+    }
+}

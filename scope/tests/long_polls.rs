@@ -28,6 +28,8 @@ struct Round {
     rests: Mutex<Option<Waker>>,
     called: AtomicBool,
     served: Signal,
+    /// Who calls lets so much time pass first.
+    after: Duration,
 }
 
 impl Round {
@@ -60,7 +62,7 @@ impl Round {
     fn is_served(self: &Arc<Self>) -> bool {
         let round = self.clone();
         std::thread::spawn(move || {
-            burn(LONG);
+            burn(LONG + round.after);
             round.called.store(true, Ordering::SeqCst);
             let waker = round.rests.lock().unwrap().take();
             waker.expect("he rests").wake();
@@ -87,13 +89,22 @@ async fn long(round: &Arc<Round>, is_test: bool, owner: ThreadId, late: &AtomicU
 enum Who {
     Body,
     Child,
+    /// Before the short ones, which helpers have done, and are gone, when somebody is called.
+    First,
     Member,
 }
 
 /// How often somebody was not served. With `short` ones, of which helpers have some, and are gone again when it gets long.
 fn late(who: Who, is_test: bool, short: usize, pool: &Pool) -> usize {
-    let (round, late) = (Arc::new(Round::default()), AtomicUsize::new(0));
-    let owner = std::thread::current().id();
+    let after = match who {
+        Who::First => 20 * LONG,
+        Who::Body | Who::Child | Who::Member => Duration::ZERO,
+    };
+    let round = Arc::new(Round {
+        after,
+        ..Round::default()
+    });
+    let (owner, late) = (std::thread::current().id(), AtomicUsize::new(0));
     let long = async || long(&round, is_test, owner, &late).await;
     let few = async || burn(LONG);
     match who {
@@ -118,6 +129,16 @@ fn late(who: Who, is_test: bool, short: usize, pool: &Pool) -> usize {
             })
             .on(pool),
         ),
+        Who::First => block_on(
+            scope(async |s| {
+                drop(s.spawn(round.rest()));
+                drop(s.spawn(long()));
+                for _ in 0..short {
+                    drop(s.spawn(few()));
+                }
+            })
+            .on(pool),
+        ),
         Who::Member => {
             let kinds = 0..2 + short;
             let member = async |n| match n {
@@ -135,7 +156,7 @@ fn late(who: Who, is_test: bool, short: usize, pool: &Pool) -> usize {
 #[test]
 fn who_is_called_during_a_long_poll_is_served_by_a_helper() {
     guarded_for(Duration::from_secs(240), || {
-        for who in [Who::Body, Who::Child, Who::Member] {
+        for who in [Who::Body, Who::Child, Who::First, Who::Member] {
             for short in [0, 4] {
                 let pool = Pool::builder().threads(2).build();
                 for _ in 0..SEEN {

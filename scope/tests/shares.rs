@@ -5,7 +5,7 @@
 mod common;
 
 use std::future::{Future, pending, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use common::hosts::{current, multi};
 use common::{Between, burn, guarded_for, yields};
 use futures::future::join_all;
-use selvedge_scope::{Scope, join, scope};
+use selvedge_scope::{Scope, block_on, join, scope};
 use tokio::task::coop;
 
 const POLL: Duration = Duration::from_micros(100);
@@ -297,5 +297,52 @@ fn joins_of_a_long_one_in_a_row_leave_turns() {
             });
             assert_shared("joins", LEAF / LEAST, most);
         }
+    });
+}
+
+/// How often a scope that works for half a millisecond gives way.
+async fn gives_way(at: impl Fn() -> Rest) -> usize {
+    let mut gave_way = 0;
+    for n in 0..60 {
+        at().await;
+        let counts = Counts::default();
+        let mut one = pin!(works(&counts, 5));
+        let mut polls = 0;
+        poll_fn(|cx| {
+            polls += 1;
+            one.as_mut().poll(cx)
+        })
+        .await;
+        gave_way += usize::from(n >= 20 && polls > 1);
+    }
+    gave_way
+}
+
+type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+// What earlier scopes of the task had used was counted for ever: each one gave way after 250 us.
+#[test]
+fn scope_that_is_alone_has_its_whole_window() {
+    guarded_for(Duration::from_secs(120), || {
+        let rests = || -> Rest { Box::pin(tokio::time::sleep(Duration::from_millis(2))) };
+        let yields = || -> Rest { Box::pin(tokio::task::yield_now()) };
+        for runtime in [current(), multi(1)] {
+            let run = |rest: fn() -> Rest| runtime.block_on(runtime.spawn(gives_way(rest)));
+            let gave_way = [run(rests).unwrap(), run(yields).unwrap()];
+            // Each tenth does, since the thread cannot tell that others had turns.
+            assert!(gave_way.iter().all(|&n| n <= 15), "{gave_way:?} of 40");
+        }
+        let mut several = 0;
+        for _ in 0..40 {
+            let counts = Counts::default();
+            let mut polls = 0;
+            let mut all = pin!(works(&counts, 10));
+            block_on(poll_fn(|cx| {
+                polls += 1;
+                all.as_mut().poll(cx)
+            }));
+            several += usize::from(polls > 1);
+        }
+        assert!(several <= 2, "{several} of 40 calls of block_on");
     });
 }

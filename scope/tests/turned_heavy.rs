@@ -327,3 +327,47 @@ fn one_of_two_kinds_in_turns_that_becomes_heavy_is_found_out() {
         assert!(late.count() == 0, "long polls in each poll: {many:?}");
     });
 }
+
+// After a short one, sixteen were polled before the next look at the clock: 8 to 15 long ones in every second poll of the scope.
+#[test]
+fn polls_that_are_short_and_long_by_turns_are_few_in_a_poll_of_the_scope() {
+    const LONG: usize = 60;
+    guarded_for(Duration::from_secs(120), || {
+        for (children, short, long) in [(1, 1, 1), (1, 1, 5), (1, 4, 4), (2, 2, 1)] {
+            for joined in [false, true] {
+                let polls = &AtomicUsize::new(0);
+                let one = || async {
+                    while polls.load(Ordering::SeqCst) < LONG {
+                        yields(short).await;
+                        for _ in 0..long {
+                            polls.fetch_add(1, Ordering::SeqCst);
+                            burn(Duration::from_millis(2));
+                            yields(1).await;
+                        }
+                    }
+                };
+                let all = async {
+                    if joined {
+                        join_all((0..children).map(|_| one())).inline().await;
+                        return;
+                    }
+                    let whole = scope(async |s: Scope<'_>| {
+                        (0..children).for_each(|_| drop(s.spawn(one())));
+                    });
+                    whole.inline().await;
+                };
+                let mut all = pin!(all);
+                let mut many = Vec::new();
+                futures::executor::block_on(poll_fn(|cx| {
+                    let before = polls.load(Ordering::SeqCst);
+                    let polled = all.as_mut().poll(cx);
+                    many.push(polls.load(Ordering::SeqCst) - before);
+                    polled
+                }));
+                let late = many.iter().skip(6).filter(|polls| **polls > 5).count();
+                let what = format!("{children} of {short} short, {long} long, joined: {joined}");
+                assert!(late <= 1, "{what}: {many:?}");
+            }
+        }
+    });
+}

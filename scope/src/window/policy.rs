@@ -265,7 +265,8 @@ impl Policy {
             }
             self.look = if self.probe > 0 {
                 0
-            } else if mean >= BIG {
+            } else if mean >= BIG || (self.single && self.site >= BIG) {
+                // A short one among many that are long says nothing of the next.
                 1
             } else if mean < HEAVY / 4 {
                 look_after(self.key, LOOK_CHEAP)
