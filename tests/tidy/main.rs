@@ -15,7 +15,7 @@ use source::{Source, files, root, words};
 /// How many times the word `unsafe` stands in the code of the two folders that may have it: a bound, and
 /// meant to shrink. A change that needs more raises it, so that a reader sees it; one that needs fewer
 /// lowers it.
-const UNSAFE_RECORDED: usize = 564;
+const UNSAFE_RECORDED: usize = 565;
 
 const UNSAFE_FOLDERS: [&str; 2] = ["scope/src/task", "scope/src/window"];
 

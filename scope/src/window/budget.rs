@@ -205,7 +205,9 @@ impl Core {
     /// The task around has let others have a turn, since it polled the scopes of that round, or the last one.
     #[cold]
     pub(super) fn task_is_polled_anew(&self, seen: Option<Round>) {
-        if let Some((task, _)) = self.task_around(Around::innermost().as_ref()) {
+        // Its window is not open, so the innermost one is around.
+        let task = here::with(|here| self.task_around(here.top().map(Around::at).as_ref()));
+        if let Some((task, _)) = task {
             here::side_by_side(|known| known.is_polled_anew(task, seen));
         }
     }

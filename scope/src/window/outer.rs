@@ -45,15 +45,6 @@ impl<'a> Around<'a> {
         self.node.polls.get()
     }
 
-    /// The innermost window that this thread is in, around what is in none yet or not any more.
-    pub(super) fn innermost() -> Option<Self> {
-        here::with(|here| {
-            // SAFETY: nodes of the chain are alive, and the innermost stays there while this thread is in the caller's poll.
-            let node = unsafe { here.top.get().as_ref() }?;
-            Some(Self { node })
-        })
-    }
-
     /// The window around that one.
     pub(super) fn next(&self) -> Option<Self> {
         // SAFETY: as in `of`: all that are around stay while the innermost one is open.

@@ -62,7 +62,7 @@ struct Known {
     before: Cell<u32>,
     /// How long windows have lasted in this round. Short ones, which each may have in any case, do not count.
     used: Cell<Duration>,
-    /// When the last of those was over.
+    /// When the last of those in this round was over.
     until: Cell<Option<Instant>>,
 }
 
@@ -115,7 +115,7 @@ impl Known {
 
     fn has_rested(&self, now: Instant) -> bool {
         let until = self.until.get();
-        until.is_none_or(|until| now.saturating_duration_since(until) >= REST)
+        until.is_some_and(|until| now.saturating_duration_since(until) >= REST)
     }
 }
 
@@ -180,9 +180,6 @@ impl SideBySide {
         if is_new {
             self.begin(known);
             known.poll.set(asks.poll);
-            if is_other {
-                known.until.set(None);
-            }
             if is_other || moved {
                 let before = if seen == Round::NONE { 0 } else { asks.before };
                 known.before.set(before);
@@ -206,6 +203,7 @@ impl SideBySide {
         known.moved_from.set(Round::NONE);
         known.before.set(known.spent.replace(0));
         known.used.set(Duration::ZERO);
+        known.until.set(None);
     }
 
     /// What a window may be expected to have that has not asked yet, nor said whose it is: as if it were of the task that had the
@@ -238,10 +236,14 @@ impl SideBySide {
         }
     }
 
-    /// The task is polled anew, as can be told otherwise: by a scope that it polled last in that round, if one is given.
+    /// The task is polled anew, as far as can be told where its polls have no numbers: by a scope that it polled last in that
+    /// round, if one is given.
     pub(super) fn is_polled_anew(&self, task: Task, seen: Option<Round>) {
-        let is_seen = |known: &&Known| seen.is_none_or(|seen| known.round.get() == seen);
-        if let Some(known) = self.known(task).filter(is_seen) {
+        let Some(known) = self.known(task) else {
+            return;
+        };
+        let is_seen = seen.is_none_or(|seen| known.round.get() == seen);
+        if is_seen && known.poll.get().is_none() {
             self.begin(known);
         }
     }
