@@ -27,6 +27,8 @@ pub(crate) struct Shared<P, S> {
     pub(crate) runs: bool,
     /// Items from this source position on are not begun any more.
     limit: AtomicU64,
+    /// Not zero: a lane has found out that items take long, and none that they do not any more.
+    slow: AtomicU64,
     /// What the items' futures run under; cancelled when one of them fails.
     token: OnceLock<CancelToken>,
     /// Where the terminal was called.
@@ -59,7 +61,8 @@ impl<P: Pipe, S> Shared<P, S> {
         place: &'static Location<'static>,
     ) -> Self {
         let roster = Roster::new(plan.lanes, plan.up);
-        let (limit, token) = (AtomicU64::new(OPEN), OnceLock::new());
+        let (limit, slow) = (AtomicU64::new(OPEN), AtomicU64::new(0));
+        let token = OnceLock::new();
         Self {
             pipe,
             sink,
@@ -68,8 +71,23 @@ impl<P: Pipe, S> Shared<P, S> {
             ordered,
             runs,
             limit,
+            slow,
             token,
             place,
+        }
+    }
+
+    /// Whether items take long, as far as lanes know that have looked at the clock.
+    #[inline]
+    pub(crate) fn is_slow(&self) -> bool {
+        // Relaxed: a hint. The same below.
+        self.slow.load(Ordering::Relaxed) != 0
+    }
+
+    /// What a lane has found out.
+    pub(crate) fn note_slow(&self, is_slow: bool) {
+        if self.is_slow() != is_slow {
+            self.slow.store(u64::from(is_slow), Ordering::Relaxed);
         }
     }
 

@@ -190,3 +190,22 @@ fn who_is_called_during_the_first_long_poll_of_a_body_is_served_by_a_helper() {
         assert_eq!(late.into_inner(), 0);
     });
 }
+
+// The first poll of a kind is as long as it likes, and nobody asked for whoever was woken meanwhile.
+#[test]
+fn who_is_called_during_the_first_poll_of_a_kind_is_served_by_a_helper() {
+    guarded_for(Duration::from_secs(60), || {
+        let pool = Pool::builder().threads(2).build();
+        let (round, late) = (Arc::new(Round::default()), AtomicUsize::new(0));
+        let owner = std::thread::current().id();
+        block_on(
+            scope(async |s| {
+                drop(s.spawn(round.rest()));
+                round.has_come_to_rest().await;
+                drop(s.spawn(async { long(&round, true, owner, &late).await }));
+            })
+            .on(&pool),
+        );
+        assert_eq!(late.into_inner(), 0);
+    });
+}

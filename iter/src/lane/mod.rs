@@ -190,8 +190,9 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
     mut flow: Pin<&mut Option<P::Flow>>,
     cx: &mut Context<'_>,
 ) -> Poll<S::Share> {
-    if P::WAITS_AT_ONCE && 2 * desk.rounds >= desk.look {
-        // Polls may all have too few rounds for a look in their midst: one of several is watched from its beginning.
+    if P::WAITS_AT_ONCE && (2 * desk.rounds >= desk.look || shared.is_slow()) {
+        // Polls may all have too few rounds for a look in their midst: one of several is watched from its beginning. Or each, where
+        // another lane has found out that items take long.
         desk.look = 1;
         desk.rounds = 0;
     }
@@ -287,21 +288,32 @@ fn turn<P: Pipe, S: Sink<P::Item>>(
         if goes_on {
             // No look at the clock.
         } else if P::WAITS_AT_ONCE {
-            if desk.rounds >= desk.look {
-                desk.rounds = 0;
-                match &mut watch {
-                    // It tells nothing of those before.
-                    None => watch = Some(Watch::start()),
-                    Some(watch) if moved => {
-                        if watch.over() {
-                            desk.look = 1;
-                            cx.waker().wake_by_ref();
-                            return Poll::Pending;
-                        }
-                        desk.look = (desk.look * 2).min(ROUNDS);
+            match &mut watch {
+                None => {
+                    let is_slow = shared.is_slow();
+                    if is_slow || 2 * desk.rounds >= desk.look {
+                        // It tells nothing of those before.
+                        watch = Some(Watch::start());
                     }
-                    Some(_) => {}
+                    if is_slow {
+                        (desk.look, desk.rounds) = (1, 0);
+                    }
                 }
+                Some(watch) if desk.rounds >= desk.look => {
+                    desk.rounds = 0;
+                    if !moved {
+                        // It tells nothing yet.
+                    } else if watch.over() {
+                        shared.note_slow(true);
+                        desk.look = 1;
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    } else {
+                        desk.look = (desk.look * 2).min(ROUNDS);
+                        shared.note_slow(false);
+                    }
+                }
+                Some(_) => {}
             }
         } else if let Some(watch) = &mut watch {
             let lap = watch.lap();

@@ -16,11 +16,12 @@ pub(super) struct Budget {
     pub(super) began: Instant,
     /// For how long it lasts; at first, what each window has.
     lasts: u32,
-    /// What it has in all; zero before that was asked.
+    /// What it has in all; zero before that was asked. Or what it may be expected to have, once somebody inside wants to know.
     whole: u32,
-    /// What it may be expected to have; zero before somebody inside wanted to know.
-    foreseen: u32,
 }
+
+/// Added to what is expected only.
+const FORESEEN: u32 = 1 << 31;
 
 impl Budget {
     fn begin(began: Instant) -> Self {
@@ -28,7 +29,6 @@ impl Budget {
             began,
             lasts: micros(policy::BUDGET_LEAST),
             whole: 0,
-            foreseen: 0,
         }
     }
 
@@ -44,7 +44,7 @@ impl Budget {
     }
 
     fn is_asked(&self) -> bool {
-        self.whole != 0
+        (1..FORESEEN).contains(&self.whole)
     }
 }
 
@@ -133,7 +133,7 @@ impl Core {
         if budget.is_asked() {
             return budget;
         }
-        let mut whole = budget.foreseen;
+        let mut whole = budget.whole & !FORESEEN;
         if whole == 0 {
             let guess = match &around {
                 Some(_) => Share::ALONE,
@@ -145,7 +145,7 @@ impl Core {
             };
             whole = whole_of(around, budget.began, Share { among, ..guess });
             self.owner.budget.set(Some(Budget {
-                foreseen: whole,
+                whole: whole | FORESEEN,
                 ..budget
             }));
         }

@@ -159,6 +159,11 @@ impl Core {
         self.refs.load(Ordering::Acquire)
     }
 
+    /// Whether somebody may spawn who is no member of the scope: engine and body have a reference each.
+    pub(super) fn may_get_more(&self) -> bool {
+        self.references() > 2
+    }
+
     /// One reference less; the last frees the core.
     ///
     /// # Safety

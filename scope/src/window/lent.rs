@@ -74,7 +74,7 @@ impl Window<'_> {
             core.lend(0);
             core.begins_big();
             self.guessed = true;
-        } else if self.policy.estimate() >= policy::BIG {
+        } else if self.policy.is_unknown() || self.policy.estimate() >= policy::BIG {
             core.expect_long_poll(1, self.policy.estimate());
         }
         self.spent |= core.owner.ends_early.get();
@@ -85,7 +85,7 @@ impl Window<'_> {
     #[cold]
     pub(super) fn expect_long_body(&mut self, known: u64) {
         let core = self.core;
-        if core.live() == 0 {
+        if core.live() == 0 && !core.may_get_more() {
             return;
         }
         let (local, mail) = (&core.owner.local, &core.owner.turns.mail);
@@ -173,9 +173,9 @@ impl Window<'_> {
         taken.polls += 1;
         // While a big one is polled mail is worth a helper, also when those that were here have gone.
         let known = policy::estimate(key);
-        match known >= policy::BIG {
-            true => self.core.begins_big(),
-            false => self.core.set_big(false),
+        match known {
+            1..policy::BIG if !policy::has_surprised(key) => self.core.set_big(false),
+            _ => self.core.begins_big(),
         }
         // A big one is a packet by itself.
         let mut others = self.core.owner.ahead().saturating_sub(1);
@@ -302,7 +302,7 @@ impl Core {
     /// ask for a helper. Owner only, in an open window.
     #[cold]
     pub(super) fn expect_long_poll(&self, children: usize, known: u64) {
-        if self.live() <= children || !self.may_lend() {
+        if self.live() <= children && !self.may_get_more() || !self.may_lend() {
             return;
         }
         let owner = &self.owner;

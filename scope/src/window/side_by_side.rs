@@ -43,8 +43,8 @@ pub(super) enum Task {
 /// A round of scopes in one task, each polled once: which one it was, and on which thread.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct Round {
-    /// Zero: none.
-    thread: usize,
+    /// Zero: none. Otherwise a number that this thread does not share with another one, as a rule: a part of each core.
+    thread: u32,
     number: u32,
 }
 
@@ -136,8 +136,8 @@ impl SideBySide {
         }
     }
 
-    fn thread(&self) -> usize {
-        std::ptr::from_ref(self).addr()
+    fn thread(&self) -> u32 {
+        (std::ptr::from_ref(self).addr() >> 3) as u32
     }
 
     /// Where this task is known or, if it is not, whom it is known instead of: who has been polled least lately.
