@@ -19,9 +19,10 @@ use selvedge_scope::lending::Lending;
 use selvedge_scope::{Pool, block_on, join_all, lending, scope};
 
 const SCOPES: usize = 24;
-/// What each is to have, and the turns of the neighbour in which it is to.
+/// What each is to have, while all of them have so many. How often the neighbour has a turn meanwhile says nothing: while the scopes
+/// wait for a helper he has as many as he likes.
 const TURNS: usize = 6;
-const MOST: usize = 20_000;
+const MOST: usize = 200 * SCOPES;
 /// Polls of 100 us in a budget of 5 ms, and in what a window has in any case.
 const BUDGET: usize = 50;
 const LEAST: usize = 3;
@@ -100,7 +101,7 @@ async fn all(way: Way, counts: Arc<Counts>) {
 /// Has turns until each of the others has had some. The most polls of all of them between two of its own.
 async fn neighbour(counts: &Counts) -> usize {
     let mut between = Between::of(&counts.polls);
-    for _ in 0..MOST {
+    while counts.polls.load(Ordering::SeqCst) < MOST {
         checkpoint().await.unwrap();
         between.turn();
         let has_turns = |turns: &AtomicUsize| turns.load(Ordering::SeqCst) >= TURNS;
