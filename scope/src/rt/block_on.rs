@@ -21,9 +21,8 @@ thread_local! {
     static INSIDE: Cell<u32> = const { Cell::new(0) };
     /// When what goes on in the poll under way has to end: set when this is first asked.
     static UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
-    /// The number of that poll, and of the last one.
+    /// The number of that poll. It grows with those of nested calls, too.
     static POLL: Cell<u32> = const { Cell::new(0) };
-    static POLLS: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Whether this thread is inside [`block_on`], where no tasks wait beside the one that is polled.
@@ -36,7 +35,7 @@ pub(crate) fn calls_of_block_on() -> u32 {
     INSIDE.get()
 }
 
-/// The number of the poll under way, in the innermost of those.
+/// The number of the poll under way, in the innermost of those; another one once a nested call is over.
 pub(crate) fn poll_of_block_on() -> u32 {
     POLL.get()
 }
@@ -82,8 +81,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut unlimited = pin!(unlimited(poll_fn(|cx| future.as_mut().poll(cx))));
     loop {
         UNTIL.set(None);
-        POLLS.set(POLLS.get().wrapping_add(1));
-        POLL.set(POLLS.get());
+        POLL.set(POLL.get().wrapping_add(1));
         if let Poll::Ready(output) = unlimited.as_mut().poll(&mut cx) {
             return output;
         }
@@ -150,7 +148,6 @@ struct Inside {
     _row: RowAside,
     /// Of the poll that this call is in, if it is nested.
     until: Option<Instant>,
-    poll: u32,
 }
 
 impl Inside {
@@ -159,7 +156,6 @@ impl Inside {
         Self {
             _row: RowAside::put(),
             until: UNTIL.get(),
-            poll: POLL.get(),
         }
     }
 }
@@ -167,7 +163,6 @@ impl Inside {
 impl Drop for Inside {
     fn drop(&mut self) {
         UNTIL.set(self.until);
-        POLL.set(self.poll);
         INSIDE.set(INSIDE.get().saturating_sub(1));
     }
 }

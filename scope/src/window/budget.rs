@@ -56,7 +56,15 @@ impl Core {
     /// A window is about to open.
     #[inline]
     pub(super) fn budget_begins(&self) {
-        if self.owner.budget.take().is_some_and(|last| last.is_asked()) {
+        if self.owner.round.get().is_one() {
+            self.budget_begins_again();
+        }
+        self.owner.budget.set(None);
+    }
+
+    #[cold]
+    fn budget_begins_again(&self) {
+        if self.owner.budget.get().is_some_and(|last| last.is_asked()) {
             // It is another poll of the task than that of the last one.
             self.leaves_task();
         }
@@ -72,11 +80,16 @@ impl Core {
     }
 
     /// Whether the window has had its time. Owner only, in the innermost window.
+    #[inline]
     pub(super) fn time_is_over(&self, now: Instant) -> bool {
         let budget = self.budget(now);
-        if !budget.is_asked() && now < budget.until() {
-            return false;
-        }
+        let is_early = !budget.is_asked() && now < budget.until();
+        !is_early && self.all_time_is_over(now, budget)
+    }
+
+    /// The same, once it has had what each window has.
+    #[cold]
+    fn all_time_is_over(&self, now: Instant, budget: Budget) -> bool {
         let around = Around::of(self);
         let is_called_back = around.is_some() && outer::calls_back();
         is_called_back || now >= self.whole_budget(around, budget).until()
@@ -139,9 +152,9 @@ impl Core {
                 Some(_) => Share::ALONE,
                 None => here::side_by_side(|known| known.guess(budget.began)),
             };
-            let among = match self.owner.round.get() == Round::default() {
-                true => guess.among,
-                false => self.owner.share.get(),
+            let among = match self.owner.round.get().is_one() {
+                true => self.owner.share.get(),
+                false => guess.among,
             };
             whole = whole_of(around, budget.began, Share { among, ..guess });
             self.owner.budget.set(Some(Budget {
@@ -197,7 +210,7 @@ impl Core {
     /// what was last polled there.
     pub(super) fn leaves_task(&self) {
         let seen = self.owner.round.get();
-        if seen != Round::default() {
+        if seen.is_one() {
             self.task_is_polled_anew(Some(seen));
         }
     }

@@ -8,7 +8,7 @@ use selvedge_cancel::ambient::{self, Cancellations};
 
 use super::coop::{self, Runtime};
 use super::core::Core;
-use super::here::{self, Frame, Node};
+use super::here::{self, HelperFrame, Node};
 use super::monitor::{Monitor, Next, Visit};
 use super::policy;
 use super::stats;
@@ -203,7 +203,7 @@ fn work(core: &Core, inside: &Inside<'_>, runtime: &Runtime) {
     };
     let node = Node::new();
     // SAFETY: both were made before the frame, so they outlive it on every way out.
-    let frame = unsafe { Frame::helper(core, &raw const node, &raw const load.haul) };
+    let frame = unsafe { HelperFrame::enter(core, &raw const node, &raw const load.haul) };
     let most = core.pool().most_helpers();
     let one = runtime.is_inside();
     runtime.turns(|| turn(core, &load, &node, most, one));

@@ -234,8 +234,33 @@ crate::sync::thread_local! {
 pub(crate) struct Frame {
     /// Null: the core's node was in use, and the thread is a stranger in this window.
     node: *const Node,
-    /// A helper's: where the thread helped before, in the midst of which it does so here.
-    helped: Option<*const Node>,
+}
+
+/// A helper's, which is the outermost of its thread as a rule, and named apart so that it is found at once.
+#[derive(Debug)]
+pub(crate) struct HelperFrame {
+    frame: Frame,
+    /// Where the thread helped before, in the midst of which it does so here.
+    before: *const Node,
+}
+
+impl HelperFrame {
+    /// # Safety
+    /// Node and haul outlive the frame.
+    #[inline]
+    pub(crate) unsafe fn enter(core: &Core, node: *const Node, haul: *const Haul) -> Self {
+        // SAFETY: handed on from the caller.
+        let frame = unsafe { Frame::enter(node, core.as_ptr(), haul) };
+        let before = HERE.with(|here| here.helps.replace(frame.node));
+        Self { frame, before }
+    }
+}
+
+impl Drop for HelperFrame {
+    fn drop(&mut self) {
+        debug_assert!(!self.frame.node.is_null(), "its node was in no chain");
+        HERE.with(|here| here.helps.set(self.before));
+    }
 }
 
 impl Frame {
@@ -246,18 +271,6 @@ impl Frame {
         unsafe { Self::enter(&raw const core.owner.node, core.as_ptr(), ptr::null()) }
     }
 
-    /// A helper's.
-    ///
-    /// # Safety
-    /// Node and haul outlive the frame.
-    #[inline]
-    pub(crate) unsafe fn helper(core: &Core, node: *const Node, haul: *const Haul) -> Self {
-        // SAFETY: handed on from the caller.
-        let mut frame = unsafe { Self::enter(node, core.as_ptr(), haul) };
-        frame.helped = Some(HERE.with(|here| here.helps.replace(node)));
-        frame
-    }
-
     /// # Safety
     /// The node is alive until the frame has been dropped.
     #[inline]
@@ -266,16 +279,13 @@ impl Frame {
         let this = unsafe { &*node };
         if this.entered.replace(true) {
             // A stack with a window on it was moved to another thread, see `leave`.
-            return Self {
-                node: ptr::null(),
-                helped: None,
-            };
+            return Self { node: ptr::null() };
         }
         this.core.set(core);
         this.haul.set(haul);
         this.task.set(ptr::null());
         HERE.with(|here| this.before.set(here.top.replace(node)));
-        Self { node, helped: None }
+        Self { node }
     }
 
     /// Takes a node that is not the innermost one out of this thread's chain.
@@ -309,9 +319,6 @@ impl Drop for Frame {
         let Some(node) = (unsafe { self.node.as_ref() }) else {
             return;
         };
-        if let Some(helped) = self.helped {
-            HERE.with(|here| here.helps.set(helped));
-        }
         let is_top = HERE.with(|here| {
             let is_top = here.top.get() == self.node;
             if is_top {

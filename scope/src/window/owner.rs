@@ -406,6 +406,7 @@ impl<'a> Window<'a> {
     }
 
     /// The window is closed: the thread is no owner any more.
+    #[inline]
     pub(super) fn leave(&mut self) {
         if let Some(frame) = self.frame.take() {
             self.core.budget_ends(self.policy.is_big());

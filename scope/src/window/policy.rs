@@ -172,18 +172,15 @@ pub(super) struct Policy {
 impl Policy {
     /// `doubted`: what the last window of the scope [could not believe](Self::doubted).
     pub(super) fn new(window: u32, hint: Option<Hint>, doubted: usize) -> Self {
-        let probe = doubted.checked_sub(PROBES);
-        let doubted = if probe.is_some() { 0 } else { doubted };
-        let probe = probe.map_or(0, |probe| probe as u32);
-        Self {
+        let mut this = Self {
             hint,
             key: 0,
             site: 0,
             run: 0,
-            look: if probe > 0 { 0 } else { LOOK_FIRST },
+            look: LOOK_FIRST,
             single: true,
             looked: None,
-            probe,
+            probe: 0,
             timed: false,
             samples: if takes_sample(window) { SAMPLES } else { 0 },
             doubted,
@@ -194,6 +191,19 @@ impl Policy {
             withdrawn: false,
             polls: 0,
             time: 0,
+        };
+        if doubted >= PROBES {
+            this.probe_on();
+        }
+        this
+    }
+
+    /// What was doubted is not a kind, but so many polls that are to be timed.
+    #[cold]
+    fn probe_on(&mut self) {
+        self.probe = (std::mem::take(&mut self.doubted) - PROBES) as u32;
+        if self.probe > 0 {
+            self.look = 0;
         }
     }
 

@@ -124,6 +124,12 @@ impl Round {
         thread: 0,
         number: 0,
     };
+
+    /// Whether there was one.
+    #[inline]
+    pub(super) fn is_one(self) -> bool {
+        self.thread != 0
+    }
 }
 
 impl SideBySide {
