@@ -53,8 +53,10 @@ pub(super) fn were_surprises() -> bool {
 /// Whether some polls of this kind, which is short, were very long, not long ago.
 #[inline]
 pub(super) fn has_surprised(key: usize) -> bool {
-    // Relaxed: a prediction. The same wherever these are used.
-    ANY_SURPRISE.load(Ordering::Relaxed) && SURPRISES[place(key)].load(Ordering::Relaxed) != 0
+    // Relaxed: a prediction. The same wherever these are used. Not in a model, which must not depend on how long anything took.
+    !cfg!(selvedge_loom)
+        && ANY_SURPRISE.load(Ordering::Relaxed)
+        && SURPRISES[place(key)].load(Ordering::Relaxed) != 0
 }
 
 /// So many polls of this kind took this long together, which is `strange`, or as known.
