@@ -260,18 +260,18 @@ fn sleeper(roster: &Roster, lane: usize, slept: &Seen<2>) {
 /// Where a lane's item waits until another lane has begun.
 #[derive(Default)]
 struct Begun {
-    task: Mutex<u32>,
+    lanes: Mutex<u32>,
     changed: Condvar,
 }
 
 impl Begun {
     fn begin(&self) {
-        *lock(&self.task) += 1;
+        *lock(&self.lanes) += 1;
         self.changed.notify_all();
     }
 
     fn wait(&self, lanes: u32) {
-        let mut begun = lock(&self.task);
+        let mut begun = lock(&self.lanes);
         while *begun < lanes {
             begun = self.changed.wait(begun).unwrap();
         }

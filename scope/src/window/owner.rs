@@ -8,6 +8,7 @@ use super::coop;
 use super::core::Core;
 use super::here::{self, Frame};
 use super::lent::Taken;
+use super::outer;
 use super::policy::{self, Policy};
 use super::step::{Side, Stepped, step};
 use crate::task::{Header, List};
@@ -326,7 +327,7 @@ impl<'a> Window<'a> {
         self.budgeted
             && self.core.has_all_the_time()
             && !self.core.is_polled_by_tokio()
-            && !super::outer::others_wait()
+            && !outer::others_wait()
             && crate::rt::may_go_on(policy::TIME_ALONE)
     }
 

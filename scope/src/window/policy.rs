@@ -70,7 +70,8 @@ pub(super) const BODY_WAIT: Duration = Duration::from_millis(1);
 /// Polls between two looks at the inbox, if the owner has other things to do. A look is a load of a word that other
 /// threads write, so it costs nothing while nobody does; tokio looks at its own after 31 or 61.
 pub(super) const MAIL_EVERY: u32 = 32;
-/// Of those that came through the inbox, so many at a time are put in front: no more than others were polled.
+/// Of those that came through the inbox, so many at a time are put in front; then as many others are
+/// polled, or all of them once, before the next.
 pub(super) const MAIL_MOST: u64 = 16;
 /// Polls timed one by one after a mixed stretch turned out heavy, or far longer than those before.
 const PROBE: u32 = 64;
